@@ -1,0 +1,1 @@
+"""Speed and error of fastsoftmax beside its peers: ``python -m benchmarks --help``."""

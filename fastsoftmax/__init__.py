@@ -1,0 +1,27 @@
+"""Softmax, top-k and token sampling on the CPU: fast, exact, from NumPy.
+
+The functions below are those of one implementation, chosen at import (``show_config()`` says which
+one and why): compiled for this CPU's instruction set, or the pure-Python reference.
+"""
+
+from ._arrays import TopK
+from ._dispatch import chosen as _chosen
+from ._dispatch import show_config
+
+__version__ = "0.1.0"
+
+softmax = _chosen.softmax
+log_softmax = _chosen.log_softmax
+logsumexp = _chosen.logsumexp
+top_k = _chosen.top_k
+sample = _chosen.sample
+
+__all__ = [
+    "TopK",
+    "log_softmax",
+    "logsumexp",
+    "sample",
+    "show_config",
+    "softmax",
+    "top_k",
+]

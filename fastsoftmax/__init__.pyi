@@ -1,0 +1,66 @@
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__version__: str
+__all__ = [
+    "TopK",
+    "log_softmax",
+    "logsumexp",
+    "sample",
+    "show_config",
+    "softmax",
+    "top_k",
+]
+
+class TopK(NamedTuple):
+    values: NDArray[Any]
+    indices: NDArray[np.int64]
+
+_Axis = int | Sequence[int] | None
+
+def softmax(
+    x: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+def log_softmax(
+    x: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+def logsumexp(
+    x: ArrayLike, axis: _Axis = -1, *, where: ArrayLike | None = None, keepdims: bool = False
+) -> Any: ...
+def top_k(
+    x: ArrayLike,
+    k: int,
+    /,
+    *,
+    axis: int = -1,
+    mode: Literal["largest", "smallest"] = "largest",
+    sorted: bool = True,
+) -> TopK: ...
+def sample(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+    rng: int | np.random.Generator | None = None,
+    on_invalid: Literal["raise", "flag"] = "raise",
+) -> Any: ...
+@overload
+def show_config(mode: Literal["text"] = "text") -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...

@@ -1,0 +1,346 @@
+"""The slow road: any array-like, axis, dtype, ``where`` and ``out`` -> what the kernels take, and back.
+
+Everything that can be wrong with an argument is found here, before anything is computed or written.
+"""
+
+from math import prod
+from operator import index
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_tuple
+
+#: Rows that are computed between two looks at Ctrl-C (elements).
+CHUNK = 1 << 24
+
+
+class TopK(NamedTuple):
+    """What ``top_k`` returns: the values and where they were, along the reduced axis."""
+
+    values: np.ndarray
+    indices: np.ndarray
+
+
+def as_array(x: Any, name: str) -> np.ndarray:
+    """Return `x` as a plain ndarray in native byte order, of a dtype that has an order.
+
+    Raises
+    ------
+    TypeError
+        If `x` is a masked array or a matrix, or its dtype is complex, object, text, a date or a
+        float wider than float64.
+    """
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} is a masked array; pass the data and where=~mask: "
+            f"({name}.data, where=~np.ma.getmaskarray({name}))"
+        )
+    if isinstance(x, np.matrix):
+        raise TypeError(f"{name} is a np.matrix; pass np.asarray({name})")
+    x = np.asarray(x)
+    if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_bfloat16(x.dtype):
+        raise TypeError(
+            f"{name} has dtype {x.dtype}; allowed are float16, bfloat16, float32, float64, "
+            "integers and bool"
+        )
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def is_bfloat16(dtype: np.dtype) -> bool:
+    """Tell whether `dtype` is ``ml_dtypes.bfloat16``, without importing that package."""
+    return dtype.kind == "V" and dtype.name == "bfloat16"
+
+
+def result_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of a result: that of a float input, float64 for integers and bool."""
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+
+
+def work_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of the arithmetic: float64, or float32 for float32 and the half types."""
+    return np.dtype(np.float64 if result_dtype(dtype) == np.float64 else np.float32)
+
+
+def reduced_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    """Return `axis` as a sorted tuple of axes from 0 to ``ndim - 1``; None is all of them.
+
+    Raises
+    ------
+    numpy.exceptions.AxisError
+        If an axis is out of range.
+    ValueError
+        If an axis stands twice.
+    TypeError
+        If `axis` is no integer, tuple of integers or None.
+    """
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        return tuple(sorted(normalize_axis_tuple(axis, ndim, argname="axis")))
+    except TypeError:
+        raise TypeError(f"axis is {axis!r}; allowed are int, tuple of ints and None") from None
+
+
+def one_axis(axis: Any, ndim: int) -> int:
+    """Return the one axis of a function that takes no tuple."""
+    try:
+        return normalize_axis_tuple(index(axis), ndim, argname="axis")[0]
+    except TypeError:
+        raise TypeError(f"axis is {axis!r}; allowed is one int") from None
+
+
+def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a scalar or array parameter as float64, broadcast against the rows' shape.
+
+    The result has one element if `value` has, else one for each row, in row order.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} is {value!r}; allowed are real numbers")
+    array = array.astype(np.float64)
+    if array.size == 1 and array.ndim <= len(shape):
+        return array.reshape(1)
+    try:
+        return np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {array.shape}, which does not broadcast to the rows' shape {shape}"
+        ) from None
+
+
+def _require(good: np.ndarray, values: np.ndarray, name: str, allowed: str) -> None:
+    """Raise a ValueError that names the first value that is not good."""
+    if not good.all():
+        raise ValueError(f"{name} is {values[~good][0]}; allowed is {allowed}")
+
+
+def temperatures(temperature: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the checked temperatures, as `per_row` does."""
+    t = per_row(temperature, "temperature", shape)
+    _require(t >= 0, t, "temperature", "0 to inf")
+    return t
+
+
+def probabilities(value: Any, name: str, no_op: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the checked `top_p` or `min_p`, as `per_row` does; None is the no-op."""
+    p = per_row(no_op if value is None else value, name, shape)
+    _require((p >= 0) & (p <= 1), p, name, "0 to 1, or None")
+    return p
+
+
+def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the checked `top_k`, as int64 and as `per_row` does; None is 0, the no-op."""
+    array = np.asarray(0 if value is None else value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} is {value!r}; allowed are integers from 0, or None")
+    k = per_row(np.minimum(array, 1 << 53), name, shape).astype(np.int64)
+    _require(k >= 0, k, name, "0 (no limit) and above, or None")
+    return k
+
+
+def count(value: Any, name: str, low: int, high: int | None = None) -> int:
+    """Return an integer argument that lies from `low` to `high`."""
+    allowed = f"{low} to {high}" if high is not None else f"{low} and above"
+    try:
+        n = index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}") from None
+    if n < low or (high is not None and n > high):
+        raise ValueError(f"{name} is {n}; allowed is {allowed}")
+    return n
+
+
+def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
+    """Return `value` if it is one of the `allowed` strings."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
+    return value
+
+
+def mask(where: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return `where` broadcast to `shape`, None if there is none."""
+    if where is None:
+        return None
+    where = np.asarray(where)
+    if where.dtype != np.bool_:
+        raise TypeError(f"where has dtype {where.dtype}; allowed is bool")
+    try:
+        return np.broadcast_to(where, shape)
+    except ValueError:
+        raise ValueError(
+            f"where has shape {where.shape}, which does not broadcast to x's shape {shape}"
+        ) from None
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise unless `out` is None or a writable ndarray of exactly this shape and dtype."""
+    if out is None:
+        return
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out is a {type(out).__name__}; allowed is a numpy.ndarray")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}; allowed is {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; allowed is {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; allowed is a writable array")
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """Return the random generator that `rng` (None, a seed or a Generator) stands for."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is not None and not isinstance(rng, (int, np.integer)) or isinstance(rng, bool):
+        raise TypeError(f"rng is {rng!r}; allowed are None, an int and a numpy.random.Generator")
+    if rng is not None and rng < 0:
+        raise ValueError(f"rng is {rng}; allowed are seeds from 0")
+    return np.random.default_rng(rng)
+
+
+#: What a row that cannot be drawn from gives instead of an index.
+HAS_NAN, HAS_INF, HAS_NOTHING = -1, -2, -3
+_WHY = {HAS_NAN: "NaN", HAS_INF: "+inf", HAS_NOTHING: "nothing above -inf"}
+
+
+class SamplingPlan:
+    """The checked parameters of ``sample``, a uniform for each row, and room for the indices.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        How the rows are arranged: ``logits.shape[:-1]``.
+    temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
+        As given to ``sample``. Randomness is taken from `rng` only once all of them are right.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        temperature: Any,
+        top_k: Any,
+        top_p: Any,
+        min_p: Any,
+        min_keep: Any,
+        rng: Any,
+        on_invalid: Any,
+    ) -> None:
+        self.shape = shape
+        self.temperature = temperatures(temperature, shape)
+        self.top_k = counts(top_k, "top_k", shape)
+        self.top_p = probabilities(top_p, "top_p", 1.0, shape)
+        with np.errstate(divide="ignore"):
+            self.log_min_p = np.log(probabilities(min_p, "min_p", 0.0, shape))
+        self.min_keep = min(count(min_keep, "min_keep", 1), np.iinfo(np.intp).max)
+        self.flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
+        self.uniforms = generator(rng).random(prod(shape))
+        self.ids = np.empty(prod(shape), dtype=np.int64)
+
+    def row(self, i: int) -> tuple[float, float, int, float, float]:
+        """Return the uniform and the parameters of row `i`."""
+        each = (self.temperature, self.top_k, self.top_p, self.log_min_p)
+        t, k, p, m = (a[min(i, a.size - 1)] for a in each)
+        return self.uniforms[i], t, k, p, m
+
+    def finish(self) -> Any:
+        """Return the indices in the rows' shape, or complain about the first invalid row."""
+        invalid = self.ids < 0
+        if invalid.any():
+            if not self.flag:
+                i = int(invalid.argmax())
+                place = tuple(map(int, np.unravel_index(i, self.shape))) if self.shape else ()
+                raise ValueError(
+                    f"logits has {_WHY[int(self.ids[i])]} in row {place}; allowed are rows of "
+                    "finite numbers and -inf, one of them finite (or pass on_invalid='flag')"
+                )
+            self.ids[invalid] = -1
+        return self.ids.reshape(self.shape)[()]
+
+
+class Rows:
+    """An array laid out as rows for a kernel, and the way back.
+
+    Parameters
+    ----------
+    x : array_like
+        The input, in any layout.
+    axis : int, tuple of ints or None
+        What a row runs along.
+    where : array_like of bool, optional
+        Entries that are False become -inf in `data`.
+
+    Attributes
+    ----------
+    data : ndarray, shape (rows, n)
+        C-contiguous, aligned, float32 or float64; a view of `x` where that is possible.
+    shape : tuple of int
+        The shape of the rows: that of `x` without the reduced axes.
+    """
+
+    def __init__(self, x: Any, axis: int | tuple[int, ...] | None, where: Any = None) -> None:
+        x = as_array(x, "x")
+        self._x = x
+        self._full = x.shape
+        ndim = max(x.ndim, 1)
+        self._axes = axes = reduced_axes(axis, ndim)
+        self.dtype = result_dtype(x.dtype)
+        wide = x.reshape(1) if x.ndim == 0 else x
+        keep = tuple(a for a in range(ndim) if a not in axes)
+        self.shape = tuple(wide.shape[a] for a in keep)
+        self._order = keep + axes
+        where = mask(where, x.shape)
+        if where is not None:
+            where = self._fold(where.reshape(wide.shape))
+        data = self._fold(wide)
+        work = work_dtype(x.dtype)
+        self._all_masked = None
+        if where is not None:
+            self._all_masked = ~where.any(axis=1)
+            data = np.where(where, data, work.type(-np.inf))
+        with np.errstate(all="ignore"):
+            self.data = np.require(data, dtype=work, requirements=["C", "A"])
+
+    def _fold(self, a: np.ndarray) -> np.ndarray:
+        """Return `a` with the reduced axes last and flattened, as (rows, n)."""
+        moved = a.transpose(self._order)
+        return moved.reshape(prod(self.shape), prod(moved.shape[len(self.shape) :]))
+
+    def target(self, out: np.ndarray | None) -> np.ndarray:
+        """Return the array that a kernel writes into: `out` itself if that is safe."""
+        check_out(out, self._full, self.dtype)
+        if (
+            out is not None
+            and self._order == tuple(range(len(self._order)))
+            and type(out) is np.ndarray
+            and out.dtype == self.data.dtype
+            and out.dtype.isnative
+            and out.flags.c_contiguous
+            and out.flags.aligned
+        ):
+            rows = out.reshape(self.data.shape)
+            # A kernel may work in place, but not on rows that overlap other rows.
+            if rows.ctypes.data == self.data.ctypes.data or not np.may_share_memory(rows, self.data):
+                return rows
+        return np.empty_like(self.data)
+
+    def spread(self, y: np.ndarray, masked: float, out: np.ndarray | None) -> Any:
+        """Return a kernel's (rows, n) result in the shape, dtype and place that were asked for."""
+        if self._all_masked is not None:
+            y[self._all_masked] = masked
+        if out is not None and np.may_share_memory(out, y):
+            return out
+        moved = tuple((self._full or (1,))[a] for a in self._order)
+        y = y.reshape(moved).transpose(np.argsort(self._order)).reshape(self._full)
+        with np.errstate(all="ignore"):
+            if out is not None:
+                out[...] = y
+                return out
+            y = y.astype(self.dtype, copy=False)
+        return np.ascontiguousarray(y)[()] if y.ndim else y[()]
+
+    def reduce(self, y: np.ndarray, keepdims: bool) -> Any:
+        """Return a kernel's one value a row in the shape and dtype that were asked for."""
+        shape = self.shape
+        if keepdims:
+            shape = tuple(1 if a in self._axes else n for a, n in enumerate(self._full))
+        with np.errstate(all="ignore"):
+            return y.astype(self.dtype, copy=False).reshape(shape)[()]

@@ -1,0 +1,252 @@
+# cython: language_level=3, boundscheck=False
+"""The public functions over one instruction set's kernels: two roads in, one kernel.
+
+Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along its
+last axis and without extras, goes straight to the row functions: by pointer if it is small, through
+the typed-memoryview loops if it is large. Slow road: everything else, through ``_arrays``. Both end
+in the same row functions, so they give the same bits.
+"""
+
+import numpy as np
+
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+cimport numpy as cnp
+
+from . import _arrays, _reference
+
+from fastsoftmax._kernels cimport RowFunctions
+
+cnp.import_array()
+
+cdef enum:
+    SMALL = 16384  # elements; below, acquiring memoryviews and the GIL's release would be felt
+
+cdef object ONE = np.ones(1)
+_SELECT = {"f": "float", "d": "double"}
+
+
+cdef inline bint plain(object x) noexcept:
+    """Tell whether x can take the fast road."""
+    cdef int kind
+    if not cnp.PyArray_CheckExact(x):
+        return False
+    kind = cnp.PyArray_TYPE(x)
+    return (
+        (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
+        and cnp.PyArray_NDIM(x) > 0
+        and cnp.PyArray_IS_C_CONTIGUOUS(x)
+        and cnp.PyArray_ISALIGNED(x)
+        and cnp.PyArray_ISNOTSWAPPED(x)
+    )
+
+
+cdef inline bint last(object axis, object x) except -1:
+    """Tell whether `axis`, an int, is the last one of x."""
+    return type(axis) is int and (axis == -1 or axis == cnp.PyArray_NDIM(x) - 1)
+
+
+cdef inline double scalar(object temperature) except? -1:
+    """Return an ordinary temperature, or -1 for one that takes the slow road."""
+    cdef double t
+    if type(temperature) is not float:
+        return -1
+    t = temperature
+    return t if t >= 0 else -1
+
+
+cdef class Implementation:
+    """The public functions, computed by the kernels of one instruction set.
+
+    Parameters
+    ----------
+    name : str
+        That of the instruction set.
+    softmax, select, sample : module
+        Its kernels, named after their sources.
+    """
+
+    cdef readonly str NAME
+    cdef RowFunctions row
+    cdef object map_rows, reduce_rows, top_k_rows, draw_rows
+
+    def __init__(self, str name, softmax, select, sample):
+        self.NAME = name
+        self.row = (
+            <RowFunctions *>PyCapsule_GetPointer(
+                softmax.row_functions, "fastsoftmax.RowFunctions"
+            )
+        )[0]
+        kinds = ("float", "double")
+        self.map_rows = {k: softmax.map_rows[k] for k in kinds}
+        self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
+        self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
+        self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
+
+    def __reduce__(self):
+        from ._dispatch import load
+
+        return load, (self.NAME,)
+
+    def softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None):
+        return self.map(x, axis, temperature, where, out, False)
+
+    def log_softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None):
+        return self.map(x, axis, temperature, where, out, True)
+
+    cdef object map(self, x, axis, temperature, where, out, bint log):
+        cdef double t
+        cdef Py_ssize_t n, i, size
+        cdef cnp.ndarray y
+        if where is None and plain(x) and last(axis, x):
+            t = scalar(temperature)
+            if t >= 0 and (
+                out is None
+                or out is x and cnp.PyArray_ISWRITEABLE(x)
+                or plain(out)
+                and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(x)
+                and cnp.PyArray_ISWRITEABLE(out)
+                and cnp.PyArray_SAMESHAPE(out, x)
+                and not overlap(out, x)
+            ):
+                if out is None:
+                    y = cnp.PyArray_EMPTY(
+                        cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0
+                    )
+                else:
+                    y = out
+                size = cnp.PyArray_SIZE(x)
+                n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+                if size == 0:
+                    return y
+                if size <= SMALL:
+                    self.map_small(x, y, size, n, t, log)
+                else:
+                    self.map_rows[_SELECT[x.dtype.char]](
+                        x.reshape(-1, n), y.reshape(-1, n), ONE if t == 1 else np.array([t]), log
+                    )
+                return y
+        rows = _arrays.Rows(x, axis, where)
+        ts = _arrays.temperatures(temperature, rows.shape)
+        target = rows.target(out)
+        self.map_rows[_SELECT[target.dtype.char]](rows.data, target, ts, log)
+        return rows.spread(target, -np.inf if log else 0.0, out)
+
+    cdef void map_small(
+        self, cnp.ndarray x, cnp.ndarray y, Py_ssize_t size, Py_ssize_t n, double t, bint log
+    ) noexcept:
+        """Map the rows of a small array by pointer, holding the GIL."""
+        cdef Py_ssize_t i
+        cdef float *x32 = <float *>cnp.PyArray_DATA(x)
+        cdef float *y32 = <float *>cnp.PyArray_DATA(y)
+        cdef double *x64 = <double *>cnp.PyArray_DATA(x)
+        cdef double *y64 = <double *>cnp.PyArray_DATA(y)
+        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
+            f32 = self.row.log_softmax32 if log else self.row.softmax32
+            for i in range(size // n):
+                f32(x32 + i * n, y32 + i * n, n, t)
+        else:
+            f64 = self.row.log_softmax64 if log else self.row.softmax64
+            for i in range(size // n):
+                f64(x64 + i * n, y64 + i * n, n, t)
+
+    def logsumexp(self, x, axis=-1, *, where=None, keepdims=False):
+        cdef Py_ssize_t n
+        if (
+            where is None
+            and not keepdims
+            and plain(x)
+            and last(axis, x)
+            and cnp.PyArray_NDIM(x) == 1
+            and 0 < cnp.PyArray_SIZE(x) <= SMALL
+        ):
+            n = cnp.PyArray_SIZE(x)
+            if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
+                return np.float32(self.row.logsumexp32(<float *>cnp.PyArray_DATA(x), n))
+            return np.float64(self.row.logsumexp64(<double *>cnp.PyArray_DATA(x), n))
+        rows = _arrays.Rows(x, axis, where)
+        y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
+        self.reduce_rows[_SELECT[y.dtype.char]](rows.data, y)
+        return rows.reduce(y, keepdims)
+
+    def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True):
+        x = _arrays.as_array(x, "x")
+        _arrays.choice(mode, "mode", ("largest", "smallest"))
+        wide = x.reshape(1) if x.ndim == 0 else x
+        axis = _arrays.one_axis(axis, wide.ndim)
+        k = _arrays.count(k, "k", 0, wide.shape[axis])
+        n = wide.shape[axis]
+        moved = wide if axis == wide.ndim - 1 else np.moveaxis(wide, axis, -1)
+        rows = np.require(ordered(moved, mode == "smallest"), requirements=["C", "A"])
+        shape = moved.shape[:-1]
+        count = rows.size // n if n else 0
+        values = np.empty((count, k), dtype=rows.dtype)
+        indices = np.empty((count, k), dtype=np.int64)
+        kind = _SELECT.get(rows.dtype.char, "int64_t")
+        self.top_k_rows[kind](rows.reshape(count, n), values, indices, sorted)
+        indices = indices.reshape(*shape, k)
+        if rows.dtype == x.dtype and mode == "largest":
+            values = values.reshape(*shape, k)
+        else:
+            values = np.take_along_axis(moved, indices, -1)
+        if axis != wide.ndim - 1:
+            values = np.ascontiguousarray(np.moveaxis(values, -1, axis))
+            indices = np.ascontiguousarray(np.moveaxis(indices, -1, axis))
+        return _arrays.TopK(values, indices)
+
+    def sample(
+        self,
+        logits,
+        *,
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        min_p=None,
+        min_keep=1,
+        rng=None,
+        on_invalid="raise",
+    ):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        plan = _arrays.SamplingPlan(
+            rows.shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
+        )
+        self.draw_rows[_SELECT[rows.data.dtype.char]](
+            rows.data,
+            plan.uniforms,
+            plan.temperature,
+            plan.top_k,
+            plan.top_p,
+            plan.log_min_p,
+            plan.min_keep,
+            plan.ids,
+        )
+        return plan.finish()
+
+
+cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Tell whether two C-contiguous arrays share memory."""
+    cdef char *p = <char *>cnp.PyArray_DATA(a)
+    cdef char *q = <char *>cnp.PyArray_DATA(b)
+    return p < q + cnp.PyArray_NBYTES(b) and q < p + cnp.PyArray_NBYTES(a)
+
+
+cdef object ordered(object x, bint reverse):
+    """Return x as float32, float64 or int64 of the same order, or of the reverse one.
+
+    NaN stays NaN.
+    """
+    kind = x.dtype.kind
+    if kind in "iub":
+        if x.dtype == np.uint64:
+            x = (x ^ np.uint64(1 << 63)).view(np.int64)
+        else:
+            x = x.astype(np.int64, copy=False)
+        return ~x if reverse else x
+    with np.errstate(all="ignore"):
+        x = x.astype(_arrays.work_dtype(x.dtype), copy=False)
+    return -x if reverse else x
+
+
+# The docstrings stand once, in the reference.
+for _name in ("softmax", "log_softmax", "logsumexp", "top_k", "sample"):
+    getattr(Implementation, _name).__doc__ = getattr(_reference, _name).__doc__

@@ -1,0 +1,40 @@
+"""Data only: the instruction sets a kernel is compiled for. ``setup.py`` and ``_dispatch`` read it.
+
+``ISAS`` is in order of preference, the last one first choice. A kernel module is named after its
+source and its instruction set: ``_softmax.pyx`` becomes ``_softmax_avx2``.
+"""
+
+from typing import NamedTuple
+
+
+class Isa(NamedTuple):
+    """One instruction set: where it exists, what it needs from the CPU, how to compile for it."""
+
+    name: str
+    machines: tuple[str, ...]  # values of platform.machine(), lower case; () is every machine
+    features: tuple[str, ...]  # names that _cpu.features() must report
+    flags: tuple[str, ...]  # for gcc and clang
+
+
+X86_64 = ("x86_64", "amd64")
+_AVX2 = ("avx2", "fma", "f16c")
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+
+ISAS = (
+    Isa("baseline", (), (), ()),
+    Isa("avx2", X86_64, _AVX2, tuple(f"-m{f}" for f in _AVX2)),
+    Isa(
+        "avx512",
+        X86_64,
+        _AVX2 + _AVX512,
+        (*(f"-m{f}" for f in _AVX2 + _AVX512), "-mprefer-vector-width=512"),
+    ),
+)
+
+#: Sources that are compiled once for each instruction set.
+KERNELS = ("_softmax", "_select", "_sample")
+
+
+def isas_for(machine: str) -> tuple[Isa, ...]:
+    """Return the instruction sets that a machine's architecture can have, best last."""
+    return tuple(isa for isa in ISAS if not isa.machines or machine.lower() in isa.machines)

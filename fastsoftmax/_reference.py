@@ -1,0 +1,461 @@
+"""The oracle: every public function in plain Python on NumPy, a row at a time, in float64.
+
+The compiled implementations are tested against these functions, and take their docstrings from
+here. This module is also what runs where nothing compiled can be loaded. Only the checks of the
+arguments (``_arrays``) are shared with the compiled road; the arithmetic and the walk over the
+rows are not.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from . import _arrays
+from ._arrays import TopK
+
+NAME = "reference"
+LARGEST = np.finfo(np.float64).max
+
+
+def softmax(
+    x: Any, axis: Any = -1, *, temperature: Any = 1.0, where: Any = None, out: Any = None
+) -> Any:
+    """Return the probabilities ``exp(x_i / T) / sum_j exp(x_j / T)`` along an axis.
+
+    Computed as ``exp((x - max) * (1/T))``, so nothing overflows for any `temperature`.
+
+    Parameters
+    ----------
+    x : array_like
+        Scores. float32 and float64 are computed in their own precision; float16 and bfloat16 in
+        float32, rounded once; integers, bools, lists and scalars in float64. Any strides.
+    axis : int, tuple of ints or None, default -1
+        What sums to 1: one axis, several together, or the whole array.
+    temperature : float or array_like, default 1.0
+        One value, or one that broadcasts to the shape of `x` without `axis`. 1 changes no bit.
+        0 puts everything on the largest entry, the lowest index among equals; inf spreads evenly
+        over the entries that are not -inf.
+    where : array_like of bool, optional
+        Entries to count, broadcast to `x`. The others are as if absent, and exactly 0 in the
+        result. A row with nothing to count is all 0.
+    out : ndarray, optional
+        Where to write, of the result's shape and dtype and any strides. ``out=x`` works in place.
+        Left alone by every error but KeyboardInterrupt.
+
+    Returns
+    -------
+    ndarray
+        Same shape as `x`; a NumPy scalar if `x` is 0-d. `out` if it was given.
+
+    Raises
+    ------
+    TypeError
+        A dtype without probabilities (complex, object, text, dates), a masked array, a `where`
+        that is not bool, an `out` of another dtype.
+    ValueError
+        A negative or NaN temperature, shapes that do not fit, a read-only `out`.
+    numpy.exceptions.AxisError
+        `axis` out of range.
+
+    Notes
+    -----
+    -inf becomes exactly 0. A row with NaN, with +inf or with nothing but -inf becomes NaN, that
+    row only. A difference ``x - max`` that overflows counts as -inf. No warning is emitted.
+
+    Accuracy: with ``d = x - max`` and u = 2**-24 for float32, 2**-53 for float64, every
+    probability is within a relative error of ``(4 + 1.1 |d|) u``, ``(4 + 3.1 |d|/T) u`` at T other
+    than 1; below the smallest normal number, within one smallest normal number. ``x[i] >= x[j]``
+    implies ``p[i] >= p[j]``. A row's bits depend on its values, T and dtype alone.
+
+    Cost: three passes over a row in cache, about one cycle an element with AVX2 in float32.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41 (2021),
+       https://doi.org/10.1093/imanum/draa038
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import softmax
+    >>> softmax(np.array([1.0, 2.0, 3.0])).round(4)
+    array([0.09  , 0.2447, 0.6652])
+    >>> softmax([[0.0, 0.0], [0.0, -np.inf]], temperature=[1.0, 0.5])
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    return _map_rows(_softmax_row, 0.0, x, axis, temperature, where, out)
+
+
+def log_softmax(
+    x: Any, axis: Any = -1, *, temperature: Any = 1.0, where: Any = None, out: Any = None
+) -> Any:
+    """Return the logarithms of the probabilities along an axis: ``(x - max)/T - log(sum)``.
+
+    Parameters and errors are those of `softmax`.
+
+    Returns
+    -------
+    ndarray
+        Same shape as `x`; -inf where `softmax` is exactly 0 by rule (-inf, `where` False, T = 0).
+
+    Notes
+    -----
+    The sum leaves out the largest entry's own term, which is 1, and goes through ``log1p``: the
+    most likely entry is not exactly 0 while another one still counts. A row with NaN, +inf or
+    nothing but -inf becomes NaN; a row with nothing to count (`where`) becomes -inf.
+
+    Accuracy: ``exp`` of the result keeps the bound of `softmax`, and the rounding of the result
+    adds half a unit in its last place. Cost: as `softmax`.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41 (2021),
+       https://doi.org/10.1093/imanum/draa038
+
+    Examples
+    --------
+    >>> from fastsoftmax import log_softmax
+    >>> log_softmax([0.0, -40.0])
+    array([-4.24835426e-18, -4.00000000e+01])
+    """
+    return _map_rows(_log_softmax_row, -np.inf, x, axis, temperature, where, out)
+
+
+def logsumexp(x: Any, axis: Any = -1, *, where: Any = None, keepdims: bool = False) -> Any:
+    """Return ``log(sum_j exp(x_j))`` along an axis, as ``max + log1p(the others)``.
+
+    Parameters
+    ----------
+    x, axis, where
+        As in `softmax`.
+    keepdims : bool, default False
+        Keep the reduced axes, with length 1.
+
+    Returns
+    -------
+    ndarray
+        The shape of `x` without `axis`; a NumPy scalar if nothing is left.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As `softmax`.
+
+    Notes
+    -----
+    -inf entries do not contribute. An empty axis, a row with nothing but -inf and a row with
+    nothing to count give -inf; a row with +inf gives +inf; a row with NaN gives NaN.
+
+    Accuracy: an absolute error of a few u in the logarithm of the sum, u = 2**-24 or 2**-53, then
+    one rounding. Cost: two passes over a row in cache.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and
+       softmax functions", IMA Journal of Numerical Analysis 41 (2021),
+       https://doi.org/10.1093/imanum/draa038
+
+    Examples
+    --------
+    >>> from fastsoftmax import logsumexp
+    >>> float(logsumexp([0.0, -40.0]))
+    4.248354255291589e-18
+    """
+    x = _arrays.as_array(x, "x")
+    rows, shape, axes = _rows(x, axis)
+    keep = _keep(where, x, axis)
+    with np.errstate(all="ignore"):
+        values = [_logsumexp_row(r[k].astype(np.float64)) for r, k in zip(rows, keep, strict=True)]
+    result = np.array(values, dtype=np.float64)
+    if keepdims:
+        shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    return _round(result, x.dtype).reshape(shape)[()]
+
+
+def top_k(
+    x: Any, k: int, /, *, axis: int = -1, mode: str = "largest", sorted: bool = True
+) -> TopK:
+    """Return the `k` largest (or smallest) entries along an axis, and their indices.
+
+    Parameters
+    ----------
+    x : array_like
+        Any real dtype; the values keep it.
+    k : int
+        How many, from 0 to the length of the axis.
+    axis : int, default -1
+        The axis to choose along.
+    mode : {"largest", "smallest"}
+        Which end.
+    sorted : bool, default True
+        Best first; if False, in index order.
+
+    Returns
+    -------
+    TopK
+        Named tuple of ``values`` and ``indices`` (int64), with length `k` along `axis`.
+
+    Raises
+    ------
+    ValueError
+        `k` out of range, an unknown `mode`.
+    TypeError
+        A dtype without an order, a `k` or `axis` that is no integer.
+    numpy.exceptions.AxisError
+        `axis` out of range.
+
+    Notes
+    -----
+    Among equal entries the lower index wins, both in what is selected and in the order; +0 and -0
+    are equal. NaN comes last in both modes.
+
+    Cost: one read of the row for k up to a sixtieth of it (block maxima give a lower bound of the
+    k-th entry), a few reads above, whatever the order of the input; nothing is sorted but the `k`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import top_k
+    >>> top_k(np.array([3, 9, 4, 9]), 3)
+    TopK(values=array([9, 9, 4]), indices=array([1, 3, 2]))
+    """
+    x = _arrays.as_array(x, "x")
+    _arrays.choice(mode, "mode", ("largest", "smallest"))
+    wide = x.reshape(1) if x.ndim == 0 else x
+    axis = _arrays.one_axis(axis, wide.ndim)
+    k = _arrays.count(k, "k", 0, wide.shape[axis])
+    indices = np.zeros(wide.shape, dtype=np.int64)
+    for place in _places(wide, (axis,)):
+        indices[place] = _order(wide[place], mode)
+    indices = np.take(indices, np.arange(k), axis=axis)
+    if not sorted:
+        indices.sort(axis=axis)
+    return TopK(np.take_along_axis(wide, indices, axis), indices)
+
+
+def sample(
+    logits: Any,
+    *,
+    temperature: Any = 1.0,
+    top_k: Any = None,
+    top_p: Any = None,
+    min_p: Any = None,
+    min_keep: int = 1,
+    rng: Any = None,
+    on_invalid: str = "raise",
+) -> Any:
+    """Draw one index a row with the probabilities of its logits, after the filters.
+
+    The order is: temperature, then `top_k`, then `top_p` on the probabilities renormalised over
+    what `top_k` left, then `min_p`. What survives is renormalised and drawn from.
+
+    Parameters
+    ----------
+    logits : array_like, shape (..., n)
+        Scores; dtypes as in `softmax`.
+    temperature : float or array_like, default 1.0
+        Scores are divided by it. 0 takes the largest entry, the lowest index among equals.
+    top_k : int or array_like of int, optional
+        Keep exactly this many; the lower index wins among equals. None, 0 and n or more keep all.
+    top_p : float or array_like, optional
+        In the order probability descending, index ascending, keep the shortest prefix whose mass
+        reaches `top_p`, the crossing entry included. None and 1 keep all.
+    min_p : float or array_like, optional
+        Keep what is at least `min_p` times as likely as the most likely entry. None and 0 keep all.
+    min_keep : int, default 1
+        Each filter leaves at least this many.
+    rng : None, int or numpy.random.Generator
+        Where the randomness comes from: one float64 uniform a row, ``rng.random(rows)``.
+    on_invalid : {"raise", "flag"}
+        What a row with NaN, with +inf or with nothing to draw does: an error, or the index -1.
+
+    Returns
+    -------
+    ndarray of int64, shape ``logits.shape[:-1]``
+        A NumPy scalar for one row of logits. Each parameter may have one value a row (it
+        broadcasts to this shape).
+
+    Raises
+    ------
+    ValueError
+        A parameter out of range, or a row that cannot be drawn from (it is named).
+    TypeError
+        A dtype without probabilities, a `top_k` or `min_keep` that is no integer.
+
+    Notes
+    -----
+    The index drawn is the first, walking the survivors in index order, whose cumulative weight
+    exceeds ``u * total``. Weights and sums are float64 for every dtype, so every implementation
+    draws the same index; an entry of weight zero is never drawn. `top_p` counts as reached at
+    ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts the vocabulary.
+
+    Cost: one read of the row with `top_k`; one exponential an entry without.
+
+    References
+    ----------
+    .. [1] A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, "The Curious Case of Neural Text
+       Degeneration", ICLR 2020, https://arxiv.org/abs/1904.09751 (top-p)
+    .. [2] N. N. Minh et al., "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM
+       Outputs", ICLR 2025, https://arxiv.org/abs/2407.01082
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import sample
+    >>> logits = np.array([[0.0, 1.0, 2.0], [3.0, 3.0, -np.inf]])
+    >>> sample(logits, top_k=2, rng=0)
+    array([2, 0])
+    >>> sample(logits, temperature=0)
+    array([2, 0])
+    """
+    x = _arrays.as_array(logits, "logits")
+    rows, shape, _ = _rows(x, -1)
+    plan = _arrays.SamplingPlan(shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid)
+    eps = float(np.finfo(_arrays.work_dtype(x.dtype)).eps)
+    for i, row in enumerate(rows):
+        plan.ids[i] = _sample_row(row.astype(np.float64), *plan.row(i), plan.min_keep, eps)
+    return plan.finish()
+
+
+# ---- one row, float64 ----------------------------------------------------------------------------
+
+
+def _scores(x: np.ndarray, temperature: float) -> np.ndarray:
+    """Return ``(x - max) / temperature``; NaN for a row that has no probabilities."""
+    highest = x.max()
+    if not np.isfinite(highest):  # NaN somewhere, +inf somewhere, or nothing but -inf
+        return np.full(x.shape, np.nan)
+    if temperature == 0:
+        return np.where(np.arange(x.size) == x.argmax(), 0.0, -np.inf)
+    if temperature == np.inf:
+        return np.where(x > -np.inf, 0.0, -np.inf)
+    return (x - highest) * min(1 / temperature, LARGEST)
+
+
+def _others(d: np.ndarray) -> np.float64:
+    """Return the sum of ``exp(d)`` without the largest entry's own term, which is 1."""
+    return np.exp(np.delete(d, d.argmax())).sum()
+
+
+def _softmax_row(x: np.ndarray, temperature: float) -> np.ndarray:
+    e = np.exp(_scores(x, temperature))
+    return e / e.sum()
+
+
+def _log_softmax_row(x: np.ndarray, temperature: float) -> np.ndarray:
+    d = _scores(x, temperature)
+    return d - np.log1p(_others(d))
+
+
+def _logsumexp_row(x: np.ndarray) -> float:
+    if x.size == 0:
+        return -np.inf
+    highest = x.max()
+    if not np.isfinite(highest):
+        return float(highest)
+    return float(highest + np.log1p(_others(x - highest)))
+
+
+def _order(x: np.ndarray, mode: str = "largest") -> np.ndarray:
+    """Return all indices, best first: NaN last, the lower index first among equals."""
+    distinct, rank = np.unique(x, return_inverse=True)  # ranks can be negated in every dtype
+    nan = x != x  # noqa: PLR0124
+    return np.lexsort((np.arange(x.size), -rank if mode == "largest" else rank, nan))
+
+
+def _sample_row(
+    x: np.ndarray,
+    u: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    log_min_p: float,
+    min_keep: int,
+    eps: float,
+) -> int:
+    """Return the index that the uniform `u` draws, or a negative code of `SamplingPlan`."""
+    if np.isnan(x).any():
+        return _arrays.HAS_NAN
+    if np.isposinf(x).any():
+        return _arrays.HAS_INF
+    if not (x > -np.inf).any():
+        return _arrays.HAS_NOTHING
+    d = _scores(x, temperature)
+    weight = np.exp(d)
+    kept = _order(x)
+    if top_k:
+        kept = kept[: max(top_k, min_keep)]
+    if top_p < 1:
+        cumulative = np.cumsum(weight[kept])
+        reached = np.searchsorted(cumulative, top_p * cumulative[-1] * (1 - 4 * eps))
+        kept = kept[: max(reached + 1, min_keep)]
+    kept = kept[: max(np.count_nonzero(d[kept] >= log_min_p), min_keep)]
+    kept = np.sort(kept)
+    cumulative = np.cumsum(weight[kept])
+    return int(kept[np.searchsorted(cumulative, u * cumulative[-1], side="right")])
+
+
+# ---- from arrays to rows and back ----------------------------------------------------------------
+
+
+def _rows(
+    x: np.ndarray, axis: Any
+) -> tuple[list[np.ndarray], tuple[int, ...], tuple[int, ...]]:
+    """Return the rows of `x` as 1-d arrays, the shape they are arranged in, and the axes."""
+    axes = _arrays.reduced_axes(axis, max(x.ndim, 1))
+    if x.ndim == 0:
+        return [x.reshape(1)], (), axes
+    shape = tuple(n for a, n in enumerate(x.shape) if a not in axes)
+    return [x[i].ravel() for i in _places(x, axes)], shape, axes
+
+
+def _places(x: np.ndarray, axes: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Yield the index expression of each row of `x`: a full slice along each of `axes`."""
+    outer = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+    for place in np.ndindex(outer):
+        yield tuple(slice(None) if a in axes else i for a, i in enumerate(place))
+
+
+def _keep(where: Any, x: np.ndarray, axis: Any) -> list[np.ndarray]:
+    """Return `where` as `_rows` does for the data."""
+    mask = _arrays.mask(where, x.shape)
+    return _rows(np.ones(x.shape, dtype=bool) if mask is None else mask, axis)[0]
+
+
+def _round(result: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return the float64 `result` in the dtype that an input of `dtype` gets, without warnings."""
+    with np.errstate(all="ignore"):
+        return result.astype(_arrays.result_dtype(dtype))
+
+
+def _map_rows(
+    function: Callable[[np.ndarray, float], np.ndarray],
+    masked: float,
+    x: Any,
+    axis: Any,
+    temperature: Any,
+    where: Any,
+    out: Any,
+) -> Any:
+    """Apply a row function to the entries of each row that count; the others become `masked`."""
+    x = _arrays.as_array(x, "x")
+    rows, shape, axes = _rows(x, axis)
+    t = np.broadcast_to(_arrays.temperatures(temperature, shape), len(rows))
+    keep = _keep(where, x, axis)
+    _arrays.check_out(out, x.shape, _arrays.result_dtype(x.dtype))
+    result = np.full(x.shape or (1,), masked)
+    with np.errstate(all="ignore"):
+        for place, row, k, ti in zip(_places(result, axes), rows, keep, t, strict=True):
+            if k.any():
+                y = np.full(row.shape, masked)
+                y[k] = function(row[k].astype(np.float64), ti)
+                result[place] = y.reshape(result[place].shape)
+    result = _round(result, x.dtype).reshape(x.shape)
+    if out is None:
+        return result[()]
+    out[...] = result
+    return out
