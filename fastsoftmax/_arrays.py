@@ -116,6 +116,8 @@ def _require(good: np.ndarray, values: np.ndarray, name: str, allowed: str) -> N
 
 def temperatures(temperature: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return the checked temperatures, as `per_row` does."""
+    if type(temperature) is float and temperature >= 0:  # the common case, quickly
+        return np.array([temperature])
     t = per_row(temperature, "temperature", shape)
     _require(t >= 0, t, "temperature", "0 to inf")
     return t
@@ -123,14 +125,20 @@ def temperatures(temperature: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def probabilities(value: Any, name: str, no_op: float, shape: tuple[int, ...]) -> np.ndarray:
     """Return the checked `top_p` or `min_p`, as `per_row` does; None is the no-op."""
-    p = per_row(no_op if value is None else value, name, shape)
+    value = no_op if value is None else value
+    if type(value) is float and 0 <= value <= 1:
+        return np.array([value])
+    p = per_row(value, name, shape)
     _require((p >= 0) & (p <= 1), p, name, "0 to 1, or None")
     return p
 
 
 def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return the checked `top_k`, as int64 and as `per_row` does; None is 0, the no-op."""
-    array = np.asarray(0 if value is None else value)
+    value = 0 if value is None else value
+    if type(value) is int and 0 <= value < 1 << 53:
+        return np.array([value])
+    array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} is {value!r}; allowed are integers from 0, or None")
     k = per_row(np.minimum(array, 1 << 53), name, shape).astype(np.int64)
@@ -228,8 +236,8 @@ class SamplingPlan:
         self.temperature = temperatures(temperature, shape)
         self.top_k = counts(top_k, "top_k", shape)
         self.top_p = probabilities(top_p, "top_p", 1.0, shape)
-        with np.errstate(divide="ignore"):
-            self.log_min_p = np.log(probabilities(min_p, "min_p", 0.0, shape))
+        m = probabilities(min_p, "min_p", 0.0, shape)
+        self.log_min_p = np.log(m, where=m > 0, out=np.full(m.shape, -np.inf))
         self.min_keep = min(count(min_keep, "min_keep", 1), np.iinfo(np.intp).max)
         self.flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
         self.uniforms = generator(rng).random(prod(shape))
@@ -243,8 +251,8 @@ class SamplingPlan:
 
     def finish(self) -> Any:
         """Return the indices in the rows' shape, or complain about the first invalid row."""
-        invalid = self.ids < 0
-        if invalid.any():
+        if self.ids.min(initial=0) < 0:
+            invalid = self.ids < 0
             if not self.flag:
                 i = int(invalid.argmax())
                 place = tuple(map(int, np.unravel_index(i, self.shape))) if self.shape else ()

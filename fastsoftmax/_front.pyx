@@ -170,6 +170,23 @@ cdef class Implementation:
         return rows.reduce(y, keepdims)
 
     def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True):
+        if (
+            plain(x)
+            and last(axis, x)
+            and mode == "largest"
+            and type(k) is int
+            and 0 <= k <= x.shape[-1]
+            and cnp.PyArray_SIZE(x) > 0
+        ):
+            n = x.shape[-1]
+            shape = (*x.shape[:-1], k)
+            count = cnp.PyArray_SIZE(x) // n
+            values = np.empty((count, k), dtype=x.dtype)
+            indices = np.empty((count, k), dtype=np.int64)
+            self.top_k_rows[_SELECT[x.dtype.char]](
+                x.reshape(count, n), values, indices, sorted
+            )
+            return _arrays.TopK(values.reshape(shape), indices.reshape(shape))
         x = _arrays.as_array(x, "x")
         _arrays.choice(mode, "mode", ("largest", "smallest"))
         wide = x.reshape(1) if x.ndim == 0 else x
@@ -206,12 +223,17 @@ cdef class Implementation:
         rng=None,
         on_invalid="raise",
     ):
-        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        if plain(logits) and cnp.PyArray_SIZE(logits) > 0:
+            shape = logits.shape[:-1]
+            data = logits.reshape(-1, logits.shape[-1])
+        else:
+            rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+            shape, data = rows.shape, rows.data
         plan = _arrays.SamplingPlan(
-            rows.shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
+            shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
         )
-        self.draw_rows[_SELECT[rows.data.dtype.char]](
-            rows.data,
+        self.draw_rows[_SELECT[data.dtype.char]](
+            data,
             plan.uniforms,
             plan.temperature,
             plan.top_k,

@@ -49,28 +49,26 @@ cdef struct Work:
 
 cdef inline bint allocate(Work *work, Py_ssize_t n) noexcept nogil:
     """Make room for rows of n elements of up to 8 bytes; tell if there was memory for it."""
-    work.value = malloc(8 * n + 8)
-    work.maxima = malloc(8 * (n // 31 + 16 * LANES))
-    work.index = <Py_ssize_t *>malloc(sizeof(Py_ssize_t) * n + 8)
-    work.tied = <Py_ssize_t *>malloc(sizeof(Py_ssize_t) * (n // SPARSE + 1))
-    work.keys = <uint64_t *>malloc(8 * n + 8)
-    work.masses = <double *>malloc(8 * n + 8)
-    work.weight = <double *>malloc(8 * n + 8)
-    return (
-        work.value != NULL and work.maxima != NULL and work.index != NULL and work.tied != NULL
-        and work.keys != NULL and work.masses != NULL and work.weight != NULL
-    )
+    # One piece: seven of them would go back to the system at each call, and be zeroed again.
+    cdef Py_ssize_t row = 8 * (n + 8)
+    cdef Py_ssize_t blocks = 8 * (n // 31 + 16 * LANES)
+    cdef char *room = <char *>malloc(blocks + row // SPARSE + 64 + 5 * row)
+    work.maxima = room
+    if room == NULL:
+        return False
+    work.tied = <Py_ssize_t *>(room + blocks)
+    room += blocks + row // SPARSE // 8 * 8 + 64
+    work.value = room
+    work.index = <Py_ssize_t *>(room + row)
+    work.keys = <uint64_t *>(room + 2 * row)
+    work.masses = <double *>(room + 3 * row)
+    work.weight = <double *>(room + 4 * row)
+    return True
 
 
 cdef inline void release(Work *work) noexcept nogil:
     """Give the room back."""
-    free(work.value)
     free(work.maxima)
-    free(work.index)
-    free(work.tied)
-    free(work.keys)
-    free(work.masses)
-    free(work.weight)
 
 
 cdef inline key lowest_key(key like) noexcept nogil:
@@ -104,38 +102,31 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
     return (n + SIZE - 1) // SIZE * LANES
 
 
-cdef inline bint scan(const key *x, Py_ssize_t n, key *maxima) noexcept nogil:
-    """Write the block maxima (NaN is passed over); tell if there is a NaN."""
-    cdef key high[LANES]
-    cdef key nan[LANES]
-    cdef const key *p
-    cdef Py_ssize_t start, m, j, l
-    cdef bint found = False
-    if key is not int64_t:
+cdef inline void lane_maxima(const key *x, Py_ssize_t n, key *high) noexcept nogil:
+    """Write the maxima of the lanes of a chunk; n is a multiple of LANES."""
+    # Indexed by constants alone, so that the lanes stay in registers.
+    cdef key lane[LANES]
+    cdef Py_ssize_t j, l
+    for l in range(LANES):
+        lane[l] = lowest_key(<key>0)
+    for j from 0 <= j < n by LANES:
         for l in range(LANES):
-            nan[l] = 0
+            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+    for l in range(LANES):
+        high[l] = lane[l]
+
+
+cdef inline void scan(const key *x, Py_ssize_t n, key *maxima) noexcept nogil:
+    """Write the block maxima; NaN is passed over."""
+    cdef Py_ssize_t start, m, j
+    cdef key *high
     for start from 0 <= start < n by SIZE:
         m = min(<Py_ssize_t>SIZE, n - start)
-        for l in range(LANES):
-            high[l] = lowest_key(<key>0)
-        p = x + start
-        for j from 0 <= j < (m & ~31) by LANES:
-            for l in range(LANES):
-                high[l] = p[j + l] if p[j + l] > high[l] else high[l]
-            if key is not int64_t:
-                for l in range(LANES):
-                    nan[l] = p[j + l] if p[j + l] != p[j + l] else nan[l]
-        for j in range(m & ~31, m):
-            l = j & 31
-            high[l] = p[j] if p[j] > high[l] else high[l]
-            if key is not int64_t:
-                nan[l] = p[j] if p[j] != p[j] else nan[l]
-        for l in range(LANES):
-            maxima[start // SIZE * LANES + l] = high[l]
-    if key is not int64_t:
-        for l in range(LANES):
-            found |= nan[l] != nan[l]
-    return found
+        high = maxima + start // SIZE * LANES
+        lane_maxima(x + start, m & ~(<Py_ssize_t>LANES - 1), high)
+        for j in range(start + (m & ~(<Py_ssize_t>LANES - 1)), start + m):
+            if x[j] > high[j & (LANES - 1)]:
+                high[j & (LANES - 1)] = x[j]
 
 
 cdef inline void cut(

@@ -75,6 +75,23 @@ cdef void weigh_all(
             weight[j] = 1 if x[j] > -infinity(<real>0) else 0
 
 
+cdef bint has_nan(const real *x, Py_ssize_t n) noexcept nogil:
+    """Tell whether there is a NaN."""
+    cdef real lane[LANES]
+    cdef Py_ssize_t j, l
+    cdef bint found = False
+    for l in range(LANES):
+        lane[l] = 0
+    for j from 0 <= j < (n & ~31) by LANES:
+        for l in range(LANES):
+            lane[l] = x[j + l] if x[j + l] != x[j + l] else lane[l]
+    for j in range(n & ~31, n):
+        found |= x[j] != x[j]
+    for l in range(LANES):
+        found |= lane[l] != lane[l]
+    return found
+
+
 cdef double sum_of(const double *weight, Py_ssize_t n) noexcept nogil:
     """Return the sum, over eight lanes."""
     cdef double lane[8]
@@ -237,8 +254,9 @@ cdef Py_ssize_t draw_row(
     cdef Py_ssize_t i, j, count
     if n == 0:
         return HAS_NOTHING
-    if scan(x, n, maxima):
+    if has_nan(x, n):
         return HAS_NAN
+    scan(x, n, maxima)
     for i in range(blocks_of(n)):
         high = maxima[i] if maxima[i] > high else high
     if high == infinity(<real>0):

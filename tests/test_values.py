@@ -320,10 +320,10 @@ def test_log_softmax_is_not_zero_while_another_entry_counts(impl, dtype, place):
     x[place] = 2
     x[(place + 2500) % 5000] = -38
     top = impl.log_softmax(x)[place]
-    assert top == pytest.approx(-math.exp(-40), rel=40 * np.finfo(dtype).eps)
+    assert top == pytest.approx(-math.exp(-40), rel=40 * float(np.finfo(dtype).eps))
     x[place] = 0
     x[(place + 2500) % 5000] = -40
-    assert impl.logsumexp(x) == pytest.approx(math.exp(-40), rel=40 * np.finfo(dtype).eps)
+    assert impl.logsumexp(x) == pytest.approx(math.exp(-40), rel=40 * float(np.finfo(dtype).eps))
 
 
 @pytest.mark.parametrize("n", LENGTHS)
@@ -337,14 +337,14 @@ def test_only_one_of_equal_maxima_is_left_out(impl, dtype, n):
 # ---- sums and warnings ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 32, 33, 1000, 2049, 5000, 100_003])
-@pytest.mark.parametrize("spread", [0, 1e-3, 1, 20, 200])
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_rows_sum_to_one(impl, dtype, n, spread, temperature):
-    x = np.cos(np.arange(n) * 1.3).astype(dtype) * dtype(spread)
-    p = impl.softmax(x, temperature=temperature)
-    excess = math.fsum([*p.tolist(), -1.0])  # exact, then rounded once
-    assert abs(excess) <= 4 * np.finfo(dtype).eps  # 8 u
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 32, 33, 1000, 2049, 5000, 30_003])
+def test_rows_sum_to_one(impl, dtype, n):
+    for spread in (0, 1e-3, 1, 20, 200):
+        x = np.cos(np.arange(n) * 1.3).astype(dtype) * dtype(spread)
+        for temperature in (1.0, 0.7):
+            p = impl.softmax(x, temperature=temperature)
+            excess = math.fsum([*p.tolist(), -1.0])  # exact, then rounded once
+            assert abs(excess) <= 4 * np.finfo(dtype).eps  # 8 u
 
 
 def test_no_floating_point_error_is_signalled(impl, dtype):
@@ -352,9 +352,12 @@ def test_no_floating_point_error_is_signalled(impl, dtype):
     big = np.finfo(dtype).max
     rows = [[NAN, INF, -INF], [-INF] * 3, [INF] * 3, [big, -big, 0], [0, -90, -800], [0, -103, 1]]
     x = np.array(rows, dtype)
+    with np.errstate(all="ignore"):
+        arrays = x, x.T, x.astype(np.float16), x.astype(x.dtype.newbyteorder())
     with np.errstate(all="raise"):
-        for a in (x, x.T, x.astype(np.float16) if dtype == np.float32 else x.astype(">f8")):
+        for a in arrays:
             for temperature in (1, 0, 1e-310, 0.3, 1e300, INF):
                 impl.softmax(a, temperature=temperature)
-                impl.log_softmax(a, temperature=temperature, where=[True, False, True])
+                where = np.arange(a.shape[-1]) % 2 == 0
+                impl.log_softmax(a, temperature=temperature, where=where)
             impl.logsumexp(a)

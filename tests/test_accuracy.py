@@ -1,0 +1,243 @@
+"""The error bounds of the softmax family, its monotony, and exp over every float32."""
+
+import importlib
+import math
+from functools import cache
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fastsoftmax import _dispatch
+
+U = {np.float32: 2.0**-24, np.float64: 2.0**-53}
+TEMPERATURES = [1.0, 0.7, 0.1, 3.0, 100.0]
+
+#: Rows of n numbers; each is there for something that a simpler kernel gets wrong.
+ROWS = {
+    "ordinary": lambda n: 4 * np.cos(np.arange(n) ** 2 * 0.7),
+    "wide": lambda n: -((np.arange(n) * 37) % n) * (120 / n),
+    "constant": lambda n: np.full(n, -3.3),
+    "two levels": lambda n: np.where(np.arange(n) % 3 == 0, 0.3, -8.9),
+    "one large": lambda n: np.where(np.arange(n) == n // 3, 14.3, -0.3),
+    "far from 0": lambda n: 1e4 + np.sin(np.arange(n) * 1.1),
+}
+
+
+def exact64(x, temperature):
+    """Return d, exp(d/T), the sum and the sum without the maximum: float64, sums exactly rounded.
+
+    Errors of the exponentials are some (1 + |d|/T) 2**-53, nothing beside those of float32.
+    """
+    d = x.astype(np.float64) - float(x.max())
+    e = np.exp(d / temperature)
+    rest = math.fsum(np.delete(e, x.argmax()).tolist())
+    return d, e, 1 + rest, rest
+
+
+@cache
+def exact_mp(values, temperature):
+    """Return what `exact64` does as numbers of 40 digits; `values` is a tuple of floats."""
+    with mpmath.workdps(40):
+        top = mpmath.mpf(max(values))
+        d = [mpmath.mpf(v) - top for v in values]
+        e = [mpmath.exp(di / mpmath.mpf(temperature)) for di in d]
+        rest = mpmath.fsum(e[: values.index(max(values))] + e[values.index(max(values)) + 1 :])
+        return d, e, 1 + rest, rest
+
+
+def bound(d, temperature, u):
+    """Return the relative error that is allowed for a probability."""
+    d = np.abs(d).astype(np.float64)
+    return (4 + 1.1 * d) * u if temperature == 1 else (4 + 3.1 * d / temperature) * u
+
+
+def check(impl, x, temperature, exact):
+    """Assert the bounds of the three functions for a row, given the exact d, e, sum and rest."""
+    dtype = x.dtype.type
+    u = U[dtype]
+    tiny = float(np.finfo(dtype).tiny)
+    d, e, total, rest = exact
+    with mpmath.workdps(40):
+        if isinstance(e, list):
+            lift = np.frompyfunc(mpmath.mpf, 1, 1)
+            d, e = np.array(d), np.array(e)
+            log_total = mpmath.log1p(rest)
+        else:
+            lift = np.float64
+            log_total = np.log1p(rest)
+        t = lift(temperature)
+        allowed = bound(d.astype(np.float64), temperature, u)
+
+        p = e / total
+        error = np.abs(lift(impl.softmax(x, temperature=temperature)) - p).astype(np.float64)
+        p = p.astype(np.float64)
+        assert (error <= np.where(p < tiny, tiny, allowed * p)).all()
+
+        log_p = d / t - log_total
+        result = impl.log_softmax(x, temperature=temperature)
+        error = np.abs(lift(result) - log_p).astype(np.float64)
+        assert (error <= allowed + 2 * u * np.abs(result)).all()
+
+        if temperature == 1:
+            result = impl.logsumexp(x)
+            error = abs(float(lift(result) - (lift(x.max()) + log_total)))
+            others = np.delete((allowed * e).astype(np.float64), x.argmax()).sum() / float(total)
+            assert error <= others + 2 * u * float(log_total) + 2 * u * abs(float(result))
+
+
+# ---- float32 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_float32(impl, kind, temperature):
+    for n in (1, 2, 7, 33, 1000, 4097, 50_000):
+        x = ROWS[kind](n).astype(np.float32)
+        check(impl, x, temperature, exact64(x, temperature))
+
+
+@pytest.mark.parametrize("kind", ["one large", "two levels", "constant"])
+def test_float32_rows_of_a_million(impl, kind):
+    x = ROWS[kind](1 << 20).astype(np.float32)
+    check(impl, x, 1.0, exact64(x, 1.0))
+
+
+@pytest.mark.parametrize("temperature", [3e37, 1e38, 3e38, 1e39, 3e40, 1e300])
+def test_float32_at_huge_temperatures(impl, temperature):
+    x = np.array([0, -1e30, -1e38, -2e38, -3.4e38], np.float32)
+    check(impl, x, temperature, exact64(x, temperature))
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_the_float64_oracle_against_mpmath(kind):
+    x = ROWS[kind](150).astype(np.float32)
+    for temperature in TEMPERATURES:
+        d, e, total, rest = exact64(x, temperature)
+        d_mp, e_mp, total_mp, rest_mp = exact_mp(tuple(x.tolist()), temperature)
+        np.testing.assert_array_equal(d, np.array(d_mp, dtype=np.float64))
+        allowed = (2 + 2 * np.abs(d) / temperature) * 2.0**-53
+        assert (np.abs(np.array(e_mp - e, dtype=np.float64)) <= allowed * e).all()
+        assert total == pytest.approx(float(total_mp), rel=1e-14)
+        assert rest == pytest.approx(float(rest_mp), rel=1e-13)
+
+
+# ---- float64 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_float64(impl, kind, temperature):
+    for n in (2, 33, 150):
+        x = ROWS[kind](n)
+        check(impl, x, temperature, exact_mp(tuple(x.tolist()), temperature))
+
+
+def test_float64_reaches_the_smallest_numbers(impl):
+    x = np.linspace(-760, 0, 200)
+    check(impl, x, 1.0, exact_mp(tuple(x.tolist()), 1.0))
+    check(impl, x / 8, 0.125, exact_mp(tuple((x / 8).tolist()), 0.125))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.3, 14.3), (-30.0, 0.25)])
+def test_float64_one_large_among_a_million(impl, low, high):
+    """A plain sum of float64 loses some hundred u here; the sum in closed form is exact."""
+    n = 1 << 20
+    x = np.full(n, low)
+    x[n // 3] = high
+    with mpmath.workdps(40):
+        small = mpmath.exp(mpmath.mpf(low) - mpmath.mpf(high))
+        total = 1 + (n - 1) * small
+        allowed = float(bound(np.float64(high - low), 1.0, U[np.float64]))
+        p = impl.softmax(x)
+        assert abs(float(mpmath.mpf(p[0]) * total / small - 1)) <= allowed
+        assert abs(float(mpmath.mpf(p[n // 3]) * total - 1)) <= 4 * U[np.float64]
+        assert (np.delete(p, n // 3) == p[0]).all()
+
+
+# ---- monotone ------------------------------------------------------------------------------------
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    x=arrays(np.float32, st.integers(1, 70), elements=st.floats(-120, 120, width=32)),
+    temperature=st.sampled_from([1.0, 0.3, 0.999, 7.0]),
+)
+def test_monotone(impl, x, temperature):
+    x.sort()
+    for dtype in (np.float32, np.float64):
+        for f in (impl.softmax, impl.log_softmax):
+            assert (np.diff(f(x.astype(dtype), temperature=temperature)) >= 0).all()
+
+
+@pytest.mark.parametrize("start", [1e-30, 1e-4, 0.3465, 0.35, 1.0397, 3.0, 17.3, 64.0, 87.0, 103.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 5.0])
+def test_monotone_over_neighbours(impl, start, temperature):
+    """Thousands of consecutive numbers below a maximum, where a kernel has its seams."""
+    for dtype, bits in ((np.float32, np.uint32), (np.float64, np.uint64)):
+        first = np.array([start], dtype).view(bits)[0]
+        x = -(first + np.arange(20_000, dtype=bits)).view(dtype)
+        assert x[1] == np.nextafter(x[0], dtype(-np.inf))
+        x = np.append(dtype(0), x)
+        for f in (impl.softmax, impl.log_softmax):
+            assert (np.diff(f(x, temperature=temperature)) <= 0).all()
+
+
+# ---- exp over every float32 ----------------------------------------------------------------------
+
+
+def exp_of(isa):
+    """Return the exponential kernel of an instruction set, as a function of an array."""
+    if isa not in _dispatch.runnable():
+        pytest.skip(f"{isa} is not built or cannot run here")
+    rows = importlib.import_module(f"fastsoftmax._softmax_{isa}").exp_rows["float"]
+
+    def exp(x):
+        y = np.empty_like(x)
+        rows(x, y)
+        return y
+
+    return exp
+
+
+ISAS = [name for name in _dispatch.NAMES if name != "reference"]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_exp_over_every_float32(isa):
+    """From -0 to -110: never rises as d falls, and keeps its bound (a look at every 997th)."""
+    exp = exp_of(isa)
+    first, last = np.array([-0.0, -110.0], np.float32).view(np.uint32).tolist()
+    chunk = 1 << 18  # fits L2
+    before = np.float32(1)
+    for start in range(first, last + 1, chunk):
+        bits = np.arange(start, min(start + chunk, last + 1), dtype=np.uint32)
+        x = bits.view(np.float32)
+        y = exp(x)
+        assert y[0] <= before, x[0]
+        falls = y[1:] <= y[:-1]
+        assert falls.all(), x[1:][~falls]
+        before = y[-1]
+        d = x[::997].astype(np.float64)
+        e = np.exp(d)
+        allowed = np.where(
+            e < np.finfo(np.float32).tiny,
+            np.finfo(np.float32).tiny,
+            (1.3 + 0.05 * np.abs(d)) * U[np.float32] * e,
+        )
+        error = np.abs(y[::997] - e)
+        assert (error <= allowed).all(), d[error > allowed]
+    assert before == 0
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_exp_at_the_ends(isa):
+    exp = exp_of(isa)
+    x = np.array([0.0, -0.0, -1e-45, -110, -1e30, -np.inf, np.nan], np.float32)
+    np.testing.assert_array_equal(exp(x), [1, 1, 1, 0, 0, 0, np.nan])
+    assert not np.signbit(exp(x[:-1])).any()

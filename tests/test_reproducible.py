@@ -1,0 +1,115 @@
+"""A row's bits depend on its values, its temperature and its dtype, and on nothing else."""
+
+import hashlib
+import platform
+
+import numpy as np
+import pytest
+
+from fastsoftmax import _dispatch
+
+LENGTHS = [*range(1, 71), 1000, 2047, 2048, 2049, 4095, 4096, 4097, 10_000]
+DTYPES = [np.float32, np.float64]
+
+#: sha256 of `results`, the same for every instruction set that has a fused multiply-add.
+DIGEST = "not recorded"
+
+
+def numbers(n, dtype, seed=0):
+    """Return n numbers from -16 to 16 made of integers alone, exact in every dtype (splitmix64)."""
+    z = (np.arange(n, dtype=np.uint64) + np.uint64(seed * 1_000_003 + 1)) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z ^= z >> np.uint64(31)
+    return ((z >> np.uint64(40)).astype(np.int64) - (1 << 23)).astype(dtype) * dtype(2.0**-19)
+
+
+def placed(x, offset):
+    """Return a copy of `x` that starts `offset` bytes after a multiple of 64."""
+    memory = np.empty(x.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    view = memory[start : start + x.nbytes].view(x.dtype)
+    view[...] = x
+    return view
+
+
+def results(impl):
+    """Yield results of the softmax family over a fixed set of rows."""
+    for dtype in DTYPES:
+        for n in LENGTHS:
+            x = numbers(n, dtype, seed=n)
+            for temperature in (1.0, 0.7, 3.0):
+                yield impl.softmax(x, temperature=temperature)
+                yield impl.log_softmax(x, temperature=temperature)
+            yield impl.logsumexp(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_maps(impl, dtype, name, temperature):
+    f = getattr(impl, name)
+    for n in LENGTHS:
+        x = numbers(n, dtype)
+        alone = f(x, temperature=temperature)
+
+        def check(y, what, alone=alone, n=n):
+            assert np.array_equal(y, alone), f"length {n}: {what}"
+
+        others = numbers(n, dtype, seed=7)
+        for place in range(3):
+            batch = np.stack([others, others[::-1], others])
+            batch[place] = x
+            check(f(batch, temperature=temperature)[place], f"row {place} of a batch")
+            check(f(batch, temperature=[temperature] * 3)[place], "one temperature a row")
+            mixed = [0.5, 2.0, 1.0]
+            mixed[place] = temperature
+            check(f(batch, temperature=mixed)[place], "different temperatures")
+            columns = f(np.ascontiguousarray(batch.T), axis=0, temperature=temperature)
+            check(columns[:, place], f"column {place}")
+        check(f(x[::-1].copy()[::-1], temperature=temperature), "a negative stride")
+        check(f(np.repeat(x, 3)[::3], temperature=temperature), "a stride of 3")
+        for offset in (0, x.itemsize, 1, 32 + x.itemsize, 33):
+            view = placed(x, offset)
+            check(f(view, temperature=temperature), f"offset {offset}")
+            f(x, temperature=temperature, out=view)
+            check(view, f"out at offset {offset}")
+            view[...] = x
+            f(view, temperature=temperature, out=view)
+            check(view, f"in place at offset {offset}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logsumexp(impl, dtype):
+    for n in LENGTHS:
+        x = numbers(n, dtype)
+        alone = impl.logsumexp(x)
+        batch = np.stack([numbers(n, dtype, seed=7), x, x])
+        assert (impl.logsumexp(batch)[1:] == alone).all(), n
+        assert (impl.logsumexp(np.ascontiguousarray(batch.T), axis=0)[1:] == alone).all(), n
+        assert impl.logsumexp(np.repeat(x, 3)[::3]) == alone, n
+        for offset in (x.itemsize, 1, 33):
+            assert impl.logsumexp(placed(x, offset)) == alone, n
+
+
+def test_avx2_and_avx512_give_the_same_bits():
+    if not {"avx2", "avx512"} <= set(_dispatch.runnable()):
+        pytest.skip("needs a CPU with both")
+    pairs = zip(results(_dispatch.load("avx2")), results(_dispatch.load("avx512")), strict=True)
+    for a, b in pairs:
+        np.testing.assert_array_equal(a, b)
+
+
+def test_recorded_digest(impl):
+    """x86-64's baseline has no fused multiply-add, and the reference no kernel: both are close."""
+    arm = platform.machine().lower() in ("aarch64", "arm64")
+    if impl.NAME not in (("baseline",) if arm else ("avx2", "avx512")):
+        for a, b in zip(results(impl), results(_dispatch.load("reference")), strict=True):
+            np.testing.assert_allclose(a, b, rtol=100 * np.finfo(a.dtype).eps)
+        return
+    digest = hashlib.sha256()
+    for y in results(impl):
+        digest.update(y.astype(y.dtype.newbyteorder("<")).tobytes())
+    assert digest.hexdigest() == DIGEST

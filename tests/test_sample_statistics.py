@@ -1,0 +1,257 @@
+"""Every id comes as often as it should: fixed seeds, alpha 1e-6.
+
+Each statistic is also applied to samplers with a known bias, and must reject them. A generator's
+own uniforms are used where many draws are cheap; for what is rare, uniforms from the place where it
+happens.
+"""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+ALPHA = 1e-6
+LAST = 1 - 2**-53
+VOCABULARY = 152_000
+
+
+class Uniforms(np.random.Generator):
+    """A generator the uniforms of which are known beforehand."""
+
+    def __init__(self, uniforms):
+        super().__init__(np.random.PCG64(0))
+        self.uniforms = np.asarray(uniforms, dtype=np.float64)
+
+    def random(self, size=None, *args, **kwargs):
+        assert np.prod(size) == self.uniforms.size, "one uniform a row"
+        return self.uniforms.reshape(size).copy()
+
+
+def draws(sample, row, uniforms, **parameters):
+    """Return the id that each uniform draws, some rows at a time."""
+    step = max(1, (1 << 22) // row.size)
+    parts = [uniforms[i : i + step] for i in range(0, len(uniforms), step)]
+    rows = [np.broadcast_to(row, (len(u), row.size)) for u in parts]
+    pairs = zip(rows, parts, strict=True)
+    return np.concatenate([sample(r, rng=Uniforms(u), **parameters) for r, u in pairs])
+
+
+# ---- samplers with a bias: the statistics must reject them ---------------------------------------
+
+
+def biased(uniform=lambda u: u, dtype=np.float64, side="right", shift=0):
+    """Return a sampler without filters that is right but for its arguments."""
+
+    def sample(rows, rng):
+        weights = np.exp(rows[0].astype(np.float64) - rows[0].max()).astype(dtype)
+        cumulative = np.cumsum(weights, dtype=dtype).astype(np.float64)
+        at = uniform(rng.random(len(rows))) * cumulative[-1]
+        ids = np.searchsorted(cumulative, at, side=side) + shift
+        return np.minimum(ids, rows.shape[1] - 1)
+
+    return sample
+
+
+def to_bits(bits):
+    return lambda u: np.floor(u * 2**bits) / 2**bits
+
+
+EXACT = biased()
+COARSE = biased(to_bits(16))  # uniforms with 16 bits
+FLOAT32 = biased(to_bits(24))  # uniforms of a float32
+REACHED = biased(side="left")  # where the sum reaches u, not where it exceeds it
+NEXT = biased(shift=1)  # off by one
+HALF = biased(dtype=np.float16)  # weights and sums in float16
+
+
+def EVEN(rows, rng):  # noqa: N802
+    """Half the vocabulary is unreachable."""
+    return EXACT(rows, rng) // 2 * 2
+
+
+# ---- the statistics ------------------------------------------------------------------------------
+
+
+def chi_square(ids, groups, probability):
+    """Return the p-value of the numbers of ids in each group; rare groups are put together."""
+    expected = np.bincount(groups, weights=probability) / probability.sum() * len(ids)
+    counts = np.bincount(groups[ids], minlength=expected.size)
+    if counts[expected == 0].any():
+        return 0.0  # impossible
+    counts, expected = counts[expected > 0], expected[expected > 0]
+    rare = expected < 5
+    if rare.any():
+        expected = np.append(expected[~rare], expected[rare].sum())
+        counts = np.append(counts[~rare], counts[rare].sum())
+    return stats.chisquare(counts, expected).pvalue
+
+
+def zipf(sample, count):
+    """Chi-square of a row of 151,936 with probabilities 1/rank, in groups of doubling ranks."""
+    rank = np.arange(1, 151_937)
+    row = -np.log(rank).astype(np.float32)
+    uniforms = np.random.default_rng(1).random(count)
+    return chi_square(draws(sample, row, uniforms), np.log2(rank).astype(int), 1 / rank)
+
+
+def flat(sample, count):
+    """Chi-square of a flat vocabulary, by the index's remainder and by its place."""
+    row = np.zeros(VOCABULARY, dtype=np.float32)
+    ids = draws(sample, row, np.random.default_rng(2).random(count))
+    i, ones = np.arange(VOCABULARY), np.ones(VOCABULARY)
+    cells = 16 if count > 1000 else 4
+    return min(chi_square(ids, i % cells, ones), chi_square(ids, i * cells // VOCABULARY, ones))
+
+
+def tail(sample, count):
+    """Chi-square of ids 18 to 20 nats below the likeliest, with uniforms that lie in their share.
+
+    Their probabilities are 2e-9 to 2e-8: out of reach of plain draws, and of coarse uniforms.
+    """
+    gaps = np.repeat([0.0, 18, 18.5, 19, 19.5, 20], [1, 10, 10, 10, 10, 10])
+    weights = np.exp(-gaps)
+    share = weights[1:].sum() / weights.sum()
+    uniforms = np.minimum(1 - share * (1 - np.random.default_rng(3).random(count)), LAST)
+    ids = draws(sample, -gaps.astype(np.float32), uniforms)
+    return chi_square(ids, np.arange(gaps.size), np.where(gaps > 0, weights, 0))
+
+
+def reached(sample, n=VOCABULARY):
+    """Tell whether ids of a flat vocabulary are drawn by the middle of their share of [0, 1).
+
+    The ids have every remainder to 1024 and lie in every stretch of 150.
+    """
+    ids = np.arange(1100) * 997 % n if n > 4000 else np.arange(n)
+    middles = (ids + 0.5) / n
+    return (draws(sample, np.zeros(n, dtype=np.float32), middles) == ids).all()
+
+
+def ends(sample):
+    """Tell whether u at either end of [0, 1) draws the first and the last id with a weight."""
+    rng = np.random.default_rng(4)
+    for n in (2, 5, 40, 1000, 3001):
+        row = rng.normal(size=n).astype(np.float32)
+        row[: n // 3] = row[n - n // 3 :] = -np.inf
+        first, *_, last = [*np.flatnonzero(row > -np.inf)] * 2
+        if draws(sample, row, np.array([0, LAST])).tolist() != [first, last]:
+            return False
+    return True
+
+
+# ---- applied -------------------------------------------------------------------------------------
+
+
+def few(impl, count, fewer):
+    return fewer if impl.NAME == "reference" else count  # it sorts the vocabulary for each draw
+
+
+def test_zipf_of_a_large_vocabulary(impl):
+    assert zipf(impl.sample, few(impl, 1500, 60)) > ALPHA
+
+
+def test_flat_large_vocabulary(impl):
+    assert flat(impl.sample, few(impl, 1500, 60)) > ALPHA
+
+
+def test_tail_18_to_20_nats_down(impl):
+    assert tail(impl.sample, few(impl, 20_000, 4000)) > ALPHA
+
+
+def test_every_id_of_a_flat_vocabulary_is_reached(impl):
+    assert reached(impl.sample, 2500 if impl.NAME == "reference" else VOCABULARY)
+    assert reached(impl.sample, 1000)
+
+
+def test_uniforms_at_both_ends(impl):
+    assert ends(impl.sample)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"temperature": 0.6},
+        {"temperature": 2.0},
+        {"top_k": 7},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"top_k": 30, "top_p": 0.9, "min_p": 0.03, "temperature": 1.4},
+    ],
+    ids=str,
+)
+def test_frequencies_after_the_filters(impl, parameters, dtype):
+    """Chi-square over the ids, against probabilities worked out here."""
+    row = (np.random.default_rng(5).permutation(50) / 8).astype(dtype)
+    order = np.argsort(-row)
+    p = np.exp(row.astype(np.float64) / parameters.get("temperature", 1))
+    p[order[parameters.get("top_k", 50) :]] = 0
+    p /= p.sum()
+    reached_at = np.searchsorted(np.cumsum(p[order]), parameters.get("top_p", 2.0))
+    p[order[reached_at + 1 :]] = 0
+    p[p < parameters.get("min_p", 0) * p.max()] = 0
+    uniforms = np.random.default_rng(6).random(few(impl, 40_000, 2000))
+    ids = draws(impl.sample, row, uniforms, **parameters)
+    assert (p[ids] > 0).all()
+    assert chi_square(ids, np.arange(50), p) > ALPHA
+
+
+@pytest.mark.parametrize("rows", [1, 7, 1000])
+def test_rows_of_a_batch_are_independent(impl, rows):
+    """Two neighbouring draws fall into each pair of ids equally often."""
+    rng = np.random.default_rng(8)
+    calls = -(-few(impl, 20_000, 3000) // rows) if rows > 1 else 2000
+    x = np.zeros((rows, 4), dtype=np.float32)
+    ids = np.concatenate([impl.sample(x, rng=rng) for _ in range(calls)])
+    pairs = np.bincount(ids[:-1] * 4 + ids[1:], minlength=16)
+    assert stats.chisquare(pairs).pvalue > ALPHA
+
+
+def test_the_statistics_accept_an_exact_sampler():
+    assert zipf(EXACT, 2000) > ALPHA
+    assert flat(EXACT, 2000) > ALPHA
+    assert tail(EXACT, 20_000) > ALPHA
+    assert reached(EXACT)
+    assert ends(EXACT)
+
+
+@pytest.mark.parametrize("count", [2000, 60])
+@pytest.mark.parametrize("sampler", [NEXT, HALF], ids=["off by one", "float16"])
+def test_zipf_rejects(sampler, count):
+    assert zipf(sampler, count) < ALPHA
+
+
+@pytest.mark.parametrize("count", [2000, 60])
+@pytest.mark.parametrize("sampler", [EVEN, HALF], ids=["half unreachable", "float16"])
+def test_flat_rejects(sampler, count):
+    assert flat(sampler, count) < ALPHA
+
+
+@pytest.mark.parametrize("count", [20_000, 4000])
+@pytest.mark.parametrize(
+    "sampler",
+    [COARSE, FLOAT32, NEXT, HALF],
+    ids=["16-bit uniforms", "24-bit uniforms", "off by one", "float16"],
+)
+def test_tail_rejects(sampler, count):
+    assert tail(sampler, count) < ALPHA
+
+
+@pytest.mark.parametrize("n", [VOCABULARY, 2500])
+@pytest.mark.parametrize(
+    "sampler", [EVEN, NEXT, HALF], ids=["half unreachable", "off by one", "float16"]
+)
+def test_reached_rejects(sampler, n):
+    assert not reached(sampler, n)
+
+
+def test_reached_rejects_coarse_uniforms():
+    assert not reached(COARSE)  # 16 bits: only a large vocabulary shows it
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [REACHED, NEXT, biased(lambda u: np.float32(u).astype(float))],
+    ids=["reached", "off by one", "rounded up to 1"],
+)
+def test_ends_reject(sampler):
+    assert not ends(sampler)
