@@ -141,7 +141,9 @@ def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} is {value!r}; allowed are integers from 0, or None")
-    k = per_row(np.minimum(array, 1 << 53), name, shape).astype(np.int64)
+    # Up to 2**53 a float64 holds it exactly, and no vocabulary is larger.
+    array = np.minimum(array, (np.uint64 if array.dtype.kind == "u" else np.int64)(1 << 53))
+    k = per_row(array, name, shape).astype(np.int64)
     _require(k >= 0, k, name, "0 (no limit) and above, or None")
     return k
 
@@ -207,6 +209,7 @@ def generator(rng: Any) -> np.random.Generator:
 
 #: What a row that cannot be drawn from gives instead of an index.
 HAS_NAN, HAS_INF, HAS_NOTHING = -1, -2, -3
+_NO_MIN_P = np.array([-np.inf])
 _WHY = {HAS_NAN: "NaN", HAS_INF: "+inf", HAS_NOTHING: "nothing above -inf"}
 
 
@@ -236,8 +239,10 @@ class SamplingPlan:
         self.temperature = temperatures(temperature, shape)
         self.top_k = counts(top_k, "top_k", shape)
         self.top_p = probabilities(top_p, "top_p", 1.0, shape)
-        m = probabilities(min_p, "min_p", 0.0, shape)
-        self.log_min_p = np.log(m, where=m > 0, out=np.full(m.shape, -np.inf))
+        self.log_min_p = _NO_MIN_P
+        if min_p is not None:
+            with np.errstate(divide="ignore"):
+                self.log_min_p = np.log(probabilities(min_p, "min_p", 0.0, shape))
         self.min_keep = min(count(min_keep, "min_keep", 1), np.iinfo(np.intp).max)
         self.flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
         self.uniforms = generator(rng).random(prod(shape))
@@ -300,9 +305,8 @@ class Rows:
             where = self._fold(where.reshape(wide.shape))
         data = self._fold(wide)
         work = work_dtype(x.dtype)
-        self._all_masked = None
+        self._where = where
         if where is not None:
-            self._all_masked = ~where.any(axis=1)
             data = np.where(where, data, work.type(-np.inf))
         with np.errstate(all="ignore"):
             self.data = np.require(data, dtype=work, requirements=["C", "A"])
@@ -332,8 +336,8 @@ class Rows:
 
     def spread(self, y: np.ndarray, masked: float, out: np.ndarray | None) -> Any:
         """Return a kernel's (rows, n) result in the shape, dtype and place that were asked for."""
-        if self._all_masked is not None:
-            y[self._all_masked] = masked
+        if self._where is not None:
+            y[~self._where] = masked
         if out is not None and np.may_share_memory(out, y):
             return out
         moved = tuple((self._full or (1,))[a] for a in self._order)

@@ -6,6 +6,7 @@ arguments (``_arrays``) are shared with the compiled road; the arithmetic and th
 rows are not.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -316,8 +317,9 @@ def sample(
     rows, shape, _ = _rows(x, -1)
     plan = _arrays.SamplingPlan(shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid)
     eps = float(np.finfo(_arrays.work_dtype(x.dtype)).eps)
-    for i, row in enumerate(rows):
-        plan.ids[i] = _sample_row(row.astype(np.float64), *plan.row(i), plan.min_keep, eps)
+    with np.errstate(all="ignore"):
+        for i, row in enumerate(rows):
+            plan.ids[i] = _sample_row(row.astype(np.float64), *plan.row(i), plan.min_keep, eps)
     return plan.finish()
 
 
@@ -336,14 +338,14 @@ def _scores(x: np.ndarray, temperature: float) -> np.ndarray:
     return (x - highest) * min(1 / temperature, LARGEST)
 
 
-def _others(d: np.ndarray) -> np.float64:
+def _others(d: np.ndarray) -> float:
     """Return the sum of ``exp(d)`` without the largest entry's own term, which is 1."""
-    return np.exp(np.delete(d, d.argmax())).sum()
+    return math.fsum(np.exp(np.delete(d, d.argmax())))
 
 
 def _softmax_row(x: np.ndarray, temperature: float) -> np.ndarray:
     e = np.exp(_scores(x, temperature))
-    return e / e.sum()
+    return e / math.fsum(e)
 
 
 def _log_softmax_row(x: np.ndarray, temperature: float) -> np.ndarray:
@@ -362,7 +364,9 @@ def _logsumexp_row(x: np.ndarray) -> float:
 
 def _order(x: np.ndarray, mode: str = "largest") -> np.ndarray:
     """Return all indices, best first: NaN last, the lower index first among equals."""
-    distinct, rank = np.unique(x, return_inverse=True)  # ranks can be negated in every dtype
+    if _arrays.is_bfloat16(x.dtype):
+        x = x.astype(np.float32)
+    _, rank = np.unique(x, return_inverse=True)  # ranks can be negated in every dtype
     nan = x != x  # noqa: PLR0124
     return np.lexsort((np.arange(x.size), -rank if mode == "largest" else rank, nan))
 

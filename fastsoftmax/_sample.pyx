@@ -77,18 +77,13 @@ cdef void weigh_all(
 
 cdef bint has_nan(const real *x, Py_ssize_t n) noexcept nogil:
     """Tell whether there is a NaN."""
-    cdef real lane[LANES]
     cdef Py_ssize_t j, l
-    cdef bint found = False
-    for l in range(LANES):
-        lane[l] = 0
+    cdef int found = 0
     for j from 0 <= j < (n & ~31) by LANES:
         for l in range(LANES):
-            lane[l] = x[j + l] if x[j + l] != x[j + l] else lane[l]
+            found |= x[j + l] != x[j + l]
     for j in range(n & ~31, n):
         found |= x[j] != x[j]
-    for l in range(LANES):
-        found |= lane[l] != lane[l]
     return found
 
 

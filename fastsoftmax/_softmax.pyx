@@ -283,6 +283,7 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
     cdef Pair s
     cdef Lanes lanes
     cdef real highest, inverse, high, low
+    cdef double total
     cdef real tail[STEP]
     cdef real copy[BLOCK]
     cdef const real *source
@@ -309,11 +310,14 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
             exp_padded(tail, highest, inverse)
             add_to(&lanes, tail, STEP)
         close(&s, &lanes, <real>0)
+    total = s.high + s.low
     if real is float:
-        s.low = 1 / (s.high + s.low)
-        high = <float>s.low
-        low = <float>(s.low - high)
+        total = 1 / total
+        high = <float>total
+        low = <float>(total - high)
     else:
+        s.low -= total - s.high
+        s.high = total
         high = 1 / s.high
         low = (fma(-high, s.high, 1.0) - high * s.low) * high
     if not HAS_FMA:

@@ -358,7 +358,7 @@ def test_demo_stages_are_what_sample_does(call, row, knobs):
         u = ((ends[i - 1] if i else 0) + ends[i]) / 2
         drawn = _reference._sample_row(
             row.astype(float), u, options.temperature, options.top_k or 0, options.top_p,
-            options.min_p, 1, float(np.finfo(np.float32).eps))
+            np.log(options.min_p) if options.min_p else -np.inf, 1, float(np.finfo(np.float32).eps))
         assert drawn == ids[i]
 
 
@@ -374,7 +374,7 @@ def test_demo_draws_follow_the_seed(call):
 def test_demo_check_fails_on_wrong_probabilities(call, monkeypatch):
     right = fastsoftmax.softmax
     monkeypatch.setattr(fastsoftmax, "softmax",
-                        lambda x, *a, **k: right(x, *a, **k) * x.dtype.type(1 + 40 * 2**-24))
+                        lambda x, *a, **k: right(x, *a, **k) * x.dtype.type(1 + 45 * 2**-24))
     code, out, _ = call("demo")
     assert code == 1
     assert "FAILED  probabilities: largest deviation 4" in out

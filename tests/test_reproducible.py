@@ -12,7 +12,7 @@ LENGTHS = [*range(1, 71), 1000, 2047, 2048, 2049, 4095, 4096, 4097, 10_000]
 DTYPES = [np.float32, np.float64]
 
 #: sha256 of `results`, the same for every instruction set that has a fused multiply-add.
-DIGEST = "not recorded"
+DIGEST = "cb7facb85e514c928907cd42394b1ad3bb4b9307284365c25a791ef40d61b5bd"
 
 
 def numbers(n, dtype, seed=0):

@@ -193,11 +193,11 @@ def test_a_scalar_is_a_row_of_one(impl):
 # ---- which ids can be drawn ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+@pytest.mark.parametrize("temperature", [0.4, 1.0])
 @pytest.mark.parametrize("top_k", [None, 0, 1, 3, 12, 1000])
 @pytest.mark.parametrize("top_p", [None, 0, 0.3, 0.8, 0.97, 1])
 def test_exactly_the_survivors_are_drawn(impl, top_p, top_k, temperature):
-    for n, scale, dtype in ((7, 1, "float32"), (40, 3, "float64"), (300, 2, "float32")):
+    for n, scale, dtype in ((7, 1, "float32"), (40, 3, "float64"), (120, 2, "float32")):
         row = (np.random.default_rng(n).normal(size=n) * scale).round(0 if n > 40 else 3)
         for min_p, min_keep in ((None, 1), (0.1, 1), (0.6, 4)):
             assert_drawn(

@@ -72,16 +72,18 @@ def EVEN(rows, rng):  # noqa: N802
 
 
 def chi_square(ids, groups, probability):
-    """Return the p-value of the numbers of ids in each group; rare groups are put together."""
+    """Return the p-value of the numbers of ids in each group; rare groups join their neighbours."""
     expected = np.bincount(groups, weights=probability) / probability.sum() * len(ids)
     counts = np.bincount(groups[ids], minlength=expected.size)
     if counts[expected == 0].any():
         return 0.0  # impossible
     counts, expected = counts[expected > 0], expected[expected > 0]
-    rare = expected < 5
-    if rare.any():
-        expected = np.append(expected[~rare], expected[rare].sum())
-        counts = np.append(counts[~rare], counts[rare].sum())
+    starts = [0]
+    for i in range(expected.size):
+        if expected[starts[-1] : i].sum() >= 5 and expected[i:].sum() >= 5:
+            starts.append(i)
+    assert len(starts) > 2, "too few draws"
+    counts, expected = np.add.reduceat(counts, starts), np.add.reduceat(expected, starts)
     return stats.chisquare(counts, expected).pvalue
 
 
@@ -189,7 +191,7 @@ def test_frequencies_after_the_filters(impl, parameters, dtype):
     reached_at = np.searchsorted(np.cumsum(p[order]), parameters.get("top_p", 2.0))
     p[order[reached_at + 1 :]] = 0
     p[p < parameters.get("min_p", 0) * p.max()] = 0
-    uniforms = np.random.default_rng(6).random(few(impl, 40_000, 2000))
+    uniforms = np.random.default_rng(6).random(few(impl, 20_000, 1000))
     ids = draws(impl.sample, row, uniforms, **parameters)
     assert (p[ids] > 0).all()
     assert chi_square(ids, np.arange(50), p) > ALPHA
@@ -207,20 +209,23 @@ def test_rows_of_a_batch_are_independent(impl, rows):
 
 
 def test_the_statistics_accept_an_exact_sampler():
-    assert zipf(EXACT, 2000) > ALPHA
-    assert flat(EXACT, 2000) > ALPHA
+    assert zipf(EXACT, 1500) > ALPHA
+    assert flat(EXACT, 1500) > ALPHA
     assert tail(EXACT, 20_000) > ALPHA
     assert reached(EXACT)
     assert ends(EXACT)
 
 
-@pytest.mark.parametrize("count", [2000, 60])
-@pytest.mark.parametrize("sampler", [NEXT, HALF], ids=["off by one", "float16"])
+@pytest.mark.parametrize(
+    ("sampler", "count"),
+    [(NEXT, 1500), (HALF, 1500), (HALF, 60)],
+    ids=["off by one", "float16", "float16, few draws"],
+)
 def test_zipf_rejects(sampler, count):
     assert zipf(sampler, count) < ALPHA
 
 
-@pytest.mark.parametrize("count", [2000, 60])
+@pytest.mark.parametrize("count", [1500, 60])
 @pytest.mark.parametrize("sampler", [EVEN, HALF], ids=["half unreachable", "float16"])
 def test_flat_rejects(sampler, count):
     assert flat(sampler, count) < ALPHA

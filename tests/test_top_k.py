@@ -85,7 +85,7 @@ def row(kind, n, dtype="float32"):
 @pytest.mark.parametrize("kind", ["random", "ties"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "bool"])
 def test_lengths_1_to_70(impl, dtype, kind):
-    for n in range(1, 71):
+    for n in range(1, 71, 5 if impl.NAME == "reference" else 1):
         x = row(kind, n, dtype)
         for mode in MODES:
             order = best_first(x, mode)
