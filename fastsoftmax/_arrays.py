@@ -1,4 +1,4 @@
-"""The slow road: any array-like, axis, dtype, ``where`` and ``out`` -> what the kernels take, and back.
+"""The slow road: any array-like, axis, dtype, ``where``, ``out`` -> what kernels take, and back.
 
 Everything that can be wrong with an argument is found here, before anything is computed or written.
 """
@@ -200,7 +200,7 @@ def generator(rng: Any) -> np.random.Generator:
     """Return the random generator that `rng` (None, a seed or a Generator) stands for."""
     if isinstance(rng, np.random.Generator):
         return rng
-    if rng is not None and not isinstance(rng, (int, np.integer)) or isinstance(rng, bool):
+    if (rng is not None and not isinstance(rng, (int, np.integer))) or isinstance(rng, bool):
         raise TypeError(f"rng is {rng!r}; allowed are None, an int and a numpy.random.Generator")
     if rng is not None and rng < 0:
         raise ValueError(f"rng is {rng}; allowed are seeds from 0")
@@ -330,7 +330,8 @@ class Rows:
         ):
             rows = out.reshape(self.data.shape)
             # A kernel may work in place, but not on rows that overlap other rows.
-            if rows.ctypes.data == self.data.ctypes.data or not np.may_share_memory(rows, self.data):
+            same = rows.ctypes.data == self.data.ctypes.data
+            if same or not np.may_share_memory(rows, self.data):
                 return rows
         return np.empty_like(self.data)
 

@@ -221,9 +221,9 @@ def run_top_k(options: argparse.Namespace) -> int:
     if options.k > length:
         raise CliError(f"--k {options.k}: the rows of {options.file} along axis {options.axis} "
                        f"have {length} entries; allowed: 0 to {length}")
-    mode = "smallest" if options.smallest else "largest"
     with blame(options.file):
-        values, indices = fastsoftmax.top_k(x, options.k, axis=axis, mode=mode)
+        values, indices = fastsoftmax.top_k(
+            x, options.k, axis=axis, mode="smallest" if options.smallest else "largest")
     # One array with two named fields, so that one .npy file holds both.
     both = np.empty(values.shape, dtype=[("values", values.dtype), ("indices", indices.dtype)])
     both["values"], both["indices"] = values, indices

@@ -24,7 +24,8 @@ def _missing(isa: Isa) -> str:
     """Say why `isa` cannot run here, or return an empty string if it can."""
     if isa not in isas_for(platform.machine()):
         return f"this machine is {platform.machine()}"
-    absent = [m for m in (*_modules(isa), "_front", "_cpu") if find_spec(f"{__package__}.{m}") is None]
+    needed = (*_modules(isa), "_front", "_cpu")
+    absent = [m for m in needed if find_spec(f"{__package__}.{m}") is None]
     if absent:
         return f"not built: no {', '.join(absent)}"
     from . import _cpu

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False
 """The public functions over one instruction set's kernels: two roads in, one kernel.
 
-Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along its
-last axis and without extras, goes straight to the row functions: by pointer if it is small, through
+Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along
+its last axis and without extras, goes straight to the row functions: by pointer if it is small, through
 the typed-memoryview loops if it is large. Slow road: everything else, through ``_arrays``. Both end
 in the same row functions, so they give the same bits.
 """
@@ -96,7 +96,7 @@ cdef class Implementation:
 
     cdef object map(self, x, axis, temperature, where, out, bint log):
         cdef double t
-        cdef Py_ssize_t n, i, size
+        cdef Py_ssize_t n, size
         cdef cnp.ndarray y
         if where is None and plain(x) and last(axis, x):
             t = scalar(temperature)

@@ -367,7 +367,7 @@ def _order(x: np.ndarray, mode: str = "largest") -> np.ndarray:
     if _arrays.is_bfloat16(x.dtype):
         x = x.astype(np.float32)
     _, rank = np.unique(x, return_inverse=True)  # ranks can be negated in every dtype
-    nan = x != x  # noqa: PLR0124
+    nan = x != x
     return np.lexsort((np.arange(x.size), -rank if mode == "largest" else rank, nan))
 
 

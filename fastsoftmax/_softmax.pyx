@@ -46,7 +46,7 @@ cdef struct Pair:
     double low
 
 
-# ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser --------
+# ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
 
 
 cdef real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
@@ -410,7 +410,7 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
 
 
 def exp_rows(const real[::1] x, real[::1] y):
-    """Write the exponentials of `x` (<= 0 or NaN) into `y`: the kernel, for the exhaustive tests."""
+    """Write exp of `x` (<= 0 or NaN) into `y`: the bare kernel, for the exhaustive tests."""
     cdef Py_ssize_t n = x.shape[0]
     with nogil:
         if n:
