@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TextIO
+from typing import Literal, TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,9 +221,9 @@ def run_top_k(options: argparse.Namespace) -> int:
     if options.k > length:
         raise CliError(f"--k {options.k}: the rows of {options.file} along axis {options.axis} "
                        f"have {length} entries; allowed: 0 to {length}")
+    mode: Literal["largest", "smallest"] = "smallest" if options.smallest else "largest"
     with blame(options.file):
-        values, indices = fastsoftmax.top_k(
-            x, options.k, axis=axis, mode="smallest" if options.smallest else "largest")
+        values, indices = fastsoftmax.top_k(x, options.k, axis=axis, mode=mode)
     # One array with two named fields, so that one .npy file holds both.
     both = np.empty(values.shape, dtype=[("values", values.dtype), ("indices", indices.dtype)])
     both["values"], both["indices"] = values, indices

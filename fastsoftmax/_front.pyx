@@ -2,9 +2,9 @@
 """The public functions over one instruction set's kernels: two roads in, one kernel.
 
 Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along
-its last axis and without extras, goes straight to the row functions: by pointer if it is small, through
-the typed-memoryview loops if it is large. Slow road: everything else, through ``_arrays``. Both end
-in the same row functions, so they give the same bits.
+its last axis and without extras, goes straight to the row functions: by pointer if it is small,
+through the typed-memoryview loops if it is large. Slow road: everything else, through ``_arrays``.
+Both end in the same row functions, so they give the same bits.
 """
 
 import numpy as np
