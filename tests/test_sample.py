@@ -247,6 +247,19 @@ def test_top_p_keeps_the_crossing_token(impl):
         assert set(draw(impl, row, grid, top_p=p)) == want
 
 
+def test_top_p_tolerates_the_rounding_of_logits(impl):
+    """Logits of the probabilities w/100, rounded to float32: p = (w1 + w2 + ...)/100 is reached."""
+    rng = np.random.default_rng(0)
+    grid = np.linspace(0, LAST, 300)
+    for _ in range(30):
+        w = np.sort(rng.multinomial(85, np.full(5, 0.2)) + 3)[::-1]
+        row = np.log(w / 100).astype(np.float32)
+        for j in range(1, 5):
+            p = w[:j].sum() / 100
+            assert set(draw(impl, row, grid, top_p=p)) == set(range(j))
+            assert set(draw(impl, row, grid, top_p=p * 1.00001)) == set(range(j + 1))
+
+
 def test_top_p_counts_on_what_top_k_left(impl):
     row = np.log([0.4, 0.3, 0.2, 0.1])  # of the first two: 4/7 and 3/7
     grid = np.linspace(0, LAST, 200)
@@ -263,6 +276,8 @@ def test_no_ops_change_nothing(impl, no_op, other):
     want = draw(impl, row, uniforms)
     assert want.max() > 250
     np.testing.assert_array_equal(draw(impl, row, uniforms, **(other | no_op)), want)
+    less_than_the_tolerance = np.array([0, -16, -16, -16], dtype=np.float32)
+    assert draw(impl, less_than_the_tolerance, [LAST], **(other | no_op)) == 3
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
