@@ -40,7 +40,12 @@ def python(code, *, impl=None, package=PACKAGE):
     env["PYTHONPATH"] = str(package.parent)
     if impl is not None:
         env["FASTSOFTMAX_IMPL"] = impl
-    command = [sys.executable, "-P", "-c", code]
+    # The finder of an editable install would find the modules that a copy of the package lacks.
+    alone = (
+        "import sys\n"
+        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in f.__module__]"
+    )
+    command = [sys.executable, "-P", "-c", f"{alone}\n{code}"]
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=120, cwd=package.parent
     )
