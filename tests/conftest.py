@@ -5,7 +5,7 @@ import pytest
 from fastsoftmax import _dispatch
 
 
-@pytest.fixture(params=_dispatch.NAMES)
+@pytest.fixture(params=_dispatch.NAMES, scope="session")
 def impl(request):
     """Each implementation in turn: an object with the public functions as attributes."""
     try:
