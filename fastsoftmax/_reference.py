@@ -290,8 +290,9 @@ def sample(
     Notes
     -----
     The index drawn is the first, walking the survivors in index order, whose cumulative weight
-    exceeds ``u * total``. Weights and sums are float64 for every dtype, so every implementation
-    draws the same index; an entry of weight zero is never drawn. `top_p` counts as reached at
+    exceeds ``u * total``. Weights and sums are float64 for every dtype, so that implementations
+    draw the same index unless `u` is within rounding (some 2**-52) of where two indices meet; an
+    entry of weight zero is never drawn. `top_p` counts as reached at
     ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts the vocabulary.
 
     Cost: one read of the row with `top_k`; one exponential an entry without.
