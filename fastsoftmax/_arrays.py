@@ -10,9 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-#: Rows that are computed between two looks at Ctrl-C (elements).
-CHUNK = 1 << 24
-
 
 class TopK(NamedTuple):
     """What ``top_k`` returns: the values and where they were, along the reduced axis."""

@@ -377,7 +377,10 @@ def test_demo_check_fails_on_wrong_probabilities(call, monkeypatch):
                         lambda x, *a, **k: right(x, *a, **k) * x.dtype.type(1 + 45 * 2**-24))
     code, out, _ = call("demo")
     assert code == 1
-    assert "FAILED  probabilities: largest deviation" in out
+    # The planted 45 u come on top of the kernel's own error, which is no part of the reference's.
+    _, found, rest = out.partition("FAILED  probabilities: largest deviation ")
+    assert found
+    assert float(rest.split()[0]) >= 40
     assert out.count("FAILED") == 1
 
 
