@@ -12,6 +12,16 @@ ctypedef fused real:
     float
     double
 
+# A row that a loop writes and reaches by no other name: without the promise the compiler would
+# check for overlap at each step, or give up.
+cdef extern from *:
+    ctypedef float *written32 "float *__restrict"
+    ctypedef double *written64 "double *__restrict"
+
+ctypedef fused written:
+    written32
+    written64
+
 cdef extern from *:
     """
     #include <stdint.h>

@@ -22,10 +22,35 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from fastsoftmax._groups cimport (
+    GROUP,
+    ROWS,
+    SHORTEST,
+    Plain,
+    Scaled,
+    exponentials,
+    from_planes,
+    maxima,
+    plane_exponentials,
+    plane_sums,
+    scaled_rows,
+    sums,
+    to_planes,
+)
 from fastsoftmax._kernels cimport RowFunctions
-from fastsoftmax._math cimport HAS_FMA, fma, infinity, log1p_pos, lowest, real
+from fastsoftmax._math cimport (
+    HAS_FMA,
+    fma,
+    infinity,
+    log1p_pos,
+    lowest,
+    real,
+    written,
+    written32,
+    written64,
+)
 from fastsoftmax._rows cimport (
     BLOCK,
     STEP,
@@ -88,13 +113,104 @@ cdef real inverse_of(double temperature, real like) noexcept nogil:
         return min(inverse, <double>1.7976931348623157e+308)
 
 
+cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcept nogil:
+    """high + low = 1 / s"""
+    cdef Py_ssize_t r
+    cdef double total
+    cdef double rest
+    for r in range(rows):
+        if real is float:
+            total = 1 / (s[r].high + s[r].low)
+            high[r] = <float>total
+            low[r] = <float>(total - high[r])
+        else:
+            total = s[r].high + s[r].low
+            rest = s[r].low - (total - s[r].high)
+            high[r] = 1 / total
+            low[r] = (fma(-high[r], total, 1.0) - high[r] * rest) * high[r]
+    if not HAS_FMA:
+        for r in range(rows):
+            low[r] = 0  # the second rounding would cost the order
+
+
+cdef inline void softmax_group(
+    const real *x,
+    written y,
+    written e,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *inverse,
+    bint scaled,
+) noexcept nogil:
+    """y = softmax of some rows of SHORTEST <= n <= GROUP elements; y may be x.
+
+    Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
+    """
+    cdef real scratch[48 * ROWS]
+    cdef written quads = <written>scratch
+    cdef double lanes[16 * ROWS]
+    cdef real highest[ROWS]
+    cdef real high[ROWS]
+    cdef real low[ROWS]
+    cdef Pair s[ROWS]
+    cdef Py_ssize_t steps = (n + STEP - 1) // STEP
+    maxima(x, rows, n, highest, scratch)
+    if scaled:
+        exponentials(
+            x, e, steps * STEP, quads, rows, n, highest, inverse, <Scaled>1, lowest(<real>0)
+        )
+    else:
+        exponentials(
+            x, e, steps * STEP, quads, rows, n, highest, inverse, <Plain>0, lowest(<real>0)
+        )
+    sums(scratch, rows, steps, lanes, s)
+    factors(s, rows, high, low)
+    scaled_rows(<const real *>e, steps * STEP, y, rows, n, high, low)
+
+
+cdef inline void softmax_planes(
+    const real *x, written y, Py_ssize_t rows, Py_ssize_t n, const real *inverse, bint scaled
+) noexcept nogil:
+    """y = softmax of some rows of n < SHORTEST elements; y may be x."""
+    cdef real e[SHORTEST * ROWS]
+    cdef real quads[8 * ROWS]
+    cdef real highest[ROWS]
+    cdef real high[ROWS]
+    cdef real low[ROWS]
+    cdef Pair s[ROWS]
+    to_planes(x, rows, n, <written>e, <written>highest)
+    if scaled:
+        plane_exponentials(
+            <written>e, rows, n, highest, inverse, <Scaled>1, lowest(<real>0)
+        )
+    else:
+        plane_exponentials(
+            <written>e, rows, n, highest, inverse, <Plain>0, lowest(<real>0)
+        )
+    plane_sums(e, quads, rows, n, s)
+    factors(s, rows, high, low)
+    from_planes(e, y, rows, n, high, low)
+
+
+cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
+    """Return the largest element of a row; NaN is passed over."""
+    cdef real q[48]
+    cdef real tail[STEP]
+    cdef real highest
+    if n < SHORTEST:
+        pad(x, tail, n)
+        x = tail
+        n = STEP
+    maxima(x, 1, n, &highest, q)
+    return highest
+
+
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = softmax(x / temperature); y is x or does not overlap it."""
-    cdef Py_ssize_t start, m, w, j, block
+    cdef Py_ssize_t start, m, w, j
     cdef Pair s
     cdef Lanes lanes
     cdef real highest, inverse, high, low
-    cdef double total
     cdef real tail[STEP]
     cdef real copy[BLOCK]
     cdef const real *source
@@ -102,7 +218,7 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
         x = y
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
-    highest = highest_of(x, n, &block)
+    highest = maximum(x, n)
     s.high = s.low = 0
     w = m = 0
     for start from 0 <= start < n by BLOCK:
@@ -121,23 +237,78 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
             exp_padded(tail, highest, inverse)
             add_to(&lanes, tail, STEP)
         close(&s, &lanes, <real>0)
-    total = s.high + s.low
-    if real is float:
-        total = 1 / total
-        high = <float>total
-        low = <float>(total - high)
-    else:
-        s.low -= total - s.high
-        s.high = total
-        high = 1 / s.high
-        low = (fma(-high, s.high, 1.0) - high * s.low) * high
-    if not HAS_FMA:
-        low = 0  # the second rounding would cost the order
+    factors(&s, 1, &high, &low)
     w = whole(n)
     scale(y, w, high, low)
     if w < n:
         scale(tail, STEP, high, low)
         memcpy(y + w, tail, (n - w) * sizeof(real))
+
+
+cdef inline void group(
+    const real *x,
+    written y,
+    written e,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *inverse,
+    bint scaled,
+) noexcept nogil:
+    """y = softmax of some rows, in the form that suits their length."""
+    if n < SHORTEST:
+        softmax_planes(x, y, rows, n, inverse, scaled)
+    else:
+        softmax_group(x, y, e, rows, n, inverse, scaled)
+
+
+cdef void softmax_rows(
+    const real *x,
+    real *y,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const double *temperature,
+    Py_ssize_t each,
+) noexcept nogil:
+    """y = softmax of each row; y is x or does not overlap it.
+
+    `each` is 1 if there is a temperature for each row, else 0.
+    """
+    cdef real e[GROUP]
+    cdef real inverse[ROWS]
+    cdef bint scaled, ordinary
+    cdef Py_ssize_t i, r
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t size = ROWS
+    cdef Py_ssize_t last = 0
+    if n >= SHORTEST:
+        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most.
+        size = GROUP // (STEP * ((n + STEP - 1) // STEP))
+        if size < 4 and rows * n > 1 << 16:
+            size = 1
+        # The last row goes alone: behind it there may be nothing that can be read.
+        last = 1
+        memset(e, 0, sizeof(e))
+    while start < rows:
+        r = min(size, rows - last - start)
+        if each or start == 0:
+            scaled = False
+            ordinary = True
+            for i in range(r if each else 1):
+                inverse[i] = inverse_of(temperature[start + i], <real>0)
+                scaled |= inverse[i] != 1
+                ordinary &= temperature[start + i] > 0 and inverse[i] > 0
+            for i in range(0 if each else ROWS):
+                inverse[i] = inverse[0]
+        if ordinary and r > 1:
+            if real is float:
+                group(x + start * n, <written32>y + start * n, <written32>e, r, n, inverse, scaled)
+            else:
+                group(x + start * n, <written64>y + start * n, <written64>e, r, n, inverse, scaled)
+        else:
+            r = max(r, 1)
+            for i in range(start, start + r):
+                softmax_row(x + i * n, y + i * n, n, temperature[i * each])
+        start += r
 
 
 cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
@@ -197,11 +368,13 @@ def map_rows(
     while start < rows:
         stop = min(rows, start + max(1, CHUNK // n))
         with nogil:
-            for i in range(start, stop):
-                if log:
+            if log:
+                for i in range(start, stop):
                     log_softmax_row(&x[i, 0], &y[i, 0], n, temperature[i * each])
-                else:
-                    softmax_row(&x[i, 0], &y[i, 0], n, temperature[i * each])
+            else:
+                softmax_rows(
+                    &x[start, 0], &y[start, 0], stop - start, n, &temperature[start * each], each
+                )
         PyErr_CheckSignals()
         start = stop
 
