@@ -1,0 +1,395 @@
+"""`Sampler`: steps in an order, run on the few tokens of a row that can be left in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _arrays, _candidates
+from ._candidates import Candidates, History, Ids, places
+from ._presets import Presets
+from ._scores import Allowed
+from ._step import NO_IDS, Step
+
+#: Called with a step (None before the first) and what was left before and after it.
+Watch = Callable[[Step | None, Candidates, Candidates], None]
+
+
+class Kept(NamedTuple):
+    """The tokens that are left of a row, most likely first, and their probabilities."""
+
+    indices: NDArray[np.int64]
+    probs: NDArray[np.float64]
+
+
+class Stage(NamedTuple):
+    """What one step did.
+
+    Attributes
+    ----------
+    step : Step or None
+        The step; None for the row before the first.
+    left : int
+        How many tokens are left after it.
+    kept : float
+        The share of the probability, as it was before the step, of what the step left.
+    candidates : Kept
+        The tokens that are left, most likely first, and their probabilities.
+    """
+
+    step: Step | None
+    left: int
+    kept: float
+    candidates: Kept
+
+
+class Trace(tuple[Stage, ...]):
+    """The stages of one row, in order; printed as a table."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        names = ["as scored" if stage.step is None else repr(stage.step) for stage in self]
+        wide = max(map(len, names))
+        lines = [f"{'':{wide}}  {'left':>8}  {'mass kept':>9}  most likely"]
+        for name, stage in zip(names, self, strict=True):
+            best = [f"{i} {p:.1%}" for i, p in zip(*(a[:3] for a in stage.candidates), strict=True)]
+            lines.append(
+                f"{name:{wide}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Sampler(Presets):
+    """Choose tokens by steps, in the order given; built once, called for each token.
+
+    Parameters
+    ----------
+    *steps : Step
+        What happens to the scores, one step after the other (`fastsoftmax.steps`). Without any, a
+        token is drawn with the probabilities of its logits.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        The same. A sampler and its steps are immutable, hashable and can be pickled.
+
+    Raises
+    ------
+    TypeError
+        If something is no step.
+
+    Notes
+    -----
+    Each step sees what the step before it left, renormalised; scores are float64 throughout. What
+    is left in the end is drawn from as `sample` does: the first token, walking in index order,
+    whose cumulative weight exceeds ``u * total``. So ``Sampler(Temperature(t), TopK(k), TopP(p),
+    MinP(m))`` draws what ``sample(temperature=t, top_k=k, top_p=p, min_p=m)`` draws.
+
+    Cost: if a `TopK` (or a temperature of 0) comes early, one pass over the row for its maximum
+    and one for the top-k, and small-array work for each step. Steps before it may be temperature,
+    min-p, penalties, biases and bans: they change the scores of m known tokens, so the k best of
+    the changed row are among those m and the k best of the others, and only these are looked at.
+    Without an early `TopK`, some passes over the vocabulary; it is never sorted as a whole unless
+    a filter keeps thousands.
+
+    Pass a `numpy.random.Generator`: making one from None or a seed takes longer than a few steps.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import Sampler
+    >>> from fastsoftmax.steps import RepetitionPenalty, Temperature, TopK, TopP
+    >>> sampler = Sampler(RepetitionPenalty(1.3), Temperature(0.8), TopK(3), TopP(0.9))
+    >>> sampler
+    Sampler(RepetitionPenalty(1.3), Temperature(0.8), TopK(3), TopP(0.9))
+    >>> logits = np.array([1.0, 4.0, 2.0, 3.5, 0.0], dtype=np.float32)
+    >>> rng = np.random.default_rng(1)
+    >>> int(sampler(logits, ids=[1, 1, 2], rng=rng))
+    3
+    >>> sampler.trace(logits, ids=[1, 1, 2])
+                                left  mass kept  most likely
+    as scored                      5    100.00%  1 55.2%, 3 33.5%, 2 7.5%
+    RepetitionPenalty(1.3)         5    100.00%  3 52.4%, 1 34.3%, 2 7.4%
+    Temperature(0.8)               5    100.00%  3 57.7%, 1 34.0%, 2 5.0%
+    TopK(3)                        3     96.74%  3 59.7%, 1 35.2%, 2 5.1%
+    TopP(0.9)                      2     94.86%  3 62.9%, 1 37.1%
+    """
+
+    steps: tuple[Step, ...]
+
+    def __init__(self, *steps: Step) -> None:
+        for step in steps:
+            if not isinstance(step, Step):
+                raise TypeError(f"steps has {step!r}; allowed are steps, such as TopK(50)")
+        object.__setattr__(self, "steps", steps)
+
+    def __repr__(self) -> str:
+        return f"Sampler({', '.join(map(repr, self.steps))})"
+
+    def __call__(
+        self,
+        logits: ArrayLike,
+        ids: Any = (),
+        rng: int | np.random.Generator | None = None,
+        *,
+        prompt: int | Sequence[int] = 0,
+    ) -> Any:
+        """Draw the next token of one row, or of each row.
+
+        Parameters
+        ----------
+        logits : array_like, shape (n,) or (rows, n)
+            Scores; dtypes as in `sample`.
+        ids : sequence of int, or one for each row
+            The tokens so far, the oldest first: what the penalties look at.
+        rng : None, int or numpy.random.Generator
+            Where the randomness comes from: a float64 uniform a row, after one for each `XTC`.
+        prompt : int, or one for each row
+            How many of `ids`, from the first, are the prompt; the others have been generated.
+
+        Returns
+        -------
+        ndarray of int64, shape ``logits.shape[:-1]``
+            A NumPy scalar for one row.
+
+        Raises
+        ------
+        ValueError
+            A row with NaN, with +inf or with nothing above -inf, a row of which the steps leave
+            nothing (row and step are named), an id outside the vocabulary.
+        TypeError
+            A dtype without probabilities, ids that are no integers.
+        """
+        rows = _Rows(self.steps, logits, ids, prompt)
+        drawn = np.empty(len(rows.data), dtype=np.int64)
+        for i, (left, u) in enumerate(rows.run(rng, 1)):
+            reached = left.probs.cumsum()
+            drawn[i] = left.ids[reached.searchsorted(u * reached[-1], side="right")]
+        return drawn.reshape(rows.shape)[()]
+
+    def candidates(
+        self,
+        logits: ArrayLike,
+        ids: Any = (),
+        rng: int | np.random.Generator | None = None,
+        *,
+        prompt: int | Sequence[int] = 0,
+    ) -> Kept:
+        """Return what is left of one row: ids and their probabilities, most likely first.
+
+        Parameters and errors are those of a call; random numbers are taken for `XTC` only.
+
+        Returns
+        -------
+        Kept
+            Named tuple of ``indices`` (int64) and ``probs`` (float64, sum 1).
+        """
+        rows = _Rows(self.steps, logits, ids, prompt, one=True)
+        ((left, _),) = rows.run(rng, 0)
+        return _kept(left)
+
+    def trace(
+        self,
+        logits: ArrayLike,
+        ids: Any = (),
+        rng: int | np.random.Generator | None = None,
+        *,
+        prompt: int | Sequence[int] = 0,
+    ) -> Trace:
+        """Return what each step does to one row; print it to see a table.
+
+        Parameters and errors are those of a call; random numbers are taken for `XTC` only. For
+        looking, not for speed: every step runs on all that is left, and the whole row is sorted.
+
+        Returns
+        -------
+        Trace
+            A tuple of `Stage`: ``step``, ``left``, ``kept``, ``candidates``.
+        """
+        rows = _Rows(self.steps, logits, ids, prompt, one=True)
+        made: list[Stage] = []
+
+        def watch(step: Step | None, before: Candidates, after: Candidates) -> None:
+            kept = 1.0 if after.ids is before.ids else before.probs[before.find(after.ids)[0]].sum()
+            made.append(Stage(step, after.ids.size, min(float(kept), 1.0), _kept(after)))
+
+        for _ in rows.run(rng, 0, watch):
+            pass
+        return Trace(made)
+
+    def filter(
+        self,
+        logits: ArrayLike,
+        ids: Any = (),
+        rng: int | np.random.Generator | None = None,
+        *,
+        prompt: int | Sequence[int] = 0,
+    ) -> Any:
+        """Return the scores as the steps leave them, with -inf for what they removed.
+
+        What a "logits processor" of other libraries does. Parameters and errors are those of a
+        call; random numbers are taken for `XTC` only.
+
+        Returns
+        -------
+        ndarray
+            A new array of the logits' shape; dtypes as in `softmax`.
+        """
+        rows = _Rows(self.steps, logits, ids, prompt)
+        scores = np.full(rows.data.shape, -np.inf, dtype=rows.dtype)
+        for row, (left, _) in zip(scores, rows.run(rng, 0), strict=True):
+            with np.errstate(all="ignore"):
+                row[left.ids] = left.scores
+        return scores.reshape(*rows.shape, scores.shape[1])
+
+
+def _kept(left: Candidates) -> Kept:
+    order = left.best(left.ids.size)
+    return Kept(left.ids[order], left.probs[order])
+
+
+class _Rows:
+    """The checked arguments of a call, and the steps to run on each row."""
+
+    def __init__(
+        self, steps: tuple[Step, ...], logits: Any, ids: Any, prompt: Any, one: bool = False
+    ) -> None:
+        x = _arrays.as_array(logits, "logits")
+        if x.ndim not in ((1,) if one else (1, 2)):
+            allowed = "one row" if one else "one row, or two dimensions"
+            raise ValueError(f"logits has shape {x.shape}; allowed is {allowed}")
+        self.steps = steps
+        self.shape = x.shape[:-1]
+        self.dtype = _arrays.result_dtype(x.dtype)
+        work = _arrays.work_dtype(x.dtype)
+        with np.errstate(all="ignore"):
+            rows = x if x.ndim == 2 else x[np.newaxis]
+            if rows.dtype != work or not rows.flags.carray:
+                rows = np.require(rows, dtype=work, requirements=["C", "A"])
+            self.data = rows
+        self.eps = float(np.finfo(work).eps)
+        for step in steps:
+            step.check(x.shape[-1])
+        self.histories = list(self._histories(ids, prompt))
+
+    def _name(self, i: int) -> str:
+        return f"row {(i,) if self.shape else ()}"
+
+    def _histories(self, ids: Any, prompt: Any) -> Iterator[History]:
+        """Yield the checked tokens so far of each row."""
+        count, size = self.data.shape
+        given = [ids] if not self.shape else list(ids)
+        if self.shape and not given:
+            given = [()] * count
+        prompts = list(prompt) if np.ndim(prompt) else [prompt] * count
+        for name, value in (("ids", given), ("prompt", prompts)):
+            if len(value) != count:
+                raise ValueError(f"{name} is for {len(value)} rows; logits has {count}")
+        for i, (tokens, length) in enumerate(zip(given, prompts, strict=True)):
+            array = np.asarray(tokens)
+            if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+                raise TypeError(
+                    f"ids has {tokens!r} for {self._name(i)}; allowed is a sequence of token ids"
+                )
+            low, high = (array.min(), array.max()) if array.size else (0, 0)
+            if low < 0 or high >= max(size, 1):
+                raise ValueError(
+                    f"ids has {low if low < 0 else high} in {self._name(i)}; "
+                    f"allowed are ids from 0 to {size - 1}"
+                )
+            yield History(
+                array.astype(np.int64, copy=False), _arrays.count(length, "prompt", 0, array.size)
+            )
+
+    def run(
+        self, rng: Any, draws: int, watch: Watch | None = None
+    ) -> Iterator[tuple[Candidates, float]]:
+        """Yield what the steps leave of each row, and a uniform if `draws` is 1."""
+        each = sum(step.uniforms for step in self.steps) + draws
+        uniforms = [[0.0]] * len(self.data)
+        if each:
+            uniforms = _arrays.generator(rng).random((len(self.data), each)).tolist()
+        for i, numbers in enumerate(uniforms):
+            with np.errstate(all="ignore"):
+                left = self._run(i, iter(numbers), watch)
+            yield left, numbers[-1]
+
+    def _run(self, i: int, numbers: Iterator[float], watch: Watch | None) -> Candidates:
+        """Return what the steps leave of row `i`; show `watch` each of them."""
+        left = self._begin(i, numbers, whole=watch is not None)
+        if watch:
+            watch(None, left, left)
+        for step in self.steps:
+            before, left = left, step(left)
+            if not left.ids.size:
+                raise ValueError(f"{step!r} leaves nothing of {self._name(i)}")
+            if watch:
+                watch(step, before, left)
+        if not np.isfinite(left.scores.max()):
+            raise ValueError(f"the steps' scores overflow in {self._name(i)}")
+        return left
+
+    def _begin(self, i: int, numbers: Iterator[float], whole: bool) -> Candidates:
+        """Return the candidates to start from: the whole row, or enough of it."""
+        row = self.data[i]
+        highest = row.max() if row.size else -np.inf
+        if not np.isfinite(highest):
+            why = "NaN" if highest != highest else "+inf" if highest > 0 else "nothing above -inf"
+            raise ValueError(
+                f"logits has {why} in {self._name(i)}; allowed are rows of finite numbers and "
+                "-inf, one of them finite"
+            )
+        ids = None if whole else self._enough(row, self.histories[i])
+        if ids is None:
+            ids = np.arange(row.size)
+            scores = row.astype(np.float64)
+        else:
+            scores = row[ids].astype(np.float64)
+        left = Candidates(ids, scores, self.histories[i], self.eps, numbers)
+        return left if scores.min() > -np.inf else left.rescored(scores)
+
+    def _enough(self, row: NDArray[Any], history: History) -> Ids | None:
+        """Return ids, ascending, that lead to the same outcome as the whole row; None if many.
+
+        The steps up to the first that leaves at most k, the best ones, move m tokens at most; the
+        others keep their order. So what that step leaves is among those m and the k best others.
+        """
+        changed, k, ties = NO_IDS, 1, row.dtype == np.float64
+        for step in self.steps:
+            if isinstance(step, Allowed):
+                return step.touches(history)
+            k = max(k, step.limit or 1, getattr(step, "min_keep", 1))
+            if step.limit is not None:
+                ties = ties or getattr(step, "ties", "index") == "all"
+                break
+            if not step.local:
+                return None
+            touched = step.touches(history)
+            if touched is not changed and touched.size:
+                changed = np.union1d(changed, touched) if changed.size else touched
+        else:
+            return None
+        most = k + changed.size
+        count = k + min(k, changed.size)
+        while count * 8 < row.size:
+            values, ids = _candidates.fast.top_k(row, count + 1)
+            others = ids[:count]
+            if changed.size:
+                others = others[~places(changed, others)[1]]
+            if others.size >= k or count >= most:
+                # Equal scores matter; in float64, also those that a step can round to equal ones.
+                lowest = float(values[count - 1]) * (1 - 1e-12 * np.sign(values[count - 1]))
+                if ties and values[count] >= lowest > -np.inf:
+                    others = np.flatnonzero(row >= row.dtype.type(lowest))
+                    others = others[~places(changed, others)[1]] if changed.size else others
+                enough = np.concatenate((others, changed))
+                enough.sort()
+                return enough
+            count *= 2
+        return None
