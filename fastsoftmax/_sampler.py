@@ -346,11 +346,10 @@ class _Rows:
                 "-inf, one of them finite"
             )
         ids = None if whole else self._enough(row, self.histories[i])
-        if ids is None:
-            ids = np.arange(row.size)
-            scores = row.astype(np.float64)
-        else:
+        if ids is not None:
             scores = row[ids].astype(np.float64)
+        if ids is None or scores.max(initial=-np.inf) == -np.inf:
+            ids, scores = np.arange(row.size), row.astype(np.float64)
         left = Candidates(ids, scores, self.histories[i], self.eps, numbers)
         return left if scores.min() > -np.inf else left.rescored(scores)
 
@@ -361,9 +360,9 @@ class _Rows:
         others keep their order. So what that step leaves is among those m and the k best others.
         """
         changed, k, ties = NO_IDS, 1, row.dtype == np.float64
+        if self.steps and isinstance(self.steps[0], Allowed):
+            return self.steps[0].touches(history)
         for step in self.steps:
-            if isinstance(step, Allowed):
-                return step.touches(history)
             k = max(k, step.limit or 1, getattr(step, "min_keep", 1))
             if step.limit is not None:
                 ties = ties or getattr(step, "ties", "index") == "all"
