@@ -95,10 +95,11 @@ class Sampler(Presets):
     and one for the top-k, and small-array work for each step. Steps before it may be temperature,
     min-p, penalties, biases and bans: they change the scores of m known tokens, so the k best of
     the changed row are among those m and the k best of the others, and only these are looked at.
-    Without an early `TopK`, some passes over the vocabulary; it is never sorted as a whole unless
-    a filter keeps thousands.
+    Some 0.1 to 0.3 ms for a vocabulary of 128256. Without an early `TopK`, some passes over the
+    vocabulary; it is never sorted as a whole unless a filter keeps thousands.
 
-    Pass a `numpy.random.Generator`: making one from None or a seed takes longer than a few steps.
+    Pass arrays and a `numpy.random.Generator`: to make one from a long list of ids, or from a seed,
+    takes longer than a step.
 
     Examples
     --------
@@ -268,11 +269,11 @@ class _Rows:
         self.shape = x.shape[:-1]
         self.dtype = _arrays.result_dtype(x.dtype)
         work = _arrays.work_dtype(x.dtype)
-        with np.errstate(all="ignore"):
-            rows = x if x.ndim == 2 else x[np.newaxis]
-            if rows.dtype != work or not rows.flags.carray:
+        rows = x if x.ndim == 2 else x[np.newaxis]
+        if rows.dtype != work or not rows.flags.carray:
+            with np.errstate(all="ignore"):
                 rows = np.require(rows, dtype=work, requirements=["C", "A"])
-            self.data = rows
+        self.data = rows
         self.eps = float(np.finfo(work).eps)
         for step in steps:
             step.check(x.shape[-1])
@@ -297,15 +298,13 @@ class _Rows:
                 raise TypeError(
                     f"ids has {tokens!r} for {self._name(i)}; allowed is a sequence of token ids"
                 )
-            low, high = (array.min(), array.max()) if array.size else (0, 0)
-            if low < 0 or high >= max(size, 1):
+            array = array.astype(np.int64, copy=False)
+            if array.view(np.uint64).max(initial=0) >= max(size, 1):  # negative ones are large
+                wrong = array[(array < 0) | (array >= size)][0]
                 raise ValueError(
-                    f"ids has {low if low < 0 else high} in {self._name(i)}; "
-                    f"allowed are ids from 0 to {size - 1}"
+                    f"ids has {wrong} in {self._name(i)}; allowed are ids from 0 to {size - 1}"
                 )
-            yield History(
-                array.astype(np.int64, copy=False), _arrays.count(length, "prompt", 0, array.size)
-            )
+            yield History(array, _arrays.count(length, "prompt", 0, array.size))
 
     def run(
         self, rng: Any, draws: int, watch: Watch | None = None
@@ -331,15 +330,15 @@ class _Rows:
                 raise ValueError(f"{step!r} leaves nothing of {self._name(i)}")
             if watch:
                 watch(step, before, left)
-        if not np.isfinite(left.scores.max()):
+        if not -np.inf < float(left.scores.max()) < np.inf:
             raise ValueError(f"the steps' scores overflow in {self._name(i)}")
         return left
 
     def _begin(self, i: int, numbers: Iterator[float], whole: bool) -> Candidates:
         """Return the candidates to start from: the whole row, or enough of it."""
         row = self.data[i]
-        highest = row.max() if row.size else -np.inf
-        if not np.isfinite(highest):
+        highest = float(row.max(initial=-np.inf))
+        if not -np.inf < highest < np.inf:
             why = "NaN" if highest != highest else "+inf" if highest > 0 else "nothing above -inf"
             raise ValueError(
                 f"logits has {why} in {self._name(i)}; allowed are rows of finite numbers and "
@@ -375,7 +374,7 @@ class _Rows:
         else:
             return None
         most = k + changed.size
-        count = k + min(k, changed.size)
+        count = k + min(k // 5 + 2, changed.size)  # few of the best are among the changed
         while count * 8 < row.size:
             values, ids = _candidates.fast.top_k(row, count + 1)
             others = ids[:count]
@@ -383,7 +382,8 @@ class _Rows:
                 others = others[~places(changed, others)[1]]
             if others.size >= k or count >= most:
                 # Equal scores matter; in float64, also those that a step can round to equal ones.
-                lowest = float(values[count - 1]) * (1 - 1e-12 * np.sign(values[count - 1]))
+                lowest = float(values[count - 1])
+                lowest -= 1e-12 * abs(lowest)
                 if ties and values[count] >= lowest > -np.inf:
                     others = np.flatnonzero(row >= row.dtype.type(lowest))
                     others = others[~places(changed, others)[1]] if changed.size else others

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import Sampler, _candidates, _presets, _sampler
+from fastsoftmax import Sampler, _candidates, _presets, _sampler, steps
 from fastsoftmax.steps import (
     XTC,
     Allowed,
@@ -360,6 +360,33 @@ def test_xtc_threshold_is_inclusive():
     assert Sampler(XTC(0, 0.25)).candidates(row, rng=0).indices.tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+        lambda x: x[::-1, ::-1].copy()[::-1, ::-1],
+        lambda x: x.astype(">f4"),
+        lambda x: np.frombuffer(x.tobytes(), np.float32).reshape(x.shape),  # read-only
+        lambda x: x.tolist(),
+        lambda x: x.astype(np.float16),
+        lambda x: x.astype(pytest.importorskip("ml_dtypes").bfloat16),
+        lambda x: x.astype(np.int16),
+    ],
+    ids=["strides", "negative", "swapped", "read-only", "list", "float16", "bfloat16", "int16"],
+)
+def test_any_layout_and_dtype(layout):
+    x = np.random.default_rng(6).integers(-9, 9, (3, 500)).astype(np.float32)
+    sampler = Sampler(RepetitionPenalty(2.0), TopK(20, "all"), MinP(0.1))
+    ids = [[1, 2, 2]] * 3
+    rows = layout(x)
+    before = np.array(rows)
+    np.testing.assert_array_equal(sampler(rows, ids, 1), sampler(x, ids, 1))
+    got = sampler.filter(rows, ids)
+    np.testing.assert_array_equal(got.astype(np.float32), sampler.filter(x, ids))
+    assert got.dtype == fastsoftmax.softmax(rows).dtype
+    np.testing.assert_array_equal(rows, before)
+
+
 def test_no_step_takes_no_randomness():
     rng = np.random.default_rng(0)
     Sampler(TopK(3)).candidates(np.arange(9.0), rng=rng)
@@ -423,7 +450,7 @@ def test_immutable():
         sampler.steps[0].k = 4
 
 
-@pytest.mark.parametrize("module", [_sampler, _presets], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [_sampler, _presets, steps], ids=lambda m: m.__name__)
 def test_examples_of_the_docstrings(impl, module):
     failed, tried = doctest.testmod(module)
     assert tried > 5
@@ -431,8 +458,8 @@ def test_examples_of_the_docstrings(impl, module):
 
 
 def test_every_public_step_says_its_formula_range_order_and_source():
-    for name in set(fastsoftmax.steps.__all__) - {"Candidates", "History", "Step"}:
-        text = getattr(fastsoftmax.steps, name).__doc__
+    for name in set(steps.__all__) - {"Candidates", "History", "Step"}:
+        text = getattr(steps, name).__doc__
         assert "Parameters" in text, name
         if "are those of" not in text and name not in ("LogitBias", "Banned", "Allowed"):
             assert "References" in text, name

@@ -110,14 +110,13 @@ def test_a_sampler_is_a_logits_processor_of_transformers(tiny):
     import transformers
 
     sampler = Sampler.hf(temperature=0.7, top_k=30, top_p=0.9, repetition_penalty=1.2)
-
-    def processor(ids, scores):
-        return torch.from_numpy(sampler.filter(scores.numpy(), ids.numpy()))
-
+    processor = transformers.LogitsProcessorList(
+        [lambda ids, scores: torch.from_numpy(sampler.filter(scores.numpy(), ids.numpy()))]
+    )
     prompt = torch.tensor([[1, 2, 3], [4, 5, 6]])
     texts = []
     for parameters in (
-        {"top_k": 0, "logits_processor": transformers.LogitsProcessorList([processor])},
+        {"top_k": 0, "logits_processor": processor},
         {"temperature": 0.7, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.2},
     ):
         torch.manual_seed(5)
