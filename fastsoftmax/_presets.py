@@ -33,7 +33,8 @@ class Presets:
         """Return the sampler of Hugging Face transformers' ``generate``.
 
         Order: repetition penalty, suppressed tokens, temperature, top-k, top-p, min-p, typical-p,
-        epsilon, eta. Top-k and typical-p keep ties.
+        epsilon, eta. Top-k and typical-p keep ties. (Which of some equal tokens top-p cuts is up to
+        the sort there; here the lower ids stay.)
 
         Parameters
         ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -255,6 +256,14 @@ def _kept(left: Candidates) -> Kept:
     return Kept(left.ids[order], left.probs[order])
 
 
+@lru_cache(maxsize=2)
+def _all_ids(size: int) -> Ids:
+    """Return 0 to `size` - 1; the same array for each row of a vocabulary."""
+    ids = np.arange(size)
+    ids.flags.writeable = False
+    return ids
+
+
 class _Rows:
     """The checked arguments of a call, and the steps to run on each row."""
 
@@ -348,7 +357,7 @@ class _Rows:
         if ids is not None:
             scores = row[ids].astype(np.float64)
         if ids is None or scores.max(initial=-np.inf) == -np.inf:
-            ids, scores = np.arange(row.size), row.astype(np.float64)
+            ids, scores = _all_ids(row.size), row.astype(np.float64)
         left = Candidates(ids, scores, self.histories[i], self.eps, numbers)
         return left if scores.min() > -np.inf else left.rescored(scores)
 

@@ -219,7 +219,12 @@ class LogitBias(_Named):
     local: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        pairs = dict(self.bias)
+        try:
+            pairs = {i: float(value) for i, value in dict(self.bias).items()}
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self._named('bias')} is {self.bias!r}; allowed is a mapping of ids to numbers"
+            ) from None
         ids = self._name("bias", pairs)
         values = np.array([pairs[i] for i in ids], dtype=np.float64)
         if not (values < inf).all():

@@ -271,6 +271,26 @@ def test_order_and_defaults_of_vllm():
     assert Sampler.vllm(top_k=-1) == Sampler()
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [{"top_p": 0.9}, {"top_k": 20}, {"min_p": 0.1, "top_k": 40, "top_p": 0.8, "temperature": 0.7}],
+    ids=str,
+)
+def test_vllm_cuts_from_the_unlikely_end(parameters):
+    """apply_top_k_top_p in ops/topk_topp_sampler.py sorts ascending and sums the unlikely ones."""
+    p, k = parameters.get("top_p", 1.0), parameters.get("top_k", 500)
+    for seed in range(20):
+        row = np.random.default_rng(seed).normal(0, 2, 500)
+        row[seed] = row[2 * seed + 1]  # ties are kept
+        scores = row / parameters.get("temperature", 1.0)
+        scores[np.exp(scores - scores.max()) < parameters.get("min_p", 0.0)] = -np.inf
+        scores[scores < np.sort(scores)[-k]] = -np.inf
+        order = np.argsort(scores)
+        reached = np.cumsum(np.exp(scores[order]) / np.exp(scores).sum())
+        scores[order[:-1][reached[:-1] <= 1 - p]] = -np.inf
+        np.testing.assert_allclose(Sampler.vllm(**parameters).filter(row), scores, rtol=1e-12)
+
+
 def test_penalties_of_vllm_look_at_generated_tokens():
     sampler = Sampler.vllm(frequency_penalty=1.0, presence_penalty=0.5, repetition_penalty=2.0)
     got = sampler.filter([8.0, 8, 8, -8], [0, 1, 1, 3, 1], prompt=2)
