@@ -1,6 +1,6 @@
 """What is left of a row while a `Sampler`'s steps run over it.
 
-Everything here is float64 and of the candidates' number; `_sampler` sees to it that they are few.
+Everything here is float64 and of the candidates' number; `_run` sees to it that they are few.
 """
 
 from __future__ import annotations

@@ -194,7 +194,9 @@ class _Named(Step):
 
     def check(self, size: int) -> None:
         if self._ids.size and self._ids[-1] >= size:
-            raise ValueError(f"{self!r} has {self._ids[-1]}; allowed are ids from 0 to {size - 1}")
+            raise ValueError(
+                f"{type(self).__name__} has {self._ids[-1]}; allowed are ids from 0 to {size - 1}"
+            )
 
     def touches(self, history: History) -> Ids:
         return self._ids

@@ -54,6 +54,11 @@ class Step:
                 shown.append(repr(value) if i == 0 else f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
+    def brief(self) -> str:
+        """Return the step as text, only its name if it lists a lot."""
+        text = repr(self)
+        return text if len(text) <= 60 else f"{type(self).__name__}(...)"
+
     def _number(self, name: str, low: float, high: float, open_low: bool = False) -> None:
         """Make a field a float, or raise: it must lie from `low` to `high` and be finite."""
         value = getattr(self, name)

@@ -378,7 +378,8 @@ print("same")
 
 MAY_IMPORT = {
     "__init__": {"_sampler", "_dispatch", "_arrays"},
-    "_sampler": {"_presets", "_scores", "_step", "_candidates", "_arrays"},
+    "_sampler": {"_run", "_presets", "_step", "_candidates"},
+    "_run": {"_scores", "_step", "_candidates", "_arrays"},
     "_presets": {"steps", "_step"},
     "steps": {"_filters", "_scores", "_step", "_candidates"},
     "_filters": {"_step", "_candidates", "_arrays"},

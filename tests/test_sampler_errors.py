@@ -124,6 +124,17 @@ def test_nothing_left_names_the_step():
         Sampler(Allowed([0]))([[1.0, 2], [-np.inf, 2]])
 
 
+def test_a_long_list_of_ids_is_not_repeated_in_messages():
+    row = np.zeros(10_000)
+    row[9000:] = -np.inf
+    sampler = Sampler(Banned(range(9000)))
+    with pytest.raises(ValueError, match=r"^Banned\(...\) leaves nothing of row \(\)$"):
+        sampler(row)
+    assert len(str(Sampler(Banned(range(8000))).trace(row))) < 300
+    with pytest.raises(ValueError, match=r"^Banned has 8999; allowed are ids from 0 to 99$"):
+        sampler(row[:100])
+
+
 def test_overflow_is_an_error_not_a_wrong_draw():
     with pytest.raises(ValueError, match=r"overflow in row \(\)"):
         Sampler(Temperature(1e-300), TopK(2))([1e300, 1.0])
