@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,6 @@ from ._step import NO_IDS, Step
 
 #: Called with a step (None before the first) and what was left before and after it.
 Watch = Callable[[Step | None, Candidates, Candidates], None]
-
-
-@lru_cache(maxsize=2)
-def _all_ids(size: int) -> Ids:
-    """Return 0 to `size` - 1; the same array for each row of a vocabulary."""
-    ids = np.arange(size)
-    ids.flags.writeable = False
-    return ids
 
 
 class Rows:
@@ -119,7 +110,7 @@ class Rows:
         if ids is not None:
             scores = row[ids].astype(np.float64)
         if ids is None or scores.max(initial=-np.inf) == -np.inf:
-            ids, scores = _all_ids(row.size), row.astype(np.float64)
+            ids, scores = np.arange(row.size), row.astype(np.float64)
         left = Candidates(ids, scores, self.histories[i], self.eps, numbers)
         return left if scores.min() > -np.inf else left.rescored(scores)
 
