@@ -120,6 +120,12 @@ class Candidates:
         at, left = places(self.ids, ids)
         return at[left], left
 
+    def score(self, token: int) -> float:
+        """Return the score of a token, -inf if it is not left."""
+        i = int(self.ids.searchsorted(token))
+        there = i < self.ids.size and self.ids[i] == token
+        return float(self.scores[i]) if there else -np.inf
+
     def best(self, k: int) -> Ids:
         """Return the places of the `k` best, best first; the lower id wins among equals."""
         return fast.top_k(self.scores, min(k, self.ids.size)).indices

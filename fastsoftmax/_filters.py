@@ -42,6 +42,7 @@ class TopK(Step):
     k: int
     ties: str = "index"
     min_keep: int = 1
+    local: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._count("k")
@@ -49,7 +50,7 @@ class TopK(Step):
         _arrays.choice(self.ties, self._named("ties"), ("index", "all"))
 
     @property
-    def limit(self) -> int | None:
+    def leaves(self) -> int:
         return max(self.k, self.min_keep)
 
     def __call__(self, left: Candidates) -> Candidates:
@@ -129,6 +130,10 @@ class MinP(Step):
     def __post_init__(self) -> None:
         self._number("p", 0, 1)
         self._count("min_keep")
+
+    @property
+    def leaves(self) -> int:
+        return max(30, self.min_keep) if self.p else 0
 
     def __call__(self, left: Candidates) -> Candidates:
         if self.p == 0:

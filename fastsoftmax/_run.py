@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -83,10 +84,17 @@ class Rows:
 
     def _run(self, i: int, numbers: Iterator[float], watch: Watch | None) -> Candidates:
         """Return what the steps leave of row `i`; show `watch` each of them."""
-        left = self._begin(i, numbers, whole=watch is not None)
+        row, history = self._checked(i), self.histories[i]
+
+        def start(ids: Ids, scores: NDArray[Any]) -> Candidates:
+            left = Candidates(ids, scores.astype(np.float64), history, self.eps, numbers)
+            return left if left.scores.min(initial=0) > -np.inf else left.rescored(left.scores)
+
+        few = None if watch else self._few(row, history, start)
+        left, done = few or (start(np.arange(row.size), row), 0)
         if watch:
             watch(None, left, left)
-        for step in self.steps:
+        for step in self.steps[done:]:
             before, left = left, step(left)
             if not left.ids.size:
                 raise ValueError(f"{step.brief()} leaves nothing of {self._name(i)}")
@@ -96,8 +104,8 @@ class Rows:
             raise ValueError(f"the steps' scores overflow in {self._name(i)}")
         return left
 
-    def _begin(self, i: int, numbers: Iterator[float], whole: bool) -> Candidates:
-        """Return the candidates to start from: the whole row, or enough of it."""
+    def _checked(self, i: int) -> NDArray[Any]:
+        """Return row `i`, or raise if it has no probabilities."""
         row = self.data[i]
         highest = float(row.max(initial=-np.inf))
         if not -np.inf < highest < np.inf:
@@ -106,51 +114,61 @@ class Rows:
                 f"logits has {why} in {self._name(i)}; allowed are rows of finite numbers and "
                 "-inf, one of them finite"
             )
-        ids = None if whole else self._enough(row, self.histories[i])
-        if ids is not None:
-            scores = row[ids].astype(np.float64)
-        if ids is None or scores.max(initial=-np.inf) == -np.inf:
-            ids, scores = np.arange(row.size), row.astype(np.float64)
-        left = Candidates(ids, scores, self.histories[i], self.eps, numbers)
-        return left if scores.min() > -np.inf else left.rescored(scores)
+        return row
 
-    def _enough(self, row: NDArray[Any], history: History) -> Ids | None:
-        """Return ids, ascending, that lead to the same outcome as the whole row; None if many.
+    def _few(
+        self,
+        row: NDArray[Any],
+        history: History,
+        start: Callable[[Ids, NDArray[Any]], Candidates],
+    ) -> tuple[Candidates, int] | None:
+        """Return what the first steps leave of a row, and how many these are, without all of it.
 
-        The steps up to the first that leaves at most k, the best ones, move m tokens at most; the
-        others keep their order. So what that step leaves is among those m and the k best others.
+        Local steps change the order of the tokens that they name only; of the others they remove
+        the worst. So the named and the best of the others are enough as soon as a step removes
+        the worst of these: all that is absent would be gone by now, too. None: if that takes many.
         """
-        changed, k, ties = NO_IDS, 1, row.dtype == np.float64
         if self.steps and isinstance(self.steps[0], Allowed):
-            return self.steps[0].touches(history)
-        for step in self.steps:
-            k = max(k, step.limit or 1, getattr(step, "min_keep", 1))
-            if step.limit is not None:
-                ties = ties or getattr(step, "ties", "index") == "all"
-                break
-            if not step.local:
-                return None
-            touched = step.touches(history)
-            if touched is not changed and touched.size:
-                changed = np.union1d(changed, touched) if changed.size else touched
-        else:
+            ids = self.steps[0].touches(history)
+            left = start(ids, row[ids])
+            return (left, 0) if left.ids.size else None
+        local = [*takewhile(lambda step: step.local, self.steps)]
+        first = next((step.leaves for step in local if step.leaves), None)
+        if first is None:
             return None
-        most = k + changed.size
-        count = k + min(k // 5 + 2, changed.size)  # few of the best are among the changed
+        named = NO_IDS
+        for step in local:
+            touched = step.touches(history)
+            if touched is not named and touched.size:
+                named = np.union1d(named, touched) if named.size else touched
+        count = first + 1 + min(first // 5 + 2, named.size)  # few of the best are named
         while count * 8 < row.size:
-            values, ids = _candidates.fast.top_k(row, count + 1)
-            others = ids[:count]
-            if changed.size:
-                others = others[~places(changed, others)[1]]
-            if others.size >= k or count >= most:
-                # Equal scores matter; in float64, also those that a step can round to equal ones.
-                lowest = float(values[count - 1])
-                lowest -= 1e-12 * abs(lowest)
-                if ties and values[count] >= lowest > -np.inf:
-                    others = np.flatnonzero(row >= row.dtype.type(lowest))
-                    others = others[~places(changed, others)[1]] if changed.size else others
-                enough = np.concatenate((others, changed))
-                enough.sort()
-                return enough
-            count *= 2
+            others = _candidates.fast.top_k(row, count).indices
+            if named.size:
+                others = others[~places(named, others)[1]]
+            if others.size:
+                ids = np.concatenate((others, named)) if named.size else others.copy()
+                ids.sort()
+                tried = self._try(local, start(ids, row[ids]), int(others[-1]), others.size)
+                if tried:
+                    return tried
+            count *= 8
+        return None
+
+    def _try(
+        self, local: list[Step], left: Candidates, worst: int, others: int
+    ) -> tuple[Candidates, int] | None:
+        """Run local steps until the worst of so many others is gone; None: it does not go."""
+        before = left
+        for done, step in enumerate([None, *local]):
+            if step:
+                if not left.ids.size or others < step.leaves:
+                    return None
+                before, left = left, step(left)
+                if not step.leaves:
+                    continue
+            if left.score(worst) == -np.inf and left.ids.size:
+                # In float64, a division can round two scores to one, and then the lower id wins.
+                rounded = before.score(worst) >= left.scores.min()
+                return None if rounded and self.data.dtype == np.float64 else (left, done)
         return None

@@ -87,11 +87,11 @@ class Sampler(Presets):
     whose cumulative weight exceeds ``u * total``. So ``Sampler(Temperature(t), TopK(k), TopP(p),
     MinP(m))`` draws what ``sample(temperature=t, top_k=k, top_p=p, min_p=m)`` draws.
 
-    Cost: if a `TopK` (or a temperature of 0) comes early, one pass over the row for its maximum
-    and one for the top-k, and small-array work for each step. Steps before it may be temperature,
-    min-p, penalties, biases and bans: they change the scores of m known tokens, so the k best of
-    the changed row are among those m and the k best of the others, and only these are looked at.
-    Some 0.1 to 0.3 ms for a vocabulary of 128256. Without an early `TopK`, some passes over the
+    Cost: if a `TopK`, a `MinP` that leaves few or a temperature of 0 comes early, one pass over the
+    row for its maximum, one for the best tokens, and small-array work for each step: some 0.1 to
+    0.3 ms for a vocabulary of 128256. Temperatures, penalties, biases and bans may come before it:
+    they change the order of the tokens that they name only, so what is left in the end is among
+    those and the best of the others, and only these are looked at. Otherwise, some passes over the
     vocabulary; it is never sorted as a whole unless a filter keeps thousands.
 
     Pass arrays and a `numpy.random.Generator`: to make one from a long list of ids, or from a seed,

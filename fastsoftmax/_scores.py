@@ -42,8 +42,8 @@ class Temperature(Step):
         self._number("temperature", 0, inf)
 
     @property
-    def limit(self) -> int | None:
-        return None if self.temperature else 1
+    def leaves(self) -> int:
+        return 0 if self.temperature else 1
 
     def __call__(self, left: Candidates) -> Candidates:
         if self.temperature == 1:

@@ -20,9 +20,10 @@ class Step:
     Attributes
     ----------
     local : bool
-        Whether its effect on a token depends on nothing but that token, the tokens so far and the
-        best token, and whether it keeps the order of those that it does not name in `touches`.
-        Such steps before a `TopK` run on a few tokens instead of the whole vocabulary.
+        Whether it does the same to the best tokens when worse ones are absent: it looks at nothing
+        but a token, its rank, the best token and the tokens so far; and of the tokens that it does
+        not name in `touches` it keeps the order, and removes the worst if any. Local steps that
+        come first run on a few tokens instead of the whole vocabulary.
     uniforms : int
         How many random numbers it takes (`Candidates.uniform`) whenever it runs.
     """
@@ -35,9 +36,12 @@ class Step:
         raise NotImplementedError
 
     @property
-    def limit(self) -> int | None:
-        """If it leaves these many at most, the best ones, and looks at no others; else None."""
-        return None
+    def leaves(self) -> int:
+        """About how many tokens it leaves if it is local and removes the worst; else 0.
+
+        It never leaves fewer because worse ones are absent, if these many are there.
+        """
+        return 0
 
     def touches(self, history: History) -> Ids:
         """Return the ids, ascending, whose place in the order this step may change."""

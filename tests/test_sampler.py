@@ -238,24 +238,27 @@ class Seen(Step):
 @pytest.mark.parametrize(
     ("steps", "most"),
     [
-        ([Temperature(0.7), MinP(0.1), TopK(50)], 50),
-        ([Temperature(0.7), TopK(50, "all")], 60),
-        ([RepetitionPenalty(1.2), FrequencyPenalty(0.3), TopK(40)], 40 + 40 + 200),
-        ([LogitBias({3: 1.0, 4: -2.0}), Banned([7, 8]), TopK(10)], 10 + 4 + 4),
-        ([Temperature(0)], 1),
-        ([MinP(0.1, min_keep=30), TopK(10)], 30),
+        ([Temperature(0.7), TopK(50)], 51),
+        ([Temperature(0.7), TopK(50, "all")], 51),
+        ([Temperature(0.7), MinP(0.05)], 31),
+        ([RepetitionPenalty(1.2), FrequencyPenalty(0.3), TopK(40)], 51 + 200),
+        ([LogitBias({3: 1.0, 4: -2.0}), Banned([7, 8]), TopK(10)], 15 + 4),
+        ([Temperature(0)], 2),
+        ([Temperature(2), MinP(0.001), TopK(60)], 8 * 31),  # min-p leaves many, top-k does not
+        ([MinP(0.1, min_keep=30), TopK(10)], 31),
     ],
     ids=str,
 )
-def test_steps_before_a_top_k_run_on_few(impl, steps, most):
+def test_steps_that_come_first_run_on_few(impl, steps, most):
     rng = np.random.default_rng(0)
-    row = rng.normal(size=20_000 if impl.NAME == "reference" else 120_000).astype(np.float32)
+    n = 20_000 if impl.NAME == "reference" else 120_000
+    row = rng.gumbel(0, 1.2, n).astype(np.float32)
     ids = rng.integers(0, 5000, 200)
-    sizes = []
-    Sampler(Seen(sizes), *steps).candidates(row, ids)
-    assert 0 < sizes[0] <= most
-    Sampler(Seen(sizes), TopNSigma(1), *steps).candidates(row, ids)
-    assert sizes[1] == row.size  # needs all
+    few, whole = [], []
+    Sampler(Seen(few), *steps).candidates(row, ids)
+    assert 0 < max(few) <= most
+    Sampler(Seen(whole), TopNSigma(1), *steps).candidates(row, ids)
+    assert whole == [n]  # that step needs all
 
 
 def test_allowed_first_looks_at_nothing_else():
@@ -265,9 +268,12 @@ def test_allowed_first_looks_at_nothing_else():
     assert sampler.candidates(row).indices.tolist() == list(range(9))
     assert Sampler(Seen(sizes), *sampler.steps).candidates(row).indices.tolist() == list(range(9))
     assert sizes == [10, 1000, 10]
+    row[:10] = -np.inf
+    with pytest.raises(ValueError, match="leaves nothing of row"):
+        sampler.candidates(row)
 
 
-def test_few_candidates_when_the_best_are_changed():
+def test_few_candidates_when_the_best_are_named():
     row = np.zeros(5000, dtype=np.float32)
     row[100:200] = np.arange(100, 0, -1)
     for sampler, ids, want in [
@@ -290,11 +296,26 @@ def test_few_candidates_are_enough_for_min_keep():
         assert sampler.trace(row)[-1].candidates.indices.tolist() == want
 
 
+def test_few_candidates_are_enough_for_a_later_top_k():
+    """Min-p removes none of the first 31; the bias comes when token 150 is gone."""
+    row = -np.arange(5000, dtype=np.float32) / 1000
+    sampler = Sampler(MinP(0.5), TopK(100), LogitBias({150: 5.0}), TopK(1))
+    assert sampler.candidates(row).indices.tolist() == [0]
+
+
+def test_equal_scores_need_no_more():
+    sizes = []
+    row = np.zeros(5000, dtype=np.float32)
+    kept = Sampler(Seen(sizes), Temperature(3), TopK(5)).candidates(row)
+    assert kept.indices.tolist() == [0, 1, 2, 3, 4]
+    assert sizes == [6]
+
+
 def test_float64_scores_that_a_division_rounds_to_equal_ones():
-    """The best two differ in the last bit; divided, they are equal, and the lower id wins."""
+    """Token 5 differs from the best two in the last bit; divided, it does not, and wins."""
     row = np.zeros(1000)
     t = next(t for t in np.arange(1.1, 9, 0.1) if np.nextafter(3, 0) / t == 3 / t)
-    row[5], row[900] = np.nextafter(3, 0), 3
+    row[5], row[900:902] = np.nextafter(3, 0), 3
     sampler = Sampler(Temperature(t), TopK(1))
     assert sampler.candidates(row).indices.tolist() == [5]
     assert sampler.trace(row)[-1].candidates.indices.tolist() == [5]
