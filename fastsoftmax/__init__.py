@@ -7,6 +7,7 @@ one and why): compiled for this CPU's instruction set, or the pure-Python refere
 from ._arrays import TopK
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
+from ._sampler import Sampler
 
 __version__ = "0.1.0"
 
@@ -17,6 +18,7 @@ top_k = _chosen.top_k
 sample = _chosen.sample
 
 __all__ = [
+    "Sampler",
     "TopK",
     "log_softmax",
     "logsumexp",

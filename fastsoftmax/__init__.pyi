@@ -4,8 +4,11 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._sampler import Sampler as Sampler
+
 __version__: str
 __all__ = [
+    "Sampler",
     "TopK",
     "log_softmax",
     "logsumexp",

@@ -377,7 +377,15 @@ print("same")
 # ---- imports point one way -----------------------------------------------------------------------
 
 MAY_IMPORT = {
-    "__init__": {"_dispatch", "_arrays"},
+    "__init__": {"_sampler", "_dispatch", "_arrays"},
+    "_sampler": {"_run", "_presets", "_step", "_candidates"},
+    "_run": {"_scores", "_step", "_candidates", "_arrays"},
+    "_presets": {"steps", "_step"},
+    "steps": {"_filters", "_scores", "_step", "_candidates"},
+    "_filters": {"_step", "_candidates", "_arrays"},
+    "_scores": {"_step", "_candidates"},
+    "_step": {"_candidates", "_arrays"},
+    "_candidates": {"_dispatch"},
     "_isa": set(),
     "_arrays": set(),
     "_reference": {"_arrays"},
