@@ -18,8 +18,8 @@ from setuptools.command.build_ext import build_ext as _build_ext
 
 PACKAGE = Path("fastsoftmax")
 # Same bits on every instruction set: no contraction but the explicit fma, and never -ffast-math.
-# The next two let gcc turn a compare-and-select into a vector instruction; without the last it moves
-# the lanes that a loop has just stored by 16-byte pieces.
+# The next two let gcc turn a compare-and-select into a vector instruction; without the last one it
+# moves the lanes that a loop has just stored by pieces of 16 bytes.
 FLAGS = [
     "-O3",
     "-ffp-contract=off",
