@@ -1,0 +1,482 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False
+"""Cross entropy with its gradient, and the gradients of softmax. Built once per instruction set.
+
+Formula
+    With p = softmax(x), S = sum exp(x - max), q_c the label of class c times its weight, Q their sum:
+    loss = sum_c q_c (max - x_c) + Q log1p(S - 1),     gradient = factor (Q p - q).
+    softmax backward: (g - sum(g p)) p / T,     log_softmax backward: (g - exp(log_p) sum(g)) / T.
+
+Passes over memory
+    Cross entropy: maximum (read); exponentials and their sum, a block that fits L1 at a time (read;
+    they go to where the gradient will be, if it is wanted); scale (read, write). Labels other than
+    one target a row cost another reading pass for the loss. Backward: sum, result.
+
+Precision policy
+    Exponentials and gradient in the row's own type; sums, losses and labels in float64
+    (``_rows.pxd`` says in which order). No term is lost by cancellation: those of the loss have one
+    sign, and at the target p - 1 is computed as minus the sum of the other exponentials over S.
+
+Source
+    C. M. Bishop, "Pattern Recognition and Machine Learning" (2006), section 4.3.4; R. Müller,
+    S. Kornblith, G. Hinton, "When does label smoothing help?", NeurIPS 2019,
+    https://arxiv.org/abs/1906.02629
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+
+from fastsoftmax._math cimport HAS_FMA, exp_neg, fma, fma64, infinity, log1p_pos, lowest, real
+from fastsoftmax._rows cimport (
+    BLOCK,
+    STEP,
+    Lanes,
+    Pair,
+    add_to,
+    close,
+    exp_block,
+    exp_padded,
+    highest_of,
+    pad,
+    place_of,
+    scale,
+    sum_of_others,
+    two_sum,
+    whole,
+)
+
+cdef enum:
+    CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+
+
+# ---- loops over elements, each a function of its own for the vectoriser ---------------------------
+
+
+cdef void spread_evenly(double *q, Py_ssize_t n, double share) noexcept nogil:
+    """q = share"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        q[j] = share
+
+
+cdef void smooth(const real *label, double *q, Py_ssize_t n, double keep, double share) noexcept nogil:
+    """q = label * keep + share"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        q[j] = fma64(<double>label[j], keep, share)
+
+
+cdef void weigh(const double *weight, double *q, Py_ssize_t n) noexcept nogil:
+    """q = q * weight"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        q[j] *= weight[j]
+
+
+cdef void fall_short(
+    const real *x, const double *q, double *term, Py_ssize_t n, double highest
+) noexcept nogil:
+    """term = q * (highest - x), 0 where q is 0"""
+    cdef Py_ssize_t j
+    cdef double product
+    for j in range(n):
+        product = q[j] * (highest - <double>x[j])
+        term[j] = 0.0 if q[j] == 0.0 else product
+
+
+cdef void less_labels(
+    real *y, const double *q, Py_ssize_t n, double scale_by, double factor
+) noexcept nogil:
+    """y = y * scale_by - q * factor"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        y[j] = <real>fma64(<double>y[j], scale_by, -(q[j] * factor))
+
+
+cdef void multiply(const real *a, const real *b, double *y, Py_ssize_t n) noexcept nogil:
+    """y = a * b"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        y[j] = <double>a[j] * <double>b[j]
+
+
+cdef void widen(const real *a, double *y, Py_ssize_t n) noexcept nogil:
+    """y = a"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        y[j] = a[j]
+
+
+cdef void pull_softmax(
+    const real *g, const real *p, real *y, Py_ssize_t n, double mean, double inverse
+) noexcept nogil:
+    """y = (g - mean) * p * inverse"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        y[j] = <real>((<double>g[j] - mean) * <double>p[j] * inverse)
+
+
+cdef void exp_of_logs(const real *log_p, real *y, Py_ssize_t n, real low) noexcept nogil:
+    """y = exp(log_p); 1 where log_p is above 0"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        y[j] = exp_neg(<real>0 if log_p[j] > <real>0 else log_p[j], low)
+
+
+cdef void pull_log_softmax(
+    const real *g, const real *p, real *y, Py_ssize_t n, double total, double inverse
+) noexcept nogil:
+    """y = (g - p * total) * inverse"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        y[j] = <real>(fma64(-<double>p[j], total, <double>g[j]) * inverse)
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+cdef struct Labels:
+    double keep  # what is left of a label: 1 - label_smoothing
+    double share  # what every class gets of it: label_smoothing / classes
+    const double *weight  # of each class; NULL is 1
+
+
+cdef inline void labels_of(
+    const Labels *labels, const real *label, Py_ssize_t start, double *q, Py_ssize_t n
+) noexcept nogil:
+    """Write the weighted labels of n classes from `start`, without that of a target, into q."""
+    if label == NULL:
+        spread_evenly(q, n, labels.share)
+    else:
+        smooth(label + start, q, n, labels.keep, labels.share)
+    if labels.weight != NULL:
+        weigh(labels.weight + start, q, n)
+
+
+cdef inline void add_padded(Lanes *lanes, double *term, Py_ssize_t n) noexcept nogil:
+    """Add n <= BLOCK terms to the lanes; fills up the last step with 0."""
+    cdef Py_ssize_t j, m = (n + STEP - 1) & ~(<Py_ssize_t>STEP - 1)
+    for j in range(n, m):
+        term[j] = 0
+    add_to(lanes, <const double *>term, m)
+
+
+cdef inline void clear(Lanes *lanes) noexcept nogil:
+    """Set the lanes to 0."""
+    cdef Py_ssize_t j
+    for j in range(8):
+        lanes.high[j] = lanes.low[j] = 0
+
+
+cdef inline double value(Pair s) noexcept nogil:
+    """Return what the pair stands for; an infinite sum has left NaN in its low part."""
+    return s.high + s.low if s.low == s.low else s.high
+
+
+cdef double fall_of(
+    const Labels *labels, const real *x, const real *label, Py_ssize_t n, real highest, double *total
+) noexcept nogil:
+    """Return sum q (highest - x), and sum q in `total`."""
+    cdef Py_ssize_t start, m
+    cdef Pair fall, sum_q
+    cdef Lanes lanes
+    cdef double q[BLOCK]
+    cdef double term[BLOCK]
+    fall.high = fall.low = sum_q.high = sum_q.low = 0
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        labels_of(labels, label, start, q, m)
+        fall_short(x + start, q, term, m, highest)
+        clear(&lanes)
+        add_padded(&lanes, term, m)
+        close(&fall, &lanes, <double>0)
+        clear(&lanes)
+        add_padded(&lanes, q, m)
+        close(&sum_q, &lanes, <double>0)
+    total[0] = value(sum_q)
+    return value(fall)
+
+
+cdef Pair exp_row(
+    const real *x, real *y, Py_ssize_t n, real highest, Py_ssize_t block
+) noexcept nogil:
+    """y = exp(x - highest); return their sum as `sum_of_others` does. y is x or does not overlap it."""
+    cdef Py_ssize_t start, m, w, place
+    cdef Pair s
+    cdef Lanes lanes
+    cdef real tail[STEP]
+    cdef real copy[BLOCK]
+    cdef const real *source
+    s.high = s.low = 0
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        w = whole(m)
+        place = place_of(x + start, m, highest) if start == block else m
+        source = x + start
+        if x == y:  # the loop must know that it does not read what it writes
+            memcpy(copy, source, w * sizeof(real))
+            source = copy
+        exp_block(source, y + start, w, highest, 1)
+        clear(&lanes)
+        if w < m:
+            pad(x + start + w, tail, m - w)
+            exp_padded(tail, highest, 1)
+            memcpy(y + start + w, tail, (m - w) * sizeof(real))
+        if place < w:
+            y[start + place] = 0
+        elif place < m:
+            tail[place - w] = 0
+        add_to(&lanes, y + start, w)
+        if w < m:
+            add_to(&lanes, tail, STEP)
+        if place < m:
+            y[start + place] = 1
+        close(&s, &lanes, <real>0)
+    return s
+
+
+cdef void divide(double a, Pair s, real *high, real *low) noexcept nogil:
+    """high + low = a / s"""
+    cdef double total = s.high + s.low
+    if real is float:
+        a /= total
+        high[0] = <float>a
+        low[0] = <float>(a - high[0])
+    else:
+        s.low -= total - s.high
+        high[0] = a / total
+        low[0] = (fma(-high[0], total, a) - high[0] * s.low) / total
+    if not HAS_FMA:
+        low[0] = 0  # as in softmax
+
+
+cdef void scale_row(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
+    """y = y * (high + low)"""
+    cdef real tail[STEP]
+    cdef Py_ssize_t w = whole(n)
+    scale(y, w, high, low)
+    if w < n:
+        pad(y + w, tail, n - w)
+        scale(tail, STEP, high, low)
+        memcpy(y + w, tail, (n - w) * sizeof(real))
+
+
+cdef double loss_row(
+    const Labels *labels,
+    const real *x,
+    real *y,
+    Py_ssize_t n,
+    Py_ssize_t target,
+    const real *label,
+    double factor,
+) noexcept nogil:
+    """Return the loss of a row, and write its gradient times `factor` into y unless that is NULL.
+
+    `label` has the probabilities of the classes, or is NULL and `target` is the right class. y may
+    be x.
+    """
+    cdef Py_ssize_t start, m, block
+    cdef Pair rest, s
+    cdef double q[BLOCK]
+    cdef double loss = 0, own = 0, others = 0, total = 0
+    cdef double rest_of_target, log_sum, rate
+    cdef real at = 0, high, low
+    cdef real highest = highest_of(x, n, &block)
+    cdef bint spread = label != NULL or labels.share != 0
+    if label == NULL:
+        at = x[target]
+        own = labels.keep * (labels.weight[target] if labels.weight != NULL else 1.0)
+        if own != 0:
+            loss = own * (<double>highest - <double>at)
+    if spread:
+        loss += fall_of(labels, x, label, n, highest, &others)
+    total = own + others
+    if y == NULL:
+        rest = sum_of_others(x, n, highest, block, <real>1)
+    else:
+        rest = exp_row(x, y, n, highest, block)
+    if not (-infinity(<real>0) < highest < infinity(<real>0)):
+        rest.high = infinity(<double>0) - infinity(<double>0)
+    log_sum = log1p_pos(rest.high + rest.low)
+    loss += total * log_sum
+    if y == NULL:
+        return loss
+
+    s = rest
+    two_sum(&s, 1.0)
+    rest_of_target = rest.high + rest.low
+    if label == NULL and at != highest:
+        rest_of_target = ((1.0 - <double>y[target]) + rest.high) + rest.low
+    if spread:
+        rate = factor * total / (s.high + s.low)
+        for start from 0 <= start < n by BLOCK:
+            m = min(BLOCK, n - start)
+            labels_of(labels, label, start, q, m)
+            less_labels(y + start, q, m, rate, factor)
+    else:
+        divide(factor * total, s, &high, &low)
+        scale_row(y, n, high, low)
+    if label == NULL:
+        if spread:
+            others -= labels.share * (labels.weight[target] if labels.weight != NULL else 1.0)
+        y[target] = <real>(factor * (others - total * (rest_of_target / (s.high + s.low))))
+    return loss
+
+
+cdef void softmax_backward_row(
+    const real *g, const real *p, real *y, Py_ssize_t n, double inverse
+) noexcept nogil:
+    """y = (g - sum(g * p)) * p * inverse; y may be g or p."""
+    cdef Py_ssize_t start, m
+    cdef Pair s
+    cdef Lanes lanes
+    cdef double term[BLOCK]
+    cdef real result[BLOCK]
+    s.high = s.low = 0
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        multiply(g + start, p + start, term, m)
+        clear(&lanes)
+        add_padded(&lanes, term, m)
+        close(&s, &lanes, <double>0)
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        pull_softmax(g + start, p + start, result, m, value(s), inverse)
+        memcpy(y + start, result, m * sizeof(real))
+
+
+cdef void log_softmax_backward_row(
+    const real *g, const real *log_p, real *y, Py_ssize_t n, double inverse
+) noexcept nogil:
+    """y = (g - exp(log_p) * sum(g)) * inverse; y may be g or log_p."""
+    cdef Py_ssize_t start, m
+    cdef Pair s
+    cdef Lanes lanes
+    cdef double term[BLOCK]
+    cdef real p[BLOCK]
+    cdef real result[BLOCK]
+    s.high = s.low = 0
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        widen(g + start, term, m)
+        clear(&lanes)
+        add_padded(&lanes, term, m)
+        close(&s, &lanes, <double>0)
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        exp_of_logs(log_p + start, p, m, lowest(<real>0))
+        pull_log_softmax(g + start, p, result, m, value(s), inverse)
+        memcpy(y + start, result, m * sizeof(real))
+
+
+# ---- what _front sees ----------------------------------------------------------------------------
+
+
+def weigh_targets(
+    const int64_t[::1] targets, Py_ssize_t classes, int64_t ignore, const double[::1] weight
+):
+    """Return where the first target is that is no class (-1: nowhere), and the sum of the weights.
+
+    Targets equal to `ignore` do not count. `weight` has one element a class; None is 1.
+    """
+    cdef Py_ssize_t i, bad = -1
+    cdef Pair s
+    s.high = s.low = 0
+    with nogil:
+        for i in range(targets.shape[0]):
+            if targets[i] == ignore:
+                continue
+            if not 0 <= targets[i] < classes:
+                bad = i
+                break
+            two_sum(&s, weight[targets[i]] if weight is not None else 1.0)
+    return bad, value(s)
+
+
+def add_losses(const double[::1] losses):
+    """Return the sum of the losses, in their order."""
+    cdef Py_ssize_t i
+    cdef Pair s
+    s.high = s.low = 0
+    for i in range(losses.shape[0]):
+        two_sum(&s, losses[i])
+    return value(s)
+
+
+def loss_rows(
+    const real[:, ::1] x,
+    real[:, ::1] y,
+    const int64_t[::1] targets,
+    const real[:, ::1] labels,
+    const double[::1] weight,
+    double smoothing,
+    int64_t ignore,
+    double factor,
+    double[::1] losses,
+):
+    """Write the loss of each row of `x`, and its gradient times `factor` into `y`, which may be `x`.
+
+    Either `targets` or `labels` is None. `y` None: no gradient. `weight` None: 1 for every class.
+    """
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t rows = x.shape[0]
+    cdef Py_ssize_t i, j, stop, start = 0
+    cdef Labels how
+    how.keep = 1 - smoothing
+    how.share = smoothing / n if n else 0.0
+    how.weight = &weight[0] if weight is not None and n else NULL
+    while start < rows:
+        stop = min(rows, start + max(1, CHUNK // max(n, 1)))
+        with nogil:
+            for i in range(start, stop):
+                if n and (targets is None or targets[i] != ignore):
+                    losses[i] = loss_row(
+                        &how,
+                        &x[i, 0],
+                        &y[i, 0] if y is not None else NULL,
+                        n,
+                        targets[i] if targets is not None else -1,
+                        &labels[i, 0] if labels is not None else NULL,
+                        factor,
+                    )
+                    continue
+                losses[i] = 0
+                if y is not None:
+                    for j in range(n):
+                        y[i, j] = 0
+        PyErr_CheckSignals()
+        start = stop
+
+
+def backward_rows(
+    const real[:, ::1] g,
+    const real[:, ::1] p,
+    real[:, ::1] y,
+    const double[::1] temperature,
+    bint log,
+):
+    """Write the gradient of softmax, or of log_softmax if `log`, of each row into `y`.
+
+    `p` is what that function gave. `y` may be `g` or `p`. `temperature` has one element, or one for
+    each row.
+    """
+    cdef Py_ssize_t n = p.shape[1]
+    cdef Py_ssize_t rows = p.shape[0]
+    cdef Py_ssize_t each = temperature.shape[0] > 1
+    cdef Py_ssize_t i, stop, start = 0
+    cdef double t, inverse
+    if n == 0:
+        return
+    while start < rows:
+        stop = min(rows, start + max(1, CHUNK // n))
+        with nogil:
+            for i in range(start, stop):
+                t = temperature[i * each]
+                # At T = 0 softmax is constant, almost everywhere.
+                inverse = min(1 / t, <double>1.7976931348623157e+308) if t != 0 else 0.0
+                if log:
+                    log_softmax_backward_row(&g[i, 0], &p[i, 0], &y[i, 0], n, inverse)
+                else:
+                    softmax_backward_row(&g[i, 0], &p[i, 0], &y[i, 0], n, inverse)
+        PyErr_CheckSignals()
+        start = stop
