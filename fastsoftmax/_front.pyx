@@ -11,6 +11,7 @@ import numpy as np
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
+cimport cython
 cimport numpy as cnp
 
 from . import _arrays, _reference, _targets
@@ -213,7 +214,7 @@ cdef class Implementation:
         if (
             weight is None
             and type(smoothing) is float
-            and smoothing == 0
+            and 0 <= smoothing <= 1
             and type(ignore) is int
             and -(1 << 62) < ignore < 1 << 62
             and type(reduction) is str
@@ -252,8 +253,7 @@ cdef class Implementation:
         if targets is not None:
             bad, total = self.weigh_targets(targets, n, ignore, weight)
             if bad >= 0:
-                place = np.unravel_index(bad, shape) if shape else ()
-                raise _targets.out_of_range(int(targets[bad]), tuple(map(int, place)), n, ignore)
+                raise _targets.out_of_range(targets[bad], bad, shape, n, ignore)
         factor = 1.0
         if reduction == "mean":
             factor = 1 / total if total else np.inf
@@ -265,7 +265,7 @@ cdef class Implementation:
                 targets,
                 None,
                 None,
-                0.0,
+                smoothing,
                 ignore,
                 factor,
                 losses,
@@ -286,12 +286,11 @@ cdef class Implementation:
                 )
             if out is not None and grad is not out and not np.may_share_memory(grad, out):
                 out[...] = grad
-        with np.errstate(all="ignore"):
-            if reduction == "none":
+        if reduction == "none":
+            with np.errstate(all="ignore"):
                 loss = losses.astype(dtype, copy=False).reshape(shape)[()]
-            else:
-                loss = np.float64(self.add_losses(losses))
-                loss = dtype.type(loss / total if reduction == "mean" else loss)
+        else:
+            loss = rounded(self.add_losses(losses), total if reduction == "mean" else 1.0, dtype)
         return _targets.LossAndGrad(loss, grad if out is None else out)
 
     def softmax_backward(self, grad_output, probs, axis=-1, *, temperature=1.0, out=None):
@@ -418,6 +417,18 @@ cdef inline bint like(object a, object x) noexcept:
         and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(x)
         and cnp.PyArray_SAMESHAPE(a, x)
     )
+
+
+@cython.cdivision(True)
+cdef object rounded(double a, double b, object dtype):
+    """Return a / b as a scalar of a float dtype, without a warning."""
+    cdef int kind = dtype.num
+    if kind == cnp.NPY_FLOAT64:
+        return np.float64(a / b)
+    if kind == cnp.NPY_FLOAT32:
+        return np.float32(<float>(a / b))
+    with np.errstate(all="ignore"):
+        return dtype.type(a / b)
 
 
 cdef inline bint classes_for(object targets, object logits) noexcept:

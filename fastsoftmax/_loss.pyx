@@ -3,8 +3,8 @@
 """Cross entropy with its gradient, and the gradients of softmax. Built once per instruction set.
 
 Formula
-    With p = softmax(x), S = sum exp(x - max), q_c the label of class c times its weight, Q their sum:
-    loss = sum_c q_c (max - x_c) + Q log1p(S - 1),     gradient = factor (Q p - q).
+    With p = softmax(x), S = sum exp(x - max), q the labels times the weights of the classes, Q
+    their sum: loss = sum q (max - x) + Q log1p(S - 1),     gradient = factor (Q p - q).
     softmax backward: (g - sum(g p)) p / T,     log_softmax backward: (g - exp(log_p) sum(g)) / T.
 
 Passes over memory
@@ -50,7 +50,7 @@ cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
 
 
-# ---- loops over elements, each a function of its own for the vectoriser ---------------------------
+# ---- loops over elements, each a function of its own for the vectoriser --------------------------
 
 
 cdef void spread_evenly(double *q, Py_ssize_t n, double share) noexcept nogil:
@@ -60,7 +60,9 @@ cdef void spread_evenly(double *q, Py_ssize_t n, double share) noexcept nogil:
         q[j] = share
 
 
-cdef void smooth(const real *label, double *q, Py_ssize_t n, double keep, double share) noexcept nogil:
+cdef void smooth(
+    const real *label, double *q, Py_ssize_t n, double keep, double share
+) noexcept nogil:
     """q = label * keep + share"""
     cdef Py_ssize_t j
     for j in range(n):
@@ -180,7 +182,12 @@ cdef inline double value(Pair s) noexcept nogil:
 
 
 cdef double fall_of(
-    const Labels *labels, const real *x, const real *label, Py_ssize_t n, real highest, double *total
+    const Labels *labels,
+    const real *x,
+    const real *label,
+    Py_ssize_t n,
+    real highest,
+    double *total,
 ) noexcept nogil:
     """Return sum q (highest - x), and sum q in `total`."""
     cdef Py_ssize_t start, m
@@ -206,7 +213,7 @@ cdef double fall_of(
 cdef Pair exp_row(
     const real *x, real *y, Py_ssize_t n, real highest, Py_ssize_t block
 ) noexcept nogil:
-    """y = exp(x - highest); return their sum as `sum_of_others` does. y is x or does not overlap it."""
+    """y = exp(x - highest); return what `sum_of_others` does. y is x or does not overlap it."""
     cdef Py_ssize_t start, m, w, place
     cdef Pair s
     cdef Lanes lanes
@@ -423,7 +430,7 @@ def loss_rows(
     double factor,
     double[::1] losses,
 ):
-    """Write the loss of each row of `x`, and its gradient times `factor` into `y`, which may be `x`.
+    """Write the loss of each row, and its gradient times `factor` into `y`, which may be `x`.
 
     Either `targets` or `labels` is None. `y` None: no gradient. `weight` None: 1 for every class.
     """

@@ -22,12 +22,13 @@ class LossAndGrad(NamedTuple):
     grad: np.ndarray
 
 
-def out_of_range(target: int, place: tuple[int, ...], classes: int, ignore: int) -> IndexError:
-    """Return the error for a target that is no class."""
-    where = ", ".join(map(str, place))
+def out_of_range(
+    target: Any, i: Any, shape: tuple[int, ...], classes: int, ignore: int
+) -> IndexError:
+    """Return the error for the target of row `i` that is no class."""
+    place = ", ".join(str(n) for n in np.unravel_index(i, shape)) if shape else "()"
     return IndexError(
-        f"targets[{where or '()'}] is {target}; allowed are 0 to {classes - 1} and {ignore} "
-        "(ignore_index)"
+        f"targets[{place}] is {target}; allowed are 0 to {classes - 1} and {ignore} (ignore_index)"
     )
 
 
@@ -112,7 +113,8 @@ class LossPlan:
         self.ignore = _arrays.count(ignore_index, "ignore_index", _INT64.min, _INT64.max)
         self.smoothing = smoothing(label_smoothing)
         self.reduction = _arrays.choice(reduction, "reduction", ("none", "mean", "sum"))
-        self.labels = self.targets = None
+        self.labels: np.ndarray | None = None
+        self.targets: np.ndarray | None = None
         self._lay_targets(_arrays.as_array(targets, "targets"))
         _arrays.check_out(out, x.shape, self.dtype)
 
@@ -126,8 +128,8 @@ class LossPlan:
                 )
             beyond = targets > _INT64.max  # uint64 alone can be
             if beyond.any():
-                place = tuple(map(int, np.argwhere(beyond)[0]))
-                raise out_of_range(int(targets[place]), place, self.classes, self.ignore)
+                i = beyond.argmax()
+                raise out_of_range(targets.flat[i], i, self.shape, self.classes, self.ignore)
             self.targets = np.require(targets, np.int64, ["C", "A"]).reshape(-1)
         elif targets.dtype.kind == "b":
             raise TypeError("targets has dtype bool; allowed are integers, or probabilities")
@@ -144,10 +146,6 @@ class LossPlan:
                 )
             wide = targets.reshape(1) if targets.ndim == 0 else targets
             self.labels = np.moveaxis(wide, self._axis, -1)
-
-    def place(self, i: int) -> tuple[int, ...]:
-        """Return the index of row `i`."""
-        return tuple(map(int, np.unravel_index(i, self.shape))) if self.shape else ()
 
     def gradient(self, out: np.ndarray | None) -> np.ndarray:
         """Return the array to write the gradient into: `out` if no input would suffer from it."""
@@ -178,13 +176,16 @@ class LossPlan:
         start = 0
         for i in self._places(fit):
             x = self._rows(self.logits[i])
-            z = None
-            if y is not None:
-                z = y[i].reshape(x.shape) if self._fits(y[i]) else np.empty(x.shape, self.work)
             labels = None if self.labels is None else self._rows(self.labels[i])
-            yield slice(start, start + len(x)), x, z, labels
+            part = slice(start, start + len(x))
             start += len(x)
-            if y is not None and not self._fits(y[i]):
+            if y is None:
+                yield part, x, None, labels
+            elif self._fits(y[i]):
+                yield part, x, y[i].reshape(x.shape), labels
+            else:
+                z = np.empty(x.shape, self.work)
+                yield part, x, z, labels
                 with np.errstate(all="ignore"):
                     y[i] = z.reshape(y[i].shape)
 
