@@ -295,13 +295,15 @@ cdef double loss_row(
     cdef Pair rest, s
     cdef double q[BLOCK]
     cdef double loss = 0, own = 0, others = 0, total = 0
-    cdef double rest_of_target, log_sum, rate
+    cdef double weight = 1, at_target = 0, rest_of_target = 0
+    cdef double log_sum, sum_e, share, rate
     cdef real at = 0, high, low
     cdef real highest = highest_of(x, n, &block)
     cdef bint spread = label != NULL or labels.share != 0
     if label == NULL:
         at = x[target]
-        own = labels.keep * (labels.weight[target] if labels.weight != NULL else 1.0)
+        weight = labels.weight[target] if labels.weight != NULL else 1.0
+        own = labels.keep * weight
         if own != 0:
             loss = own * (<double>highest - <double>at)
     if spread:
@@ -320,11 +322,14 @@ cdef double loss_row(
 
     s = rest
     two_sum(&s, 1.0)
-    rest_of_target = rest.high + rest.low
-    if label == NULL and at != highest:
-        rest_of_target = ((1.0 - <double>y[target]) + rest.high) + rest.low
+    sum_e = s.high + s.low
+    if label == NULL:
+        at_target = y[target]
+        rest_of_target = rest.high + rest.low
+        if at != highest:
+            rest_of_target = ((1.0 - at_target) + rest.high) + rest.low
     if spread:
-        rate = factor * total / (s.high + s.low)
+        rate = factor * total / sum_e
         for start from 0 <= start < n by BLOCK:
             m = min(BLOCK, n - start)
             labels_of(labels, label, start, q, m)
@@ -333,9 +338,13 @@ cdef double loss_row(
         divide(factor * total, s, &high, &low)
         scale_row(y, n, high, low)
     if label == NULL:
-        if spread:
-            others -= labels.share * (labels.weight[target] if labels.weight != NULL else 1.0)
-        y[target] = <real>(factor * (others - total * (rest_of_target / (s.high + s.low))))
+        share = labels.share * weight
+        at_target *= total / sum_e
+        if at_target + own + share > total:  # of the two ways to write it, what cancels less
+            at_target = (others - share) - total * (rest_of_target / sum_e)
+        else:
+            at_target -= own + share
+        y[target] = <real>(factor * at_target)
     return loss
 
 

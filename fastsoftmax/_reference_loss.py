@@ -274,11 +274,13 @@ def _loss_row(x: np.ndarray, q: np.ndarray, target: int | None) -> tuple[float, 
     e = np.exp(x - highest)
     rest = _sum(np.delete(e, x.argmax()))
     labelled = q != 0
-    loss = _sum(q[labelled] * (highest - x[labelled])) + _sum(q) * np.log1p(rest)
-    grad = _sum(q) * (e / (1 + rest)) - q
-    if target is not None:  # p - 1 would cancel
+    total = _sum(q)
+    loss = _sum(q[labelled] * (highest - x[labelled])) + total * np.log1p(rest)
+    grad = total * (e / (1 + rest)) - q
+    # p - 1 would cancel: of the two ways to write it, what cancels less.
+    if target is not None and total * (e[target] / (1 + rest)) + q[target] > total:
         others = _sum(np.delete(e, target))
-        grad[target] = _sum(np.delete(q, target)) - _sum(q) * (others / (1 + rest))
+        grad[target] = _sum(np.delete(q, target)) - total * (others / (1 + rest))
     return loss, grad
 
 
