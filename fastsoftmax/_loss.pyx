@@ -245,7 +245,7 @@ cdef Pair exp_row(
         else:
             add_double(&lanes, y + start, w)
             add_double(&lanes, tail, STEP if w < m else 0)
-        if place < m:
+        if place < w:
             y[start + place] = 1
         close(&s, &lanes, <real>0)
     return s
