@@ -141,6 +141,7 @@ cdef struct Labels:
     double keep  # what is left of a label: 1 - label_smoothing
     double share  # what every class gets of it: label_smoothing / classes
     const double *weight  # of each class; NULL is 1
+    double shares  # the sum of share * weight over the classes
 
 
 cdef inline void labels_of(
@@ -189,7 +190,7 @@ cdef double fall_of(
     real highest,
     double *total,
 ) noexcept nogil:
-    """Return sum q (highest - x), and sum q in `total`."""
+    """Return sum q (highest - x) without a target's own q, and sum q likewise in `total`."""
     cdef Py_ssize_t start, m
     cdef Pair fall, sum_q
     cdef Lanes lanes
@@ -203,10 +204,11 @@ cdef double fall_of(
         clear(&lanes)
         add_padded(&lanes, term, m)
         close(&fall, &lanes, <double>0)
-        clear(&lanes)
-        add_padded(&lanes, q, m)
-        close(&sum_q, &lanes, <double>0)
-    total[0] = value(sum_q)
+        if label != NULL:
+            clear(&lanes)
+            add_padded(&lanes, q, m)
+            close(&sum_q, &lanes, <double>0)
+    total[0] = labels.shares if label == NULL else value(sum_q)
     return value(fall)
 
 
@@ -447,9 +449,14 @@ def loss_rows(
     cdef Py_ssize_t rows = x.shape[0]
     cdef Py_ssize_t i, j, stop, start = 0
     cdef Labels how
+    cdef Pair shares
     how.keep = 1 - smoothing
     how.share = smoothing / n if n else 0.0
     how.weight = &weight[0] if weight is not None and n else NULL
+    shares.high = shares.low = 0
+    for j in range(n if weight is not None and smoothing != 0 else 0):
+        two_sum(&shares, how.share * weight[j])
+    how.shares = value(shares) if weight is not None else how.share * n
     while start < rows:
         stop = min(rows, start + max(1, CHUNK // max(n, 1)))
         with nogil:
