@@ -63,7 +63,7 @@ cdef class Implementation:
     ----------
     name : str
         That of the instruction set.
-    softmax, select, sample, loss : module
+    softmax, select, sample, loss, backward : module
         Its kernels, named after their sources.
     """
 
@@ -72,7 +72,7 @@ cdef class Implementation:
     cdef object map_rows, reduce_rows, top_k_rows, draw_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
-    def __init__(self, str name, softmax, select, sample, loss):
+    def __init__(self, str name, softmax, select, sample, loss, backward):
         self.NAME = name
         self.row = (
             <RowFunctions *>PyCapsule_GetPointer(
@@ -87,7 +87,7 @@ cdef class Implementation:
         self.loss_rows = {k: loss.loss_rows[k] for k in kinds}
         self.weigh_targets = loss.weigh_targets
         self.add_losses = loss.add_losses
-        self.backward_rows = {k: loss.backward_rows[k] for k in kinds}
+        self.backward_rows = {k: backward.backward_rows[k] for k in kinds}
 
     def __reduce__(self):
         from ._dispatch import load

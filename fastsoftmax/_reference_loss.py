@@ -209,7 +209,7 @@ def softmax_backward(
     NaN and infinities are carried through as by IEEE arithmetic; a row's stay in that row.
 
     Accuracy: the sum is one of float64 for float32, of more for float64, in a fixed order: an
-    entry's error is within ``4 u (|g| + sum(|g| p)) p``, u = 2**-24 or 2**-53, and at T other than 1
+    entry's error is within ``4 u (|g| + sum(|g| p)) p``, u = 2**-24 or 2**-53, at T other than 1
     within ``6 u (|g| + sum(|g| p)) p / T``; below the smallest normal number, within one of those.
     Cost: two passes over a row in cache.
 

@@ -154,6 +154,18 @@ cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nog
     exp_block(x, tail, STEP, highest, inverse)
 
 
+cdef inline void clear(Lanes *lanes) noexcept nogil:
+    """Set the lanes to 0."""
+    cdef Py_ssize_t j
+    for j in range(8):
+        lanes.high[j] = lanes.low[j] = 0
+
+
+cdef inline double value(Pair s) noexcept nogil:
+    """Return what the pair stands for; an infinite sum has left NaN in its low part."""
+    return s.high + s.low if s.low == s.low else s.high
+
+
 cdef inline void close(Pair *s, Lanes *lanes, real like) noexcept nogil:
     """Add the lanes of a block to the sum, in one order for every implementation."""
     cdef double *a = lanes.high
