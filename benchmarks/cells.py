@@ -67,6 +67,11 @@ def _top_k(shape, order):
     return Cell(f"{_name(f'top_k k={K}', shape)} {order}", shape, tuple(runs))
 
 
+def _cross_entropy(shape):
+    runs = tuple(Run(side, side, "cross_entropy") for side in ("fastsoftmax", "torch", "numpy"))
+    return Cell(_name("cross_entropy with gradient", shape), shape, runs)
+
+
 _ROW = (1, 128256)
 
 CELLS = (
@@ -90,6 +95,8 @@ CELLS = (
     _softmax_family("log_softmax", (64, 1000)),
     _softmax_family("logsumexp", (64, 1000)),
     _softmax_family("softmax", (64, 1000), "float64"),
+    _cross_entropy((512, 32000)),
+    _cross_entropy((4096, 1000)),
     _top_k(_ROW, "random"),
     _top_k(_ROW, "ascending"),
     Cell(
@@ -110,6 +117,11 @@ CELLS = (
         ),
     ),
 )
+
+
+def targets(x):
+    """A class for each row."""
+    return np.random.default_rng(2).integers(x.shape[-1], size=x.shape[:-1])
 
 
 # --- Sides --------------------------------------------------------------------------------------
@@ -157,6 +169,7 @@ def _fastsoftmax():
 
     ops = {op: partial(last_axis, getattr(fs, op)) for op in SOFTMAX_FAMILY}
     ops |= {"softmax out": softmax_out, "top_k": lambda x: partial(fs.top_k, x, K)}
+    ops["cross_entropy"] = lambda x: partial(fs.cross_entropy_with_grad, x, targets(x))
     return Side(fs.__version__, ops | {"sample": sample})
 
 
@@ -176,8 +189,20 @@ def _torch():
     def softmax_out(x):
         return partial(torch.softmax, tensor(x), -1, out=torch.empty(x.shape))
 
+    def cross_entropy(x):
+        logits, classes = torch.from_numpy(x).clone().requires_grad_(), torch.from_numpy(targets(x))
+
+        def call():
+            logits.grad = None
+            loss = torch.nn.functional.cross_entropy(logits, classes)
+            loss.backward()
+            return loss.detach(), logits.grad
+
+        return call
+
     ops = {op: partial(last_axis, getattr(torch, op)) for op in SOFTMAX_FAMILY}
     ops |= {"softmax out": softmax_out, "top_k": lambda x: partial(torch.topk, tensor(x), K)}
+    ops["cross_entropy"] = cross_entropy
     return Side(torch.__version__, ops)
 
 
@@ -240,6 +265,7 @@ def _numpy():
         "softmax out": softmax_out,
         "log_softmax": lambda x: partial(_numpy_log_softmax, x),
         "logsumexp": lambda x: partial(_numpy_logsumexp, x),
+        "cross_entropy": lambda x: partial(_numpy_cross_entropy, x, targets(x)),
         # The idioms are for one row: on a batch, take_along_axis would slow them down.
         "top_k": lambda x: partial(_numpy_top_k_argpartition, x[0]),
         "top_k partition": lambda x: partial(_numpy_top_k_partition, x[0]),
@@ -270,6 +296,18 @@ def _numpy_logsumexp(x):
     terms = x - largest
     np.exp(terms, out=terms)
     return largest[..., 0] + np.log(terms.sum(axis=-1))
+
+
+def _numpy_cross_entropy(x, classes):
+    """Mean loss and gradient."""
+    place = (np.arange(len(x)), classes)
+    grad = x - x.max(axis=-1, keepdims=True)
+    at_target = grad[place]
+    np.exp(grad, out=grad)
+    total = grad.sum(axis=-1, keepdims=True)
+    grad /= total * len(x)
+    grad[place] -= 1 / len(x)
+    return (np.log(total[:, 0]) - at_target).mean(), grad
 
 
 def _numpy_top_k_argpartition(row):

@@ -8,22 +8,32 @@ from ._arrays import TopK
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
 from ._sampler import Sampler
+from ._targets import LossAndGrad
 
 __version__ = "0.1.0"
 
 softmax = _chosen.softmax
 log_softmax = _chosen.log_softmax
 logsumexp = _chosen.logsumexp
+cross_entropy = _chosen.cross_entropy
+cross_entropy_with_grad = _chosen.cross_entropy_with_grad
+softmax_backward = _chosen.softmax_backward
+log_softmax_backward = _chosen.log_softmax_backward
 top_k = _chosen.top_k
 sample = _chosen.sample
 
 __all__ = [
+    "LossAndGrad",
     "Sampler",
     "TopK",
+    "cross_entropy",
+    "cross_entropy_with_grad",
     "log_softmax",
+    "log_softmax_backward",
     "logsumexp",
     "sample",
     "show_config",
     "softmax",
+    "softmax_backward",
     "top_k",
 ]

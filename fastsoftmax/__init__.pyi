@@ -8,15 +8,24 @@ from ._sampler import Sampler as Sampler
 
 __version__: str
 __all__ = [
+    "LossAndGrad",
     "Sampler",
     "TopK",
+    "cross_entropy",
+    "cross_entropy_with_grad",
     "log_softmax",
+    "log_softmax_backward",
     "logsumexp",
     "sample",
     "show_config",
     "softmax",
+    "softmax_backward",
     "top_k",
 ]
+
+class LossAndGrad(NamedTuple):
+    loss: Any
+    grad: NDArray[Any]
 
 class TopK(NamedTuple):
     values: NDArray[Any]
@@ -42,6 +51,43 @@ def log_softmax(
 ) -> Any: ...
 def logsumexp(
     x: ArrayLike, axis: _Axis = -1, *, where: ArrayLike | None = None, keepdims: bool = False
+) -> Any: ...
+def cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Literal["none", "mean", "sum"] = "mean",
+) -> Any: ...
+def cross_entropy_with_grad(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: Literal["none", "mean", "sum"] = "mean",
+    out: NDArray[Any] | None = None,
+) -> LossAndGrad: ...
+def softmax_backward(
+    grad_output: ArrayLike,
+    probs: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+def log_softmax_backward(
+    grad_output: ArrayLike,
+    log_probs: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    out: NDArray[Any] | None = None,
 ) -> Any: ...
 def top_k(
     x: ArrayLike,

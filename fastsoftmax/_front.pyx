@@ -11,9 +11,10 @@ import numpy as np
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
+cimport cython
 cimport numpy as cnp
 
-from . import _arrays, _reference
+from . import _arrays, _reference, _targets
 
 from fastsoftmax._kernels cimport RowFunctions
 
@@ -62,15 +63,16 @@ cdef class Implementation:
     ----------
     name : str
         That of the instruction set.
-    softmax, select, sample : module
+    softmax, select, sample, loss, backward : module
         Its kernels, named after their sources.
     """
 
     cdef readonly str NAME
     cdef RowFunctions row
     cdef object map_rows, reduce_rows, top_k_rows, draw_rows
+    cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
-    def __init__(self, str name, softmax, select, sample):
+    def __init__(self, str name, softmax, select, sample, loss, backward):
         self.NAME = name
         self.row = (
             <RowFunctions *>PyCapsule_GetPointer(
@@ -82,6 +84,10 @@ cdef class Implementation:
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
+        self.loss_rows = {k: loss.loss_rows[k] for k in kinds}
+        self.weigh_targets = loss.weigh_targets
+        self.add_losses = loss.add_losses
+        self.backward_rows = {k: backward.backward_rows[k] for k in kinds}
 
     def __reduce__(self):
         from ._dispatch import load
@@ -169,6 +175,165 @@ cdef class Implementation:
         self.reduce_rows[_SELECT[y.dtype.char]](rows.data, y)
         return rows.reduce(y, keepdims)
 
+    def cross_entropy(
+        self,
+        logits,
+        targets,
+        *,
+        axis=-1,
+        weight=None,
+        ignore_index=-100,
+        label_smoothing=0.0,
+        reduction="mean",
+    ):
+        return self.loss(
+            logits, targets, axis, weight, ignore_index, label_smoothing, reduction, None, False
+        )[0]
+
+    def cross_entropy_with_grad(
+        self,
+        logits,
+        targets,
+        *,
+        axis=-1,
+        weight=None,
+        ignore_index=-100,
+        label_smoothing=0.0,
+        reduction="mean",
+        out=None,
+    ):
+        return self.loss(
+            logits, targets, axis, weight, ignore_index, label_smoothing, reduction, out, True
+        )
+
+    cdef object loss(
+        self, logits, targets, axis, weight, ignore, smoothing, reduction, out, bint with_grad
+    ):
+        cdef Py_ssize_t n, rows
+        plan = grad = None
+        if (
+            weight is None
+            and type(smoothing) is float
+            and 0 <= smoothing <= 1
+            and type(ignore) is int
+            and -(1 << 62) < ignore < 1 << 62
+            and type(reduction) is str
+            and reduction in ("none", "mean", "sum")
+            and plain(logits)
+            and last(axis, logits)
+            and classes_for(targets, logits)
+            and (out is None or out is logits or like(out, logits) and not overlap(out, logits))
+            and (out is None or cnp.PyArray_ISWRITEABLE(out) and not overlap(out, targets))
+        ):
+            n = cnp.PyArray_DIM(logits, cnp.PyArray_NDIM(logits) - 1)
+            rows = cnp.PyArray_SIZE(targets)
+            shape, dtype = targets.shape, logits.dtype
+            if with_grad:
+                grad = out
+                if out is None:
+                    grad = cnp.PyArray_EMPTY(
+                        cnp.PyArray_NDIM(logits),
+                        cnp.PyArray_DIMS(logits),
+                        cnp.PyArray_TYPE(logits),
+                        0,
+                    )
+            targets = targets.reshape(-1)
+        else:
+            plan = _targets.LossPlan(
+                logits, targets, axis, weight, ignore, smoothing, reduction, out
+            )
+            n, rows = plan.classes, plan.rows
+            shape, dtype = plan.shape, plan.dtype
+            targets, weight, smoothing, ignore = (
+                plan.targets, plan.weight, plan.smoothing, plan.ignore
+            )
+            if with_grad:
+                grad = plan.gradient(out)
+        total = rows
+        if targets is not None:
+            bad, total = self.weigh_targets(targets, n, ignore, weight)
+            if bad >= 0:
+                raise _targets.out_of_range(targets[bad], bad, shape, n, ignore)
+        factor = 1.0
+        if reduction == "mean":
+            factor = 1 / total if total else np.inf
+        losses = np.empty(rows)
+        if plan is None:
+            self.loss_rows[_SELECT[dtype.char]](
+                logits.reshape(rows, n),
+                None if grad is None else grad.reshape(rows, n),
+                targets,
+                None,
+                None,
+                smoothing,
+                ignore,
+                factor,
+                losses,
+            )
+        else:
+            kernel = self.loss_rows[_SELECT[plan.work.char]]
+            for part, x, y, labels in plan.pieces(grad):
+                kernel(
+                    x,
+                    y,
+                    None if targets is None else targets[part],
+                    labels,
+                    weight,
+                    smoothing,
+                    ignore,
+                    factor,
+                    losses[part],
+                )
+            if out is not None and grad is not out and not np.may_share_memory(grad, out):
+                out[...] = grad
+        if reduction == "none":
+            with np.errstate(all="ignore"):
+                loss = losses.astype(dtype, copy=False).reshape(shape)[()]
+        else:
+            loss = rounded(self.add_losses(losses), total if reduction == "mean" else 1.0, dtype)
+        return _targets.LossAndGrad(loss, grad if out is None else out)
+
+    def softmax_backward(self, grad_output, probs, axis=-1, *, temperature=1.0, out=None):
+        return self.backward(grad_output, probs, "probs", axis, temperature, out, False)
+
+    def log_softmax_backward(self, grad_output, log_probs, axis=-1, *, temperature=1.0, out=None):
+        return self.backward(grad_output, log_probs, "log_probs", axis, temperature, out, True)
+
+    cdef object backward(self, grad_output, p, name, axis, temperature, out, bint log):
+        if (
+            plain(p)
+            and last(axis, p)
+            and like(grad_output, p)
+            and scalar(temperature) >= 0
+            and (
+                out is None
+                or like(out, p)
+                and cnp.PyArray_ISWRITEABLE(out)
+                and (out is p or not overlap(out, p))
+                and (out is grad_output or not overlap(out, grad_output))
+            )
+        ):
+            y = np.empty_like(p) if out is None else out
+            if cnp.PyArray_SIZE(p) > 0:
+                n = p.shape[-1]
+                self.backward_rows[_SELECT[p.dtype.char]](
+                    grad_output.reshape(-1, n),
+                    p.reshape(-1, n),
+                    y.reshape(-1, n),
+                    ONE if temperature == 1 else np.array([temperature]),
+                    log,
+                )
+            return y
+        grad_output, p = _targets.gradient_pair(grad_output, p, name)
+        rows = _arrays.Rows(p, axis)
+        given = _arrays.Rows(grad_output, axis)
+        ts = _arrays.temperatures(temperature, rows.shape)
+        target = rows.target(out)
+        if np.may_share_memory(target, given.data) and target.ctypes.data != given.data.ctypes.data:
+            target = np.empty_like(target)
+        self.backward_rows[_SELECT[target.dtype.char]](given.data, rows.data, target, ts, log)
+        return rows.spread(target, 0.0, out)
+
     def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True):
         if (
             plain(x)
@@ -245,6 +410,45 @@ cdef class Implementation:
         return plan.finish()
 
 
+cdef inline bint like(object a, object x) noexcept:
+    """Tell whether `a` can take the fast road beside x, which does."""
+    return (
+        plain(a)
+        and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(x)
+        and cnp.PyArray_SAMESHAPE(a, x)
+    )
+
+
+@cython.cdivision(True)
+cdef object rounded(double a, double b, object dtype):
+    """Return a / b as a scalar of a float dtype, without a warning."""
+    cdef int kind = dtype.num
+    if kind == cnp.NPY_FLOAT64:
+        return np.float64(a / b)
+    if kind == cnp.NPY_FLOAT32:
+        return np.float32(<float>(a / b))
+    with np.errstate(all="ignore"):
+        return dtype.type(a / b)
+
+
+cdef inline bint classes_for(object targets, object logits) noexcept:
+    """Tell whether `targets` can take the fast road: int64, a class for each row of the logits."""
+    cdef int d, ndim = cnp.PyArray_NDIM(logits) - 1
+    if not (
+        cnp.PyArray_CheckExact(targets)
+        and cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
+        and cnp.PyArray_NDIM(targets) == ndim
+        and cnp.PyArray_IS_C_CONTIGUOUS(targets)
+        and cnp.PyArray_ISALIGNED(targets)
+        and cnp.PyArray_ISNOTSWAPPED(targets)
+    ):
+        return False
+    for d in range(ndim):
+        if cnp.PyArray_DIM(targets, d) != cnp.PyArray_DIM(logits, d):
+            return False
+    return True
+
+
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Tell whether two C-contiguous arrays share memory."""
     cdef char *p = <char *>cnp.PyArray_DATA(a)
@@ -270,5 +474,15 @@ cdef object ordered(object x, bint reverse):
 
 
 # The docstrings stand once, in the reference.
-for _name in ("softmax", "log_softmax", "logsumexp", "top_k", "sample"):
+for _name in (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "softmax_backward",
+    "log_softmax_backward",
+    "top_k",
+    "sample",
+):
     getattr(Implementation, _name).__doc__ = getattr(_reference, _name).__doc__

@@ -32,7 +32,7 @@ ISAS = (
 )
 
 #: Sources that are compiled once for each instruction set.
-KERNELS = ("_softmax", "_select", "_sample")
+KERNELS = ("_softmax", "_select", "_sample", "_loss", "_backward")
 
 
 def isas_for(machine: str) -> tuple[Isa, ...]:

@@ -14,6 +14,24 @@ import numpy as np
 
 from . import _arrays
 from ._arrays import TopK
+from ._reference_loss import (
+    cross_entropy,
+    cross_entropy_with_grad,
+    log_softmax_backward,
+    softmax_backward,
+)
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "sample",
+    "softmax",
+    "softmax_backward",
+    "top_k",
+]
 
 NAME = "reference"
 LARGEST = np.finfo(np.float64).max

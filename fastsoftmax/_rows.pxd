@@ -69,7 +69,8 @@ cdef inline void add_to(Lanes *lanes, const real *e, Py_ssize_t n) noexcept nogi
     cdef double high[8]
     cdef double low[8]
     cdef double quad[8]
-    cdef double total, part
+    cdef double total[8]
+    cdef double part[8]
     cdef Py_ssize_t j, l
     for l in range(8):
         high[l] = lanes.high[l]
@@ -80,12 +81,15 @@ cdef inline void add_to(Lanes *lanes, const real *e, Py_ssize_t n) noexcept nogi
         if real is float:
             for l in range(8):
                 high[l] += quad[l]
-        else:  # Knuth's TwoSum: high + low stays exact
+        else:  # Knuth's TwoSum: high + low stays exact (one loop of it would stay scalar)
             for l in range(8):
-                total = high[l] + quad[l]
-                part = total - high[l]
-                low[l] += (high[l] - (total - part)) + (quad[l] - part)
-                high[l] = total
+                total[l] = high[l] + quad[l]
+            for l in range(8):
+                part[l] = total[l] - high[l]
+            for l in range(8):
+                low[l] += (high[l] - (total[l] - part[l])) + (quad[l] - part[l])
+            for l in range(8):
+                high[l] = total[l]
     for l in range(8):
         lanes.high[l] = high[l]
         lanes.low[l] = low[l]
@@ -148,6 +152,18 @@ cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nog
     cdef real x[STEP]
     memcpy(x, tail, sizeof(x))
     exp_block(x, tail, STEP, highest, inverse)
+
+
+cdef inline void clear(Lanes *lanes) noexcept nogil:
+    """Set the lanes to 0."""
+    cdef Py_ssize_t j
+    for j in range(8):
+        lanes.high[j] = lanes.low[j] = 0
+
+
+cdef inline double value(Pair s) noexcept nogil:
+    """Return what the pair stands for; an infinite sum has left NaN in its low part."""
+    return s.high + s.low if s.low == s.low else s.high
 
 
 cdef inline void close(Pair *s, Lanes *lanes, real like) noexcept nogil:

@@ -154,6 +154,13 @@ def test_every_side_gives_the_same_answer(sides, cell, run):
         eps = np.finfo(x.dtype).eps
         atol = 10 * eps * abs(want).max()
         np.testing.assert_allclose(got, want.astype(x.dtype), rtol=100 * eps, atol=atol)
+    elif run.op == "cross_entropy":
+        loss, grad = map(np.asarray, got)
+        x = x.astype(np.float64)
+        label = np.arange(x.shape[-1]) == cells.targets(x)[:, None]
+        log_p = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+        assert loss == pytest.approx(-log_p[label].mean(), rel=1e-5)
+        np.testing.assert_allclose(grad, (np.exp(log_p) - label) / len(x), atol=1e-6)
     else:
         values, ids = as_numpy(got) if run.side == "onnxruntime" else map(np.asarray, got)
         want = np.argsort(-x[0], kind="stable")[: cells.K]

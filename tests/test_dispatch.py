@@ -21,7 +21,17 @@ import fastsoftmax
 from fastsoftmax import _arrays, _dispatch, _isa
 
 PACKAGE = Path(fastsoftmax.__file__).parent
-FUNCTIONS = ("softmax", "log_softmax", "logsumexp", "top_k", "sample")
+FUNCTIONS = (
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "softmax_backward",
+    "log_softmax_backward",
+    "top_k",
+    "sample",
+)
 COMPILED = [name for name in _dispatch.NAMES if name != "reference"]
 MUST_BE_BUILT = {
     "x86_64": ["baseline", "avx2", "avx512"],
@@ -319,6 +329,8 @@ def calls(impl):
         impl.softmax(x, temperature=0.7),
         impl.log_softmax(x.T, axis=0),
         impl.logsumexp(x),
+        *impl.cross_entropy_with_grad(x, [0, 699, 3, -100, 5, 6], label_smoothing=0.1),
+        impl.softmax_backward(x, impl.softmax(x)),
         *impl.top_k(x, 9),
         impl.sample(x, top_k=50, top_p=0.9, rng=1),
         impl.sample(x, top_p=0.9, rng=2),
@@ -335,6 +347,7 @@ def test_functions_can_be_pickled_and_copied(impl):
         for again in (pickle.loads(pickle.dumps(function)), copy.deepcopy(function)):
             assert again(x).tobytes() == function(x).tobytes()
             assert again.__name__ == function.__name__
+    assert pickle.loads(pickle.dumps(impl.cross_entropy))(x, 4) == impl.cross_entropy(x, 4)
     assert pickle.loads(pickle.dumps(impl.top_k))(x, 2).indices.tolist() == [4, 3]
     assert pickle.loads(pickle.dumps(impl.sample))(x, temperature=0) == 4
 
@@ -377,7 +390,7 @@ print("same")
 # ---- imports point one way -----------------------------------------------------------------------
 
 MAY_IMPORT = {
-    "__init__": {"_sampler", "_dispatch", "_arrays"},
+    "__init__": {"_sampler", "_dispatch", "_arrays", "_targets"},
     "_sampler": {"_run", "_presets", "_step", "_candidates"},
     "_run": {"_scores", "_step", "_candidates", "_arrays"},
     "_presets": {"steps", "_step"},
@@ -388,7 +401,9 @@ MAY_IMPORT = {
     "_candidates": {"_dispatch"},
     "_isa": set(),
     "_arrays": set(),
-    "_reference": {"_arrays"},
+    "_targets": {"_arrays"},
+    "_reference": {"_arrays", "_reference_loss"},
+    "_reference_loss": {"_arrays", "_targets"},
     "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
 }
 
@@ -432,7 +447,7 @@ def test_imports_of_cython_modules(kernel):
     shared = {pxd.stem for pxd in PACKAGE.glob("*.pxd")}
     allowed = shared if kernel in _isa.KERNELS else set()
     if kernel == "_front":
-        allowed = {"_kernels", "_arrays", "_reference", "_dispatch"}
+        allowed = {"_kernels", "_arrays", "_targets", "_reference", "_dispatch"}
     assert own <= allowed
 
 

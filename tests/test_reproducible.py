@@ -11,8 +11,10 @@ from fastsoftmax import _dispatch
 LENGTHS = [*range(1, 71), 1000, 2047, 2048, 2049, 4095, 4096, 4097, 10_000]
 DTYPES = [np.float32, np.float64]
 
-#: sha256 of `results`, the same for every instruction set that has a fused multiply-add.
+#: sha256 of `results` and of `loss_results`, the same for every instruction set that has a fused
+#: multiply-add.
 DIGEST = "cb7facb85e514c928907cd42394b1ad3bb4b9307284365c25a791ef40d61b5bd"
+LOSS_DIGEST = "f997751267789eccae927c7eafb5d725e17c4ed3f0ab623376901029fbbd9f3f"
 
 
 def numbers(n, dtype, seed=0):
@@ -44,6 +46,23 @@ def results(impl):
                 yield impl.softmax(x, temperature=temperature)
                 yield impl.log_softmax(x, temperature=temperature)
             yield impl.logsumexp(x)
+
+
+def loss_results(impl):
+    """Yield results of the losses and gradients over the same rows."""
+    for dtype in DTYPES:
+        for n in LENGTHS:
+            x = np.stack([numbers(n, dtype, seed=n + i) for i in range(3)])
+            t = np.array([0, n // 2, n - 1])
+            q = abs(x[::-1]) / 16
+            w = np.abs(numbers(n, np.float64, seed=7))
+            for options in ({}, {"weight": w, "reduction": "none"}, {"label_smoothing": 0.1}):
+                yield from impl.cross_entropy_with_grad(x, t, **options)
+                yield impl.cross_entropy(x, q, **options)
+            yield impl.cross_entropy_with_grad(x, q, weight=w, reduction="sum").grad
+            for temperature in (1.0, 0.7):
+                yield impl.softmax_backward(x, q, temperature=temperature)
+                yield impl.log_softmax_backward(x, -16 * q, temperature=temperature)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -94,22 +113,67 @@ def test_logsumexp(impl, dtype):
             assert impl.logsumexp(placed(x, offset)) == alone, n
 
 
-def test_avx2_and_avx512_give_the_same_bits():
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["classes", "smoothed", "probabilities"])
+def test_losses(impl, dtype, kind):
+    def pair(x, t, axis=-1, out=None):
+        e = 0.1 if kind == "smoothed" else 0.0
+        loss, grad = impl.cross_entropy_with_grad(
+            x, t, axis=axis, label_smoothing=e, reduction="none", out=out
+        )
+        return np.append(grad, np.expand_dims(loss, axis), axis)
+
+    for n in LENGTHS:
+        x = numbers(n, dtype)
+        t = abs(numbers(n, dtype, seed=3)) if kind == "probabilities" else n // 3
+        alone = pair(x, t)
+        batch = np.stack([numbers(n, dtype, seed=7), x, x])
+        ts = np.stack([t] * 3)
+        assert (pair(batch, ts)[1:] == alone).all(), n
+        columns = np.ascontiguousarray(batch.T)
+        assert (pair(columns, ts.T, axis=0)[:, 1:].T == alone).all(), n
+        assert (pair(np.repeat(x, 3)[::3], t) == alone).all(), n
+        for offset in (x.itemsize, 1, 33):
+            view = placed(x, offset)
+            assert (pair(view, t) == alone).all(), n
+            assert (pair(view, t, out=view) == alone).all(), n
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["softmax_backward", "log_softmax_backward"])
+def test_backward(impl, dtype, name):
+    f = getattr(impl, name)
+    for n in LENGTHS:
+        g, q = numbers(n, dtype), -abs(numbers(n, dtype, seed=3))
+        alone = f(g, q)
+        both = [np.stack([a[::-1], a, a]) for a in (g, q)]
+        assert (f(*both)[1:] == alone).all(), n
+        assert (f(both[0].T.copy(), both[1].T.copy(), axis=0)[:, 1:].T == alone).all(), n
+        for offset in (g.itemsize, 1, 33):
+            view = placed(g, offset)
+            assert (f(view, placed(q, offset)) == alone).all(), n
+            assert (f(view, q, out=view) == alone).all(), n
+
+
+@pytest.mark.parametrize("of", [results, loss_results])
+def test_avx2_and_avx512_give_the_same_bits(of):
     if not {"avx2", "avx512"} <= set(_dispatch.runnable()):
         pytest.skip("needs a CPU with both")
-    pairs = zip(results(_dispatch.load("avx2")), results(_dispatch.load("avx512")), strict=True)
-    for a, b in pairs:
+    for a, b in zip(of(_dispatch.load("avx2")), of(_dispatch.load("avx512")), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_recorded_digest(impl):
+@pytest.mark.parametrize(("of", "recorded"), [(results, DIGEST), (loss_results, LOSS_DIGEST)])
+def test_recorded_digest(impl, of, recorded):
     """x86-64's baseline has no fused multiply-add, and the reference no kernel: both are close."""
     arm = platform.machine().lower() in ("aarch64", "arm64")
     if impl.NAME not in (("baseline",) if arm else ("avx2", "avx512")):
-        for a, b in zip(results(impl), results(_dispatch.load("reference")), strict=True):
-            np.testing.assert_allclose(a, b, rtol=100 * np.finfo(a.dtype).eps)
+        for a, b in zip(of(impl), of(_dispatch.load("reference")), strict=True):
+            eps = np.finfo(a.dtype).eps
+            atol = 100 * eps * abs(b).max() if of == loss_results else 0  # differences of others
+            np.testing.assert_allclose(a, b, rtol=100 * eps, atol=atol)
         return
     digest = hashlib.sha256()
-    for y in results(impl):
+    for y in of(impl):
         digest.update(y.astype(y.dtype.newbyteorder("<")).tobytes())
-    assert digest.hexdigest() == DIGEST
+    assert digest.hexdigest() == recorded
