@@ -23,10 +23,11 @@ from fastsoftmax._math cimport (
     fma,
     from_bits32,
     from_bits64,
+    infinity,
     real,
     written,
 )
-from fastsoftmax._rows cimport STEP, Pair, two_sum
+from fastsoftmax._rows cimport STEP, Pair, place_of, two_sum
 
 cdef enum:
     LANES = 8  # of a sum, and elements of the last vector
@@ -179,6 +180,27 @@ cdef inline void exponentials(
             t += LANES
 
 
+cdef inline void drop_largest(
+    const real *x,
+    real *e,
+    Py_ssize_t width,
+    real *quads,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
+) noexcept nogil:
+    """Take the first largest element of each row out of what `exponentials` wrote."""
+    cdef Py_ssize_t r, j
+    cdef real *y
+    for r in range(rows):
+        j = place_of(x + r * n, n, highest[r])
+        if j == n or highest[r] == infinity(<real>0):
+            continue  # NaN and +inf stay in the sum and make it NaN
+        e[r * width + j] = 0
+        y = e + r * width + j // STEP * STEP + j % LANES
+        quads[r * (width // 4) + j // STEP * LANES + j % LANES] = (y[0] + y[8]) + (y[16] + y[24])
+
+
 # ---- sums ----------------------------------------------------------------------------------------
 
 
@@ -226,18 +248,22 @@ cdef inline void lane_pairs(
     """Add the quads of each row in eight lanes of two float64 (Knuth's TwoSum): exactly."""
     cdef double high[LANES]
     cdef double low[LANES]
-    cdef double total, part
+    cdef double total[LANES]
+    cdef double part[LANES]
     cdef Py_ssize_t r, l, _
     for r in range(rows):
         for l in range(LANES):
             high[l] = 0
             low[l] = 0
         for _ in range(steps):
+            for l in range(LANES):  # an operation each: one loop of all would stay scalar
+                total[l] = high[l] + t[l]
             for l in range(LANES):
-                total = high[l] + t[l]
-                part = total - high[l]
-                low[l] += (high[l] - (total - part)) + (t[l] - part)
-                high[l] = total
+                part[l] = total[l] - high[l]
+            for l in range(LANES):
+                low[l] += (high[l] - (total[l] - part[l])) + (t[l] - part[l])
+            for l in range(LANES):
+                high[l] = total[l]
             t += LANES
         for l in range(LANES):
             d[16 * r + l] = high[l]
@@ -285,6 +311,30 @@ cdef inline void scaled_rows(
                 o[n - LANES + l] = fma(p[n - LANES + l], h, p[n - LANES + l] * g)
 
 
+cdef inline void difference_rows(
+    const real *x,
+    written y,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
+    const real *inverse,
+    const real *log_sum,
+) noexcept nogil:
+    """y = (x - highest) * inverse - log_sum of each row"""
+    cdef Py_ssize_t r, j
+    cdef const real *p
+    cdef written o
+    cdef real h, i, s
+    for r in range(rows):
+        p = x + r * n
+        o = y + r * n
+        h = highest[r]
+        i = inverse[r]
+        s = log_sum[r]
+        for j in range(n):
+            o[j] = (p[j] - h) * i - s
+
+
 # ---- rows that lie across ------------------------------------------------------------------------
 
 
@@ -304,7 +354,8 @@ cdef inline void to_planes(
 
 
 cdef inline void plane_exponentials(
-    written planes,
+    const real *planes,
+    written e,
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *highest,
@@ -312,11 +363,27 @@ cdef inline void plane_exponentials(
     scaling kind,
     real low,
 ) noexcept nogil:
-    """plane = exp((plane - highest) * inverse)"""
+    """e = exp((plane - highest) * inverse)"""
     cdef Py_ssize_t r, j
     for j in range(n):
         for r in range(rows):
-            planes[j * ROWS + r] = power(planes[j * ROWS + r], highest[r], inverse[r], kind, low)
+            e[j * ROWS + r] = power(planes[j * ROWS + r], highest[r], inverse[r], kind, low)
+
+
+cdef inline void drop_largest_plane(
+    const real *planes, written e, Py_ssize_t rows, Py_ssize_t n, const real *highest
+) noexcept nogil:
+    """Take the first largest element of each row out of e."""
+    cdef bint found[ROWS]
+    cdef bint hit
+    cdef Py_ssize_t r, j
+    for r in range(rows):
+        found[r] = highest[r] == infinity(<real>0)  # +inf stays in the sum and makes it NaN
+    for j in range(n):
+        for r in range(rows):
+            hit = planes[j * ROWS + r] == highest[r] and not found[r]
+            e[j * ROWS + r] = 0 if hit else e[j * ROWS + r]
+            found[r] |= hit
 
 
 cdef inline void plane_sums(
@@ -354,3 +421,19 @@ cdef inline void from_planes(
     for j in range(n):
         for r in range(rows):
             y[r * n + j] = fma(e[j * ROWS + r], high[r], e[j * ROWS + r] * low[r])
+
+
+cdef inline void differences_from_planes(
+    const real *planes,
+    written y,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
+    const real *inverse,
+    const real *log_sum,
+) noexcept nogil:
+    """y = (plane - highest) * inverse - log_sum of each row"""
+    cdef Py_ssize_t r, j
+    for j in range(n):
+        for r in range(rows):
+            y[r * n + j] = (planes[j * ROWS + r] - highest[r]) * inverse[r] - log_sum[r]

@@ -41,9 +41,15 @@ cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogi
     for j from 0 <= j < n by STEP:
         for l in range(STEP):
             lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
-    for l in range(STEP):
-        highest = lane[l] if lane[l] > highest else highest
-    return highest
+    for l in range(16):  # in halves: one chain of 32 would take as long as hundreds of elements
+        lane[l] = lane[l] if lane[l] > lane[16 + l] else lane[16 + l]
+    for l in range(8):
+        lane[l] = lane[l] if lane[l] > lane[8 + l] else lane[8 + l]
+    for l in range(4):
+        lane[l] = lane[l] if lane[l] > lane[4 + l] else lane[4 + l]
+    for l in range(2):
+        lane[l] = lane[l] if lane[l] > lane[2 + l] else lane[2 + l]
+    return lane[0] if lane[0] > lane[1] else lane[1]
 
 
 cdef inline void exp_of(

@@ -30,6 +30,10 @@ from fastsoftmax._groups cimport (
     SHORTEST,
     Plain,
     Scaled,
+    difference_rows,
+    differences_from_planes,
+    drop_largest,
+    drop_largest_plane,
     exponentials,
     from_planes,
     maxima,
@@ -68,6 +72,11 @@ from fastsoftmax._rows cimport (
     sum_of_others,
     whole,
 )
+
+cdef enum Kind:
+    SOFTMAX
+    LOG_SOFTMAX
+    LOGSUMEXP
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
@@ -133,65 +142,6 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
             low[r] = 0  # the second rounding would cost the order
 
 
-cdef inline void softmax_group(
-    const real *x,
-    written y,
-    written e,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const real *inverse,
-    bint scaled,
-) noexcept nogil:
-    """y = softmax of some rows of SHORTEST <= n <= GROUP elements; y may be x.
-
-    Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
-    """
-    cdef real scratch[48 * ROWS]
-    cdef written quads = <written>scratch
-    cdef double lanes[16 * ROWS]
-    cdef real highest[ROWS]
-    cdef real high[ROWS]
-    cdef real low[ROWS]
-    cdef Pair s[ROWS]
-    cdef Py_ssize_t steps = (n + STEP - 1) // STEP
-    maxima(x, rows, n, highest, scratch)
-    if scaled:
-        exponentials(
-            x, e, steps * STEP, quads, rows, n, highest, inverse, <Scaled>1, lowest(<real>0)
-        )
-    else:
-        exponentials(
-            x, e, steps * STEP, quads, rows, n, highest, inverse, <Plain>0, lowest(<real>0)
-        )
-    sums(scratch, rows, steps, lanes, s)
-    factors(s, rows, high, low)
-    scaled_rows(<const real *>e, steps * STEP, y, rows, n, high, low)
-
-
-cdef inline void softmax_planes(
-    const real *x, written y, Py_ssize_t rows, Py_ssize_t n, const real *inverse, bint scaled
-) noexcept nogil:
-    """y = softmax of some rows of n < SHORTEST elements; y may be x."""
-    cdef real e[SHORTEST * ROWS]
-    cdef real quads[8 * ROWS]
-    cdef real highest[ROWS]
-    cdef real high[ROWS]
-    cdef real low[ROWS]
-    cdef Pair s[ROWS]
-    to_planes(x, rows, n, <written>e, <written>highest)
-    if scaled:
-        plane_exponentials(
-            <written>e, rows, n, highest, inverse, <Scaled>1, lowest(<real>0)
-        )
-    else:
-        plane_exponentials(
-            <written>e, rows, n, highest, inverse, <Plain>0, lowest(<real>0)
-        )
-    plane_sums(e, quads, rows, n, s)
-    factors(s, rows, high, low)
-    from_planes(e, y, rows, n, high, low)
-
-
 cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
     """Return the largest element of a row; NaN is passed over."""
     cdef real q[48]
@@ -245,72 +195,6 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
         memcpy(y + w, tail, (n - w) * sizeof(real))
 
 
-cdef inline void group(
-    const real *x,
-    written y,
-    written e,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const real *inverse,
-    bint scaled,
-) noexcept nogil:
-    """y = softmax of some rows, in the form that suits their length."""
-    if n < SHORTEST:
-        softmax_planes(x, y, rows, n, inverse, scaled)
-    else:
-        softmax_group(x, y, e, rows, n, inverse, scaled)
-
-
-cdef void softmax_rows(
-    const real *x,
-    real *y,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const double *temperature,
-    Py_ssize_t each,
-) noexcept nogil:
-    """y = softmax of each row; y is x or does not overlap it.
-
-    `each` is 1 if there is a temperature for each row, else 0.
-    """
-    cdef real e[GROUP]
-    cdef real inverse[ROWS]
-    cdef bint scaled, ordinary
-    cdef Py_ssize_t i, r
-    cdef Py_ssize_t start = 0
-    cdef Py_ssize_t size = ROWS
-    cdef Py_ssize_t last = 0
-    if n >= SHORTEST:
-        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most.
-        size = GROUP // (STEP * ((n + STEP - 1) // STEP))
-        if size < 4 and rows * n > 1 << 16:
-            size = 1
-        # The last row goes alone: behind it there may be nothing that can be read.
-        last = 1
-        memset(e, 0, sizeof(e))
-    while start < rows:
-        r = min(size, rows - last - start)
-        if each or start == 0:
-            scaled = False
-            ordinary = True
-            for i in range(r if each else 1):
-                inverse[i] = inverse_of(temperature[start + i], <real>0)
-                scaled |= inverse[i] != 1
-                ordinary &= temperature[start + i] > 0 and inverse[i] > 0
-            for i in range(0 if each else ROWS):
-                inverse[i] = inverse[0]
-        if ordinary and r > 1:
-            if real is float:
-                group(x + start * n, <written32>y + start * n, <written32>e, r, n, inverse, scaled)
-            else:
-                group(x + start * n, <written64>y + start * n, <written64>e, r, n, inverse, scaled)
-        else:
-            r = max(r, 1)
-            for i in range(start, start + r):
-                softmax_row(x + i * n, y + i * n, n, temperature[i * each])
-        start += r
-
-
 cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = log_softmax(x / temperature); y is x or does not overlap it."""
     cdef Py_ssize_t start, m, block
@@ -334,6 +218,11 @@ cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperatu
         subtract(source, y + start, m, highest, inverse, log_sum)
 
 
+cdef inline real add_log(real highest, Pair s) noexcept nogil:
+    """Return highest + log1p(s)."""
+    return <real>(highest + log1p_pos(s.high + s.low))
+
+
 cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
     """Return logsumexp(x)."""
     cdef real inf = infinity(<real>0)
@@ -346,7 +235,199 @@ cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
                 return x[j]
         return highest
     s = sum_of_others(x, n, highest, block, <real>1)
-    return <real>(highest + log1p_pos(s.high + s.low))
+    return add_log(highest, s)
+
+
+# ---- groups of rows ------------------------------------------------------------------------------
+
+
+cdef inline void log_sums(const Pair *s, Py_ssize_t rows, real *log_sum) noexcept nogil:
+    """log_sum = log1p(s)"""
+    cdef Py_ssize_t r
+    for r in range(rows):
+        log_sum[r] = <real>log1p_pos(s[r].high + s[r].low)
+
+
+cdef inline void group_of_rows(
+    const real *x,
+    written y,
+    written e,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *inverse,
+    bint scaled,
+    Kind kind,
+) noexcept nogil:
+    """The answer for some rows of SHORTEST <= n <= GROUP elements; y may be x.
+
+    Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
+    """
+    cdef real scratch[48 * ROWS]
+    cdef written quads = <written>scratch
+    cdef double lanes[16 * ROWS]
+    cdef real highest[ROWS]
+    cdef real high[ROWS]
+    cdef real low[ROWS]
+    cdef Pair s[ROWS]
+    cdef real low_end = lowest(<real>0)
+    cdef Py_ssize_t r
+    cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
+    maxima(x, rows, n, highest, scratch)
+    if scaled:
+        exponentials(x, e, width, quads, rows, n, highest, inverse, <Scaled>1, low_end)
+    else:
+        exponentials(x, e, width, quads, rows, n, highest, inverse, <Plain>0, low_end)
+    if kind != SOFTMAX:
+        drop_largest(x, <real *>e, width, scratch, rows, n, highest)
+    sums(scratch, rows, width // STEP, lanes, s)
+    if kind == SOFTMAX:
+        factors(s, rows, high, low)
+        scaled_rows(<const real *>e, width, y, rows, n, high, low)
+        return
+    log_sums(s, rows, high)
+    if kind == LOGSUMEXP:
+        for r in range(rows):
+            if -infinity(<real>0) < highest[r] < infinity(<real>0):
+                y[r] = add_log(highest[r], s[r])
+            else:
+                y[r] = logsumexp_row(x + r * n, n)
+    elif <const real *>y == x:  # the loop is promised that it does not read what it writes
+        for r in range(rows):
+            memcpy(<real *>e, x + r * n, n * sizeof(real))
+            difference_rows(
+                <const real *>e, y + r * n, 1, n, highest + r, inverse + r, high + r
+            )
+        memset(<real *>e, 0, width * sizeof(real))
+    else:
+        difference_rows(x, y, rows, n, highest, inverse, high)
+
+
+cdef inline void group_of_planes(
+    const real *x,
+    written y,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *inverse,
+    bint scaled,
+    Kind kind,
+) noexcept nogil:
+    """The answer for some rows of n < SHORTEST elements; y may be x."""
+    cdef real planes[SHORTEST * ROWS]
+    cdef real e[SHORTEST * ROWS]
+    cdef real quads[8 * ROWS]
+    cdef real highest[ROWS]
+    cdef real high[ROWS]
+    cdef real low[ROWS]
+    cdef Pair s[ROWS]
+    cdef real low_end = lowest(<real>0)
+    cdef Py_ssize_t r
+    to_planes(x, rows, n, <written>planes, <written>highest)
+    if scaled:
+        plane_exponentials(planes, <written>e, rows, n, highest, inverse, <Scaled>1, low_end)
+    else:
+        plane_exponentials(planes, <written>e, rows, n, highest, inverse, <Plain>0, low_end)
+    if kind != SOFTMAX:
+        drop_largest_plane(planes, <written>e, rows, n, highest)
+    plane_sums(e, quads, rows, n, s)
+    if kind == SOFTMAX:
+        factors(s, rows, high, low)
+        from_planes(e, y, rows, n, high, low)
+    elif kind == LOG_SOFTMAX:
+        log_sums(s, rows, high)
+        differences_from_planes(planes, y, rows, n, highest, inverse, high)
+    else:
+        for r in range(rows):
+            if -infinity(<real>0) < highest[r] < infinity(<real>0):
+                y[r] = add_log(highest[r], s[r])
+            else:
+                y[r] = logsumexp_row(x + r * n, n)
+
+
+cdef inline void group(
+    const real *x,
+    written y,
+    written e,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *inverse,
+    bint scaled,
+    Kind kind,
+) noexcept nogil:
+    """The answer for some rows, in the form that suits their length."""
+    if n < SHORTEST:
+        group_of_planes(x, y, rows, n, inverse, scaled, kind)
+    else:
+        group_of_rows(x, y, e, rows, n, inverse, scaled, kind)
+
+
+cdef inline void one_row(
+    const real *x, real *y, Py_ssize_t n, double temperature, Kind kind
+) noexcept nogil:
+    """The answer for one row."""
+    if kind == SOFTMAX:
+        softmax_row(x, y, n, temperature)
+    elif kind == LOG_SOFTMAX:
+        log_softmax_row(x, y, n, temperature)
+    else:
+        y[0] = logsumexp_row(x, n)
+
+
+cdef void answer_rows(
+    const real *x,
+    real *y,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const double *temperature,
+    Py_ssize_t each,
+    Kind kind,
+) noexcept nogil:
+    """Write the answer for each row of n > 0 elements; y is x or does not overlap it.
+
+    `each` is 1 if there is a temperature for each row, else 0. LOGSUMEXP knows T = 1 alone.
+    """
+    cdef real e[GROUP]
+    cdef real inverse[ROWS]
+    cdef bint scaled = False, ordinary = True
+    cdef Py_ssize_t i, r
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t width = 1 if kind == LOGSUMEXP else n
+    cdef Py_ssize_t size = ROWS
+    cdef Py_ssize_t last = 0
+    if n >= SHORTEST:
+        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most.
+        size = GROUP // (STEP * ((n + STEP - 1) // STEP))
+        if size < 4 and rows * n > 1 << 16:
+            size = 1
+        # The last row goes alone: behind it there may be nothing that can be read.
+        last = 1
+        memset(e, 0, sizeof(e))
+    while start < rows:
+        r = min(size, rows - last - start)
+        if each or start == 0:
+            scaled = False
+            ordinary = True
+            for i in range(r if each else 1):
+                inverse[i] = inverse_of(temperature[start + i], <real>0)
+                scaled |= inverse[i] != 1
+                ordinary &= temperature[start + i] > 0 and inverse[i] > 0
+            for i in range(0 if each else ROWS):
+                inverse[i] = inverse[0]
+        if ordinary and r > 1:
+            if real is float:
+                group(
+                    x + start * n, <written32>y + start * width, <written32>e, r, n, inverse,
+                    scaled, kind,
+                )
+            else:
+                group(
+                    x + start * n, <written64>y + start * width, <written64>e, r, n, inverse,
+                    scaled, kind,
+                )
+        else:
+            r = max(r, 1)
+            for i in range(start, start + r):
+                one_row(x + i * n, y + i * width, n, temperature[i * each], kind)
+        start += r
 
 
 # ---- what Python and _front see ------------------------------------------------------------------
@@ -362,19 +443,16 @@ def map_rows(
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
     cdef Py_ssize_t each = temperature.shape[0] > 1
-    cdef Py_ssize_t i, stop, start = 0
+    cdef Py_ssize_t stop, start = 0
     if n == 0:
         return
     while start < rows:
         stop = min(rows, start + max(1, CHUNK // n))
         with nogil:
-            if log:
-                for i in range(start, stop):
-                    log_softmax_row(&x[i, 0], &y[i, 0], n, temperature[i * each])
-            else:
-                softmax_rows(
-                    &x[start, 0], &y[start, 0], stop - start, n, &temperature[start * each], each
-                )
+            answer_rows(
+                &x[start, 0], &y[start, 0], stop - start, n, &temperature[start * each], each,
+                LOG_SOFTMAX if log else SOFTMAX,
+            )
         PyErr_CheckSignals()
         start = stop
 
@@ -383,12 +461,15 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
     """Write logsumexp of each row of `x` into `y`."""
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t i, stop, start = 0
+    cdef Py_ssize_t stop, start = 0
+    cdef double one = 1
+    if n == 0:
+        y[:] = -infinity(<real>0)
+        return
     while start < rows:
-        stop = min(rows, start + max(1, CHUNK // max(n, 1)))
+        stop = min(rows, start + max(1, CHUNK // n))
         with nogil:
-            for i in range(start, stop):
-                y[i] = logsumexp_row(&x[i, 0], n) if n else -infinity(<real>0)
+            answer_rows(&x[start, 0], &y[start], stop - start, n, &one, 0, LOGSUMEXP)
         PyErr_CheckSignals()
         start = stop
 

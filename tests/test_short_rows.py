@@ -23,14 +23,16 @@ def test_a_row_has_the_same_bits_in_any_group(impl, dtype, n):
         for bad, value in enumerate((np.nan, np.inf, -np.inf)):
             x[(7 * bad) % rows, bad % n :: 2] = value
         temperatures = np.resize([1.0, 0.7, 3.0, 0.0, np.inf, 1e-300], rows)
-        for t in (1.0, 0.7, temperatures):
-            y = impl.softmax(x, temperature=t)
-            ts = np.broadcast_to(t, rows)
-            alone = [impl.softmax(x[i], temperature=float(ts[i])) for i in range(rows)]
-            np.testing.assert_array_equal(y, alone)
-            z = x.copy()
-            assert impl.softmax(z, temperature=t, out=z) is z
-            np.testing.assert_array_equal(z, y)
+        np.testing.assert_array_equal(impl.logsumexp(x), [impl.logsumexp(row) for row in x])
+        for function in (impl.softmax, impl.log_softmax):
+            for t in (1.0, 0.7, temperatures):
+                y = function(x, temperature=t)
+                ts = np.broadcast_to(t, rows)
+                alone = [function(x[i], temperature=float(ts[i])) for i in range(rows)]
+                np.testing.assert_array_equal(y, alone)
+                z = x.copy()
+                assert function(z, temperature=t, out=z) is z
+                np.testing.assert_array_equal(z, y)
 
 
 def at_end_of_page(shape, dtype):
