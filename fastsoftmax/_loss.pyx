@@ -311,16 +311,18 @@ def weigh_targets(
     Targets equal to `ignore` do not count. `weight` has one element a class; None is 1.
     """
     cdef Py_ssize_t i, bad = -1
+    cdef int64_t target
     cdef Pair s
     s.high = s.low = 0
     with nogil:
         for i in range(targets.shape[0]):
-            if targets[i] == ignore:
+            target = targets[i]
+            if target == ignore:
                 continue
-            if not 0 <= targets[i] < classes:
+            if not 0 <= target < classes:
                 bad = i
                 break
-            two_sum(&s, weight[targets[i]] if weight is not None else 1.0)
+            two_sum(&s, weight[target] if weight is not None else 1.0)
     return bad, value(s)
 
 
@@ -352,6 +354,7 @@ def loss_rows(
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
     cdef Py_ssize_t i, j, stop, start = 0
+    cdef int64_t target
     cdef Labels how
     cdef Pair shares
     how.keep = 1 - smoothing
@@ -365,13 +368,15 @@ def loss_rows(
         stop = min(rows, start + max(1, CHUNK // max(n, 1)))
         with nogil:
             for i in range(start, stop):
-                if n and (targets is None or targets[i] != ignore):
+                # Checked again: another thread may have written to the targets meanwhile.
+                target = targets[i] if targets is not None else -1
+                if n and (targets is None or 0 <= target < n and target != ignore):
                     losses[i] = loss_row(
                         &how,
                         &x[i, 0],
                         &y[i, 0] if y is not None else NULL,
                         n,
-                        targets[i] if targets is not None else -1,
+                        target,
                         &labels[i, 0] if labels is not None else NULL,
                         factor,
                     )
