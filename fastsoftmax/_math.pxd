@@ -1,4 +1,4 @@
-# cython: language_level=3
+# cython: language_level=3, cdivision=True
 """exp, log1p and the casts they need: one scalar source, vectorised by the compiler.
 
 Every function is straight-line code, so that a loop over it becomes vector instructions, and made

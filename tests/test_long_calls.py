@@ -1,0 +1,76 @@
+"""Calls that take long: other threads run meanwhile, signals get through, indices have 64 bits."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+HUGE = 2**31 + 33
+
+
+@pytest.fixture
+def compiled(impl):
+    """An implementation whose loops do not run in Python."""
+    if impl.NAME == "reference":
+        pytest.skip("the reference runs in Python, and needs 16 GiB for a float64 copy of 2**31")
+    return impl
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "top_k", "sample"])
+def test_other_threads_run_meanwhile(compiled, name):
+    x = np.random.default_rng(0).standard_normal((512, 32768), dtype=np.float32)
+    extra = {"top_k": (20000,)}.get(name, ())
+    took = []
+
+    def call():
+        start = time.perf_counter()
+        getattr(compiled, name)(x, *extra)
+        took.append(time.perf_counter() - start)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    longest, last = 0.0, time.perf_counter()
+    while thread.is_alive():
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    thread.join()
+    # This thread waits for the other one's Python only, not for the work.
+    assert longest < max(0.7 * took[0], 0.02)
+
+
+class Stop(Exception):
+    """Raised by the signal handler."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "top_k", "sample"])
+def test_a_signal_gets_through(compiled, name):
+    x = np.random.default_rng(0).standard_normal((2**16, 4096), dtype=np.float32)
+    call, extra = getattr(compiled, name), {"top_k": (2000,)}.get(name, ())
+
+    def stop(*_):
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        start = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(Stop):
+            for _ in range(100):
+                call(x, *extra)
+        assert time.perf_counter() - start < 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_row_of_more_than_2_to_the_31(compiled):
+    # Zeros that nobody has written take no memory.
+    x = np.zeros(HUGE, dtype=np.float32)
+    assert compiled.logsumexp(x) == np.float32(np.log(HUGE))
+    x[HUGE - 2] = 30
+    assert compiled.top_k(x, 1).indices.tolist() == [HUGE - 2]
+    assert compiled.sample(x, top_k=1, rng=0) == HUGE - 2
+    assert compiled.sample(x, temperature=0.5, rng=0) == HUGE - 2
