@@ -143,8 +143,8 @@ def cross_entropy_with_grad(
     bound is relative to ``p_j sum(q) + q_j``, q being the weighted labels. Below the smallest
     normal number of the dtype: within one of those.
 
-    Cost: one road over each row for both, the gradient written once (twice in cache); some one and
-    a half cycles an element with AVX2 in float32.
+    Cost: one road over each row for both, the gradient written once (twice in cache); some two
+    cycles an element with AVX2 in float32.
 
     References
     ----------

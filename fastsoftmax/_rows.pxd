@@ -11,8 +11,6 @@ Order of sums
     so every vector width gives the same bits.
 """
 
-from libc.string cimport memcpy
-
 from fastsoftmax._math cimport exp_neg, fma, infinity, lowest, real
 
 cdef enum:
@@ -42,14 +40,12 @@ cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogi
         for l in range(STEP):
             lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
     for l in range(16):  # in halves: one chain of 32 would take as long as hundreds of elements
-        lane[l] = lane[l] if lane[l] > lane[16 + l] else lane[16 + l]
+        lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
     for l in range(8):
-        lane[l] = lane[l] if lane[l] > lane[8 + l] else lane[8 + l]
-    for l in range(4):
-        lane[l] = lane[l] if lane[l] > lane[4 + l] else lane[4 + l]
-    for l in range(2):
-        lane[l] = lane[l] if lane[l] > lane[2 + l] else lane[2 + l]
-    return lane[0] if lane[0] > lane[1] else lane[1]
+        lane[l] = lane[8 + l] if lane[8 + l] > lane[l] else lane[l]
+    for l in range(8):
+        highest = lane[l] if lane[l] > highest else highest
+    return highest
 
 
 cdef inline void exp_of(
@@ -129,9 +125,8 @@ cdef inline Py_ssize_t whole(Py_ssize_t n) noexcept nogil:
 cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
     """Copy n < STEP elements of x and fill up with -inf, whose exponential is 0."""
     cdef Py_ssize_t j
-    for j in range(STEP):
-        tail[j] = -infinity(<real>0)
-    memcpy(tail, x, n * sizeof(real))
+    for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
+        tail[j] = x[j] if j < n else -infinity(<real>0)
 
 
 cdef inline void two_sum(Pair *s, double x) noexcept nogil:
@@ -156,7 +151,9 @@ cdef inline void exp_block(
 cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nogil:
     """exp_block over one step, in place"""
     cdef real x[STEP]
-    memcpy(x, tail, sizeof(x))
+    cdef Py_ssize_t j
+    for j in range(STEP):
+        x[j] = tail[j]
     exp_block(x, tail, STEP, highest, inverse)
 
 
@@ -195,7 +192,8 @@ cdef inline real highest_of(const real *x, Py_ssize_t n, Py_ssize_t *block) noex
         m = min(BLOCK, n - start)
         w = whole(m)
         before = highest
-        highest = max_of(x + start, w, highest)
+        if w:
+            highest = max_of(x + start, w, highest)
         if w < m:
             pad(x + start + w, tail, m - w)
             highest = max_of(tail, STEP, highest)
