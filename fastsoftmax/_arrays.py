@@ -3,6 +3,7 @@
 Everything that can be wrong with an argument is found here, before anything is computed or written.
 """
 
+from collections.abc import Sequence
 from math import prod
 from operator import index
 from typing import Any, NamedTuple
@@ -204,10 +205,30 @@ def generator(rng: Any) -> np.random.Generator:
     return np.random.default_rng(rng)
 
 
-#: What a row that cannot be drawn from gives instead of an index.
-HAS_NAN, HAS_INF, HAS_NOTHING = -1, -2, -3
 _NO_MIN_P = np.array([-np.inf])
-_WHY = {HAS_NAN: "NaN", HAS_INF: "+inf", HAS_NOTHING: "nothing above -inf"}
+
+
+def drawn(ids: np.ndarray, rows: Sequence[np.ndarray], shape: tuple[int, ...], flag: bool) -> Any:
+    """Return the indices drawn from `rows` in the rows' shape, -1 from invalid ones.
+
+    Raises
+    ------
+    ValueError
+        Unless `flag`, for the first invalid row.
+    """
+    if not flag and ids.min(initial=0) < 0:
+        i = int(ids.argmin())
+        why = "nothing above -inf"
+        if np.isnan(rows[i]).any():
+            why = "NaN"
+        elif np.isposinf(rows[i]).any():
+            why = "+inf"
+        place = tuple(map(int, np.unravel_index(i, shape))) if shape else ()
+        raise ValueError(
+            f"logits has {why} in row {place}; allowed are rows of finite numbers and -inf, one of "
+            "them finite (or pass on_invalid='flag')"
+        )
+    return ids.reshape(shape)[()]
 
 
 class SamplingPlan:
@@ -232,7 +253,6 @@ class SamplingPlan:
         rng: Any,
         on_invalid: Any,
     ) -> None:
-        self.shape = shape
         self.temperature = temperatures(temperature, shape)
         self.top_k = counts(top_k, "top_k", shape)
         self.top_p = probabilities(top_p, "top_p", 1.0, shape)
@@ -250,20 +270,6 @@ class SamplingPlan:
         each = (self.temperature, self.top_k, self.top_p, self.log_min_p)
         t, k, p, m = (a[min(i, a.size - 1)] for a in each)
         return self.uniforms[i], t, k, p, m
-
-    def finish(self) -> Any:
-        """Return the indices in the rows' shape, or complain about the first invalid row."""
-        if self.ids.min(initial=0) < 0:
-            invalid = self.ids < 0
-            if not self.flag:
-                i = int(invalid.argmax())
-                place = tuple(map(int, np.unravel_index(i, self.shape))) if self.shape else ()
-                raise ValueError(
-                    f"logits has {_WHY[int(self.ids[i])]} in row {place}; allowed are rows of "
-                    "finite numbers and -inf, one of them finite (or pass on_invalid='flag')"
-                )
-            self.ids[invalid] = -1
-        return self.ids.reshape(self.shape)[()]
 
 
 class Rows:

@@ -34,35 +34,33 @@ ctypedef fused key:
 
 cdef enum:
     LANES = 32
-    SIZE = 1024  # elements of a chunk: LANES blocks of 32
+    SIZE = 512  # elements of a chunk: LANES blocks of 16
     SPARSE = 64  # block maxima serve up to k = n / SPARSE
 
 cdef struct Work:
-    void *value  # n: the values picked (of the row's type)
     void *maxima  # the block maxima of the row, behind them those of the maxima, and so on
-    Py_ssize_t *index  # n: their places
-    Py_ssize_t *tied  # n / SPARSE + 1
-    uint64_t *keys  # n
-    double *masses  # n
-    double *weight  # n: the weights of what was picked
+    void *value  # the values picked (of the row's type),
+    Py_ssize_t *index  # their places,
+    double *weight  # and their weights
+    uint64_t *keys
+    double *masses
 
 
-cdef inline bint allocate(Work *work, Py_ssize_t n) noexcept nogil:
-    """Make room for rows of n elements of up to 8 bytes; tell if there was memory for it."""
+cdef inline bint allocate(Work *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Make room to pick k of n elements of up to 8 bytes; tell if there was memory for it."""
     # One piece: seven of them would go back to the system at each call, and be zeroed again.
-    cdef Py_ssize_t row = 8 * (n + 8)
-    cdef Py_ssize_t blocks = 8 * (n // 31 + 16 * LANES)
-    cdef char *room = <char *>malloc(blocks + row // SPARSE + 64 + 5 * row)
-    work.maxima = room
-    if room == NULL:
+    cdef Py_ssize_t blocks = n // 15 + 16 * LANES
+    cdef Py_ssize_t room = n // SIZE + SPARSE + (n if k > n // SPARSE else SPARSE * k)
+    cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
+    work.maxima = start
+    if start == NULL:
         return False
-    work.tied = <Py_ssize_t *>(room + blocks)
-    room += blocks + row // SPARSE // 8 * 8 + 64
-    work.value = room
-    work.index = <Py_ssize_t *>(room + row)
-    work.keys = <uint64_t *>(room + 2 * row)
-    work.masses = <double *>(room + 3 * row)
-    work.weight = <double *>(room + 4 * row)
+    start += blocks
+    work.value = start
+    work.index = <Py_ssize_t *>(start + room)
+    work.weight = start + 2 * room
+    work.keys = <uint64_t *>(start + 3 * room)
+    work.masses = start + 4 * room
     return True
 
 
@@ -77,6 +75,14 @@ cdef inline key lowest_key(key like) noexcept nogil:
         return <int64_t>0x8000000000000000ULL
     else:
         return -infinity(like)
+
+
+cdef inline bint unordered(key x) noexcept nogil:
+    """Tell whether x is NaN."""
+    if key is int64_t:
+        return False
+    else:
+        return x != x
 
 
 cdef inline uint64_t order_of(key x) noexcept nogil:
@@ -102,31 +108,93 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
     return (n + SIZE - 1) // SIZE * LANES
 
 
-cdef inline void lane_maxima(const key *x, Py_ssize_t n, key *high) noexcept nogil:
-    """Write the maxima of the lanes of a chunk; n is a multiple of LANES."""
+cdef inline bint lane_maxima(const key *x, Py_ssize_t n, key *high, bint check) noexcept nogil:
+    """Write the maxima of the lanes of a chunk, NaN passed over; n is a multiple of LANES.
+
+    With `check`, tell whether a lane's sum is NaN: from a NaN, or from infinities of both signs.
+    """
     # Indexed by constants alone, so that the lanes stay in registers.
     cdef key lane[LANES]
+    cdef key sums[LANES]
     cdef Py_ssize_t j, l
+    cdef int suspect = False
     for l in range(LANES):
         lane[l] = lowest_key(<key>0)
-    for j from 0 <= j < n by LANES:
+        sums[l] = 1  # 0 would become a call of memset
+    for j from 0 <= j < n - LANES by LANES:
         for l in range(LANES):
             lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+        if check:
+            for l in range(LANES):
+                sums[l] += x[j + l]
+    if n == 0:
+        for l in range(LANES):
+            high[l] = lane[l]
+        return False
+    x += n - LANES
     for l in range(LANES):
-        high[l] = lane[l]
+        high[l] = x[l] if x[l] > lane[l] else lane[l]
+    if key is not int64_t:
+        if check:
+            for l in range(LANES):
+                suspect |= sums[l] + x[l] != sums[l] + x[l]
+    return suspect
 
 
-cdef inline void scan(const key *x, Py_ssize_t n, key *maxima) noexcept nogil:
-    """Write the block maxima; NaN is passed over."""
+cdef inline bint scan(const key *x, Py_ssize_t n, key *maxima, bint check) noexcept nogil:
+    """Write the block maxima, NaN passed over; with `check`, tell if there is one."""
     cdef Py_ssize_t start, m, j
     cdef key *high
+    cdef bint suspect = False
     for start from 0 <= start < n by SIZE:
         m = min(<Py_ssize_t>SIZE, n - start)
         high = maxima + start // SIZE * LANES
-        lane_maxima(x + start, m & ~(<Py_ssize_t>LANES - 1), high)
+        suspect |= lane_maxima(x + start, m & ~(<Py_ssize_t>LANES - 1), high, check)
         for j in range(start + (m & ~(<Py_ssize_t>LANES - 1)), start + m):
+            suspect |= unordered(x[j])
             if x[j] > high[j & (LANES - 1)]:
                 high[j & (LANES - 1)] = x[j]
+    if check and suspect:
+        for j in range(n):
+            if unordered(x[j]):
+                return True
+    return False
+
+
+cdef inline bint reaches(const key *x, key t, bint equal) noexcept nogil:
+    """Tell whether one of LANES elements is above t, or equals it if that counts."""
+    cdef int found = 0
+    cdef Py_ssize_t l
+    if equal:
+        for l in range(LANES):
+            found |= x[l] >= t
+    else:
+        for l in range(LANES):
+            found |= x[l] > t
+    return found
+
+
+cdef inline Py_ssize_t collect(
+    const key *x, Py_ssize_t n, Py_ssize_t k, key t, const key *maxima, Work *work
+) noexcept nogil:
+    """Write everything above t, and the first k that equal it, in index order."""
+    cdef key *value = <key *>work.value
+    cdef Py_ssize_t *index = work.index
+    cdef Py_ssize_t start, stop, j, i, m = 0, ties = 0
+    for start from 0 <= start < n by SIZE:
+        if not reaches(maxima + start // SIZE * LANES, t, ties < k):
+            continue
+        stop = min(n, start + SIZE)
+        for j from start <= j < stop by LANES:
+            if j + LANES <= stop and not reaches(x + j, t, ties < k):
+                continue
+            for i in range(j, min(stop, j + LANES)):
+                if x[i] >= t and (x[i] > t or ties < k):
+                    value[m] = x[i]
+                    index[m] = i
+                    m += 1
+                    ties += x[i] == t
+    return m
 
 
 cdef inline void cut(
@@ -184,23 +252,45 @@ cdef inline void cut(
             break
 
 
-cdef inline Py_ssize_t take(
-    const key *x, Py_ssize_t n, Py_ssize_t k, key *value, Py_ssize_t *index, uint64_t *keys
+cdef inline Py_ssize_t keep(
+    const key *x,
+    const Py_ssize_t *place,
+    Py_ssize_t n,
+    uint64_t last,
+    Py_ssize_t ties,
+    key *value,
+    Py_ssize_t *index,
+    double *weight,
 ) noexcept nogil:
-    """Pick the first k of x[0:n] by digits, in index order."""
-    cdef uint64_t last, order
-    cdef Py_ssize_t ties, i, m = 0
-    for i in range(n):
-        keys[i] = order_of(x[i])
-    cut(keys, NULL, n, <double>k, &last, &ties)
+    """Write what is above `last`, and the first `ties` of what equals it, in the order given.
+
+    The place of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
+    NULL.
+    """
+    cdef uint64_t order
+    cdef Py_ssize_t i, m = 0
     for i in range(n):
         order = order_of(x[i])
         if order > last or (order == last and ties > 0):
             ties -= order == last
             value[m] = x[i]
-            index[m] = i
+            index[m] = place[i] if place != NULL else i
+            if weight != NULL:
+                weight[m] = weight[i]
             m += 1
     return m
+
+
+cdef inline void take(
+    const key *x, const Py_ssize_t *place, Py_ssize_t n, Py_ssize_t k, Work *work
+) noexcept nogil:
+    """Pick the first k of x[0:n] by digits, in index order; `place` as in `keep`."""
+    cdef uint64_t last
+    cdef Py_ssize_t ties, i
+    for i in range(n):
+        work.keys[i] = order_of(x[i])
+    cut(work.keys, NULL, n, <double>k, &last, &ties)
+    keep(x, place, n, last, ties, <key *>work.value, work.index, NULL)
 
 
 cdef inline void pick(
@@ -211,78 +301,27 @@ cdef inline void pick(
     `maxima` has room for the block maxima; `scanned` tells that they are there already.
     """
     cdef key *value = <key *>work.value
-    cdef Py_ssize_t *index = work.index
-    cdef Py_ssize_t *tied = work.tied
     cdef Py_ssize_t blocks = blocks_of(n)
-    cdef Py_ssize_t start, j, i, m, active, above = 0, ties = 0
-    cdef int lane[LANES]
-    cdef int l
-    cdef key t, v
-    cdef key *high
+    cdef Py_ssize_t i, m, missing
+    cdef key t
     if k > n // SPARSE:
-        take(x, n, k, value, index, work.keys)
+        take(x, NULL, n, k, work)
         return
     if not scanned:
-        scan(x, n, maxima)
+        scan(x, n, maxima, False)
     pick(maxima, blocks, k, maxima + blocks, False, work)
     t = value[0]
     for i in range(1, k):
         t = value[i] if value[i] < t else t
-
-    for start from 0 <= start < n by SIZE:
-        high = maxima + start // SIZE * LANES
-        active = 0
-        for l in range(LANES):
-            lane[active] = l
-            active += high[l] > t or (high[l] == t and ties < k)
-        if active == 0:
-            continue
-        for j from start <= j < min(n, start + SIZE) by LANES:
-            for i in range(active):
-                if j + lane[i] >= n:
-                    break
-                v = x[j + lane[i]]
-                if v > t:
-                    value[above] = v
-                    index[above] = j + lane[i]
-                    above += 1
-                elif v == t and ties < k:
-                    tied[ties] = j + lane[i]
-                    ties += 1
-    if above >= k:
-        narrow(value, index, above, k, work.keys)
-        return
-    ties = min(ties, k - above)
-    m = above + ties  # less than k only if the rest is NaN
-    i = m
-    while ties > 0:  # merge from the back, by index
-        i -= 1
-        if above > 0 and index[above - 1] > tied[ties - 1]:
-            above -= 1
-            value[i] = value[above]
-            index[i] = index[above]
-        else:
-            ties -= 1
-            value[i] = x[tied[ties]]
-            index[i] = tied[ties]
-    if key is not int64_t:
-        if m < k:
-            take(x, n, k, value, index, work.keys)
-
-
-cdef inline void narrow(
-    key *value, Py_ssize_t *index, Py_ssize_t n, Py_ssize_t k, uint64_t *keys
-) noexcept nogil:
-    """Keep the first k of n picked elements, in index order."""
-    cdef uint64_t last, order
-    cdef Py_ssize_t ties, i, m = 0
-    for i in range(n):
-        keys[i] = order_of(value[i])
-    cut(keys, NULL, n, <double>k, &last, &ties)
-    for i in range(n):
-        order = order_of(value[i])
-        if order > last or (order == last and ties > 0):
-            ties -= order == last
-            value[m] = value[i]
-            index[m] = index[i]
-            m += 1
+    m = collect(x, n, k, t, maxima, work)
+    if m > k:
+        take(value, work.index, m, k, work)
+    elif m < k:  # these are all numbers that there are: fill up with NaN
+        missing = k - m
+        m = 0
+        for i in range(n):
+            if not unordered(x[i]) or missing > 0:
+                missing -= unordered(x[i])
+                value[m] = x[i]
+                work.index[m] = i
+                m += 1

@@ -321,7 +321,7 @@ def sample(
     with np.errstate(all="ignore"):
         for i, row in enumerate(rows):
             plan.ids[i] = _sample_row(row.astype(np.float64), *plan.row(i), plan.min_keep, eps)
-    return plan.finish()
+    return _arrays.drawn(plan.ids, rows, shape, plan.flag)
 
 
 # ---- one row, float64 ----------------------------------------------------------------------------
@@ -382,18 +382,16 @@ def _sample_row(
     min_keep: int,
     eps: float,
 ) -> int:
-    """Return the index that the uniform `u` draws, or a negative code of `SamplingPlan`."""
-    if np.isnan(x).any():
-        return _arrays.HAS_NAN
-    if np.isposinf(x).any():
-        return _arrays.HAS_INF
-    if not (x > -np.inf).any():
-        return _arrays.HAS_NOTHING
+    """Return the index that the uniform `u` draws, -1 from a row that has no probabilities."""
+    if x.size == 0 or not np.isfinite(x.max()):  # NaN or +inf somewhere, or nothing but -inf
+        return -1
     d = _scores(x, temperature)
     weight = np.exp(d)
     kept = _order(x)
     if top_k:
         kept = kept[: max(top_k, min_keep)]
+    if temperature == np.inf:  # what is not -inf is equally likely now
+        kept = kept[np.lexsort((kept, -d[kept]))]
     if top_p < 1:
         cumulative = np.cumsum(weight[kept])
         reached = np.searchsorted(cumulative, top_p * cumulative[-1] * (1 - 4 * eps))

@@ -22,16 +22,21 @@ Source
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
+from fastsoftmax._kernels cimport Filters, SampleFunctions
 from fastsoftmax._math cimport exp_neg, infinity, lowest, real
 from fastsoftmax._partial cimport (
     LANES,
     SIZE,
+    SPARSE,
     Work,
     allocate,
     blocks_of,
     cut,
+    keep,
+    lane_maxima,
     order_of,
     pick,
     release,
@@ -39,19 +44,9 @@ from fastsoftmax._partial cimport (
 )
 
 cdef enum:
-    HAS_NAN = -1
-    HAS_INF = -2
-    HAS_NOTHING = -3
     BLOCK = 2048  # weights that stay in L1 until they are added
     FIRST = 256  # candidates that are looked at first
     CHUNK = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
-
-cdef struct Filters:
-    double inverse  # 1/T
-    Py_ssize_t top_k  # 0 for all
-    double top_p
-    double log_min_p
-    Py_ssize_t min_keep
 
 
 cdef void weigh(
@@ -73,18 +68,6 @@ cdef void weigh_all(
     else:  # T = inf, where -inf still has no weight
         for j in range(n):
             weight[j] = 1 if x[j] > -infinity(<real>0) else 0
-
-
-cdef bint has_nan(const real *x, Py_ssize_t n) noexcept nogil:
-    """Tell whether there is a NaN."""
-    cdef Py_ssize_t j, l
-    cdef int found = 0
-    for j from 0 <= j < (n & ~31) by LANES:
-        for l in range(LANES):
-            found |= x[j + l] != x[j + l]
-    for j in range(n & ~31, n):
-        found |= x[j] != x[j]
-    return found
 
 
 cdef double sum_of(const double *weight, Py_ssize_t n) noexcept nogil:
@@ -157,108 +140,111 @@ cdef Py_ssize_t draw_from_row(
     return block * BLOCK + walk(weight, m, before, target)
 
 
-cdef Py_ssize_t keep(
+cdef Py_ssize_t shorten(
     real *value, Work *work, Py_ssize_t n, bint weighted, double target, Py_ssize_t least
 ) noexcept nogil:
     """Keep the shortest prefix of the n candidates whose mass (or number) reaches `target`.
 
     At least the first `least` of them stay. What is kept stays in index order.
     """
-    cdef uint64_t last, order
+    cdef uint64_t last
     cdef Py_ssize_t ties, i, m = 0
     for i in range(n):
         work.keys[i] = order_of(value[i])
         work.masses[i] = work.weight[i]
     cut(work.keys, work.masses if weighted else NULL, n, target, &last, &ties)
-    for i in range(n):
-        order = order_of(value[i])
-        work.keys[i] = order
-        m += order > last
-    if m + ties < min(least, n):
-        cut(work.keys, NULL, n, <double>min(least, n), &last, &ties)
-    m = 0
-    for i in range(n):
-        order = order_of(value[i])
-        if order > last or (order == last and ties > 0):
-            ties -= order == last
-            value[m] = value[i]
-            work.index[m] = work.index[i]
-            work.weight[m] = work.weight[i]
-            m += 1
-    return m
+    least = min(least, n)
+    if least > 1:
+        for i in range(n):
+            work.keys[i] = order_of(value[i])
+            m += work.keys[i] > last
+        if m + ties < least:
+            cut(work.keys, NULL, n, <double>least, &last, &ties)
+    return keep(value, work.index, n, last, ties, value, work.index, work.weight)
 
 
 cdef Py_ssize_t count_min_p(
-    const real *value, Py_ssize_t n, double highest, const Filters *f
+    const real *value, Py_ssize_t n, double highest, double inverse, double log_min_p
 ) noexcept nogil:
     """Return how many candidates are likely enough for min_p."""
     cdef Py_ssize_t i, m = 0
     for i in range(n):
-        m += (<double>value[i] - highest) * f.inverse >= f.log_min_p
+        m += (<double>value[i] - highest) * inverse >= log_min_p
     return m
 
 
 cdef Py_ssize_t candidates(
-    const real *x, Py_ssize_t n, double highest, const Filters *f, Work *work
+    const real *x, Py_ssize_t n, double highest, double inverse, const Filters *f, Work *work
 ) noexcept nogil:
     """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order."""
     cdef real *value = <real *>work.value
-    cdef bint limited = 0 < f.top_k < n
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
+    cdef double share = f.top_p * (1 - 4 * eps)
     cdef double total = 0, mass
-    cdef Py_ssize_t count = f.top_k if limited else max(<Py_ssize_t>FIRST, f.min_keep)
-    cdef Py_ssize_t kept
+    cdef bint limited = 0 < f.top_k < n
+    cdef Py_ssize_t least = min(f.min_keep, n)
+    cdef Py_ssize_t count, likely, i
+    count = max(f.top_k, least) if limited else max(<Py_ssize_t>FIRST, least)
     if not limited and f.top_p < 1:
-        total = weigh_blocks(x, n, highest, f.inverse, work.masses)
+        total = weigh_blocks(x, n, highest, inverse, work.masses)
     while True:
-        if limited or count <= n // 64:
+        # At T = inf the order of the logits says nothing about that of the probabilities.
+        if limited or (count <= n // SPARSE and inverse > 0):
             pick(x, n, count, <real *>work.maxima, True, work)
         else:
             count = n
-            for kept in range(n):
-                value[kept] = x[kept]
-                work.index[kept] = kept
-        weigh_all(value, work.weight, count, highest, f.inverse)
+            for i in range(n):
+                value[i] = x[i]
+                work.index[i] = i
+        weigh_all(value, work.weight, count, highest, inverse)
         mass = sum_of(work.weight, count)
         if limited or count == n:
             break
         if f.top_p < 1:
-            if mass >= f.top_p * total * (1 - 4 * eps):
+            if mass >= share * total:
                 break
-        elif count_min_p(value, count, highest, f) < count:
+        elif count_min_p(value, count, highest, inverse, f.log_min_p) < count:
             break
         count *= 8
     if limited:
         total = mass
+    if inverse == 0:
+        for i in range(count):
+            value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if f.top_p < 1:
-        count = keep(
-            value, work, count, True, f.top_p * total * (1 - 4 * eps), f.min_keep
-        )
-    kept = count_min_p(value, count, highest, f)
-    if kept < count:
-        count = keep(value, work, count, False, <double>kept, f.min_keep)
+        count = shorten(value, work, count, True, share * total, least)
+    if f.log_min_p > -infinity(<double>0):
+        likely = count_min_p(value, count, highest, inverse, f.log_min_p)
+        if likely < count:
+            count = shorten(value, work, count, False, <double>likely, least)
     return count
 
 
-cdef Py_ssize_t draw_row(
-    const real *x, Py_ssize_t n, double u, double temperature, Filters *f, Work *work
-) noexcept nogil:
-    """Return the index that the uniform u draws, or why there is none."""
-    cdef real *maxima = <real *>work.maxima
+cdef double highest_of(const real *x, Py_ssize_t n, real *maxima) noexcept nogil:
+    """Write the block maxima of a row and return the largest; NaN if there are no probabilities."""
+    cdef real lane[LANES]
     cdef real high = -infinity(<real>0)
+    cdef bint has_nan = scan(x, n, maxima, True)
+    cdef Py_ssize_t i
+    lane_maxima(maxima, blocks_of(n), lane, False)
+    for i in range(LANES):
+        high = lane[i] if lane[i] > high else high
+    if has_nan or not -infinity(<real>0) < high < infinity(<real>0):
+        return infinity(<double>0) - infinity(<double>0)
+    return high
+
+
+cdef int64_t draw_row(
+    const real *x, Py_ssize_t n, double u, const Filters *f, Work *work
+) noexcept nogil:
+    """Return the index that the uniform u draws, -1 from a row that has no probabilities."""
+    cdef real *maxima = <real *>work.maxima
+    cdef double high = highest_of(x, n, maxima)
+    cdef double inverse
     cdef Py_ssize_t i, j, count
-    if n == 0:
-        return HAS_NOTHING
-    if has_nan(x, n):
-        return HAS_NAN
-    scan(x, n, maxima)
-    for i in range(blocks_of(n)):
-        high = maxima[i] if maxima[i] > high else high
-    if high == infinity(<real>0):
-        return HAS_INF
-    if high == -infinity(<real>0):
-        return HAS_NOTHING
-    if temperature == 0:
+    if high != high:
+        return -1
+    if f.temperature == 0:
         i = 0
         while maxima[i] != high:
             i += 1
@@ -266,14 +252,32 @@ cdef Py_ssize_t draw_row(
         while x[j] != high:
             j += 1
         return j
-    f.inverse = min(1 / temperature, 1.7976931348623157e+308)
-    if f.top_k > 0:
-        f.top_k = max(f.top_k, f.min_keep)
-    f.min_keep = min(f.min_keep, n)
+    inverse = min(1 / f.temperature, 1.7976931348623157e+308)
     if not 0 < f.top_k < n and f.top_p >= 1 and f.log_min_p == -infinity(<double>0):
-        return draw_from_row(x, n, u, high, f.inverse, work.masses)
-    count = candidates(x, n, high, f, work)
+        return draw_from_row(x, n, u, high, inverse, work.masses)
+    count = candidates(x, n, high, inverse, f, work)
     return work.index[walk(work.weight, count, 0, u * sum_in_order(work.weight, count))]
+
+
+cdef Py_ssize_t most(Py_ssize_t n, const Filters *f) noexcept nogil:
+    """Return how many elements of a row may have to be picked."""
+    if 0 < f.top_k < n:
+        return min(n, max(f.top_k, f.min_keep))
+    return 0 if f.top_p >= 1 and f.log_min_p == -infinity(<double>0) else n
+
+
+cdef bint draw(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *u, const Filters *f, int64_t *ids
+) noexcept nogil:
+    """Write the index drawn from each of a few rows, or -1; tell if memory sufficed."""
+    cdef Work work
+    cdef Py_ssize_t i
+    if not allocate(&work, n, most(n, f)):
+        return False
+    for i in range(rows):
+        ids[i] = draw_row(x + i * n, n, u[i], f, &work)
+    release(&work)
+    return True
 
 
 def draw_rows(
@@ -286,7 +290,7 @@ def draw_rows(
     Py_ssize_t min_keep,
     int64_t[::1] ids,
 ):
-    """Write the index drawn from each row of `x` into `ids`, or a negative code.
+    """Write the index drawn from each row of `x` into `ids`, or -1.
 
     The parameters have one element, or one for each row; top_k = 0, top_p = 1 and log_min_p = -inf
     keep everything.
@@ -301,21 +305,30 @@ def draw_rows(
     cdef const real *row = NULL
     cdef Filters f
     cdef Work work
+    f.min_keep = min_keep
     try:
-        if not allocate(&work, n):
+        if not allocate(&work, n, n):
             raise MemoryError(f"no memory to draw from rows of {n} elements")
         while start < rows:
             stop = min(rows, start + max(1, CHUNK // max(n, 1)))
             with nogil:
                 for i in range(start, stop):
+                    f.temperature = temperature[i * each_t]
                     f.top_k = top_k[i * each_k]
                     f.top_p = top_p[i * each_p]
                     f.log_min_p = log_min_p[i * each_m]
-                    f.min_keep = min_keep
                     if n:
                         row = &x[i, 0]
-                    ids[i] = draw_row(row, n, u[i], temperature[i * each_t], &f, &work)
+                    ids[i] = draw_row(row, n, u[i], &f, &work)
             PyErr_CheckSignals()
             start = stop
     finally:
         release(&work)
+
+
+cdef SampleFunctions functions
+functions.draw32 = draw[float]
+functions.draw64 = draw[double]
+
+#: The same for `_front`, by pointer.
+sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)

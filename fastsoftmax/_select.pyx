@@ -18,8 +18,10 @@ Source
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
+from fastsoftmax._kernels cimport SelectFunctions
 from fastsoftmax._partial cimport Work, allocate, key, order_of, pick, release
 
 cdef enum:
@@ -85,6 +87,21 @@ cdef void top_k_row(
         indices[i] = work.index[i]
 
 
+cdef bint top_k(
+    const key *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
+    key *values, int64_t *indices,
+) noexcept nogil:
+    """Do the same for a few rows; tell if memory sufficed."""
+    cdef Work work
+    cdef Py_ssize_t i
+    if not allocate(&work, n, k):
+        return False
+    for i in range(rows):
+        top_k_row(x + i * n, n, k, sort, values + i * k, indices + i * k, &work)
+    release(&work)
+    return True
+
+
 def top_k_rows(
     const key[:, ::1] x, key[:, ::1] values, int64_t[:, ::1] indices, bint sort
 ):
@@ -92,19 +109,23 @@ def top_k_rows(
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t k = values.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t i, stop, start = 0
-    cdef Work work
-    if k == 0 or rows == 0:
+    cdef Py_ssize_t stop, start = 0
+    cdef bint done
+    if k == 0:
         return
-    try:
-        if not allocate(&work, n):
+    while start < rows:
+        stop = min(rows, start + max(1, CHUNK // n))
+        with nogil:
+            done = top_k(&x[start, 0], stop - start, n, k, sort, &values[start, 0], &indices[start, 0])
+        if not done:
             raise MemoryError(f"no memory to select from rows of {n} elements")
-        while start < rows:
-            stop = min(rows, start + max(1, CHUNK // n))
-            with nogil:
-                for i in range(start, stop):
-                    top_k_row(&x[i, 0], n, k, sort, &values[i, 0], &indices[i, 0], &work)
-            PyErr_CheckSignals()
-            start = stop
-    finally:
-        release(&work)
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef SelectFunctions functions
+functions.top_k32 = top_k[float]
+functions.top_k64 = top_k[double]
+
+#: The same for `_front`, by pointer.
+select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL)
