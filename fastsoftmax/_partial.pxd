@@ -4,12 +4,11 @@
 The order everywhere is: larger value first, lower index first among equals, NaN last.
 
 Block maxima
-    A row is cut into chunks of 32 x 32 elements; lane l of a chunk (elements l, 32 + l, ...) is a
-    block, so that one pass of vertical maxima, without a horizontal step, gives all block maxima.
-    The k-th largest maximum t is a lower bound of the k-th largest element: k different blocks
-    reach it. Fewer than k blocks exceed it, so everything above t is in at most k - 1 blocks, and
-    if fewer than k elements exceed t then t is the k-th largest. No order of the input is slow:
-    at most 2k blocks are looked into. t itself is found by the same function.
+    A row is cut into chunks of 256 elements, and lane l of a chunk (elements l, 8 + l, ...) is a
+    block, so that one pass of vertical maxima gives all block maxima. The k-th largest maximum t is
+    a lower bound of the k-th largest element: k different blocks reach it. Fewer than k blocks
+    exceed it, so what exceeds t is in at most k - 1 blocks. t itself is found by the same function.
+    No order of the input is slow: at most k chunks are looked into again, and those that t equals.
 
 Digits
     What block maxima cannot narrow down (few elements, or k of the order of n) is cut by its
@@ -33,8 +32,9 @@ ctypedef fused key:
     int64_t
 
 cdef enum:
-    LANES = 32
-    SIZE = 512  # elements of a chunk: LANES blocks of 16
+    LANES = 8
+    SIZE = 256  # elements of a chunk: LANES blocks of 32
+    STEP = 32  # elements that a loop takes at once
     SPARSE = 64  # block maxima serve up to k = n / SPARSE
 
 cdef struct Work:
@@ -49,7 +49,7 @@ cdef struct Work:
 cdef inline bint allocate(Work *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     """Make room to pick k of n elements of up to 8 bytes; tell if there was memory for it."""
     # One piece: seven of them would go back to the system at each call, and be zeroed again.
-    cdef Py_ssize_t blocks = n // 15 + 16 * LANES
+    cdef Py_ssize_t blocks = n // 31 + 16 * LANES
     cdef Py_ssize_t room = n // SIZE + SPARSE + (n if k > n // SPARSE else SPARSE * k)
     cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
     work.maxima = start
@@ -108,68 +108,62 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
     return (n + SIZE - 1) // SIZE * LANES
 
 
-cdef inline bint lane_maxima(const key *x, Py_ssize_t n, key *high, bint check) noexcept nogil:
-    """Write the maxima of the lanes of a chunk, NaN passed over; n is a multiple of LANES.
+cdef inline void chunk_maxima(const key *x, Py_ssize_t n, key *high, key *sums) noexcept nogil:
+    """Write the maxima of the lanes of n elements, a multiple of STEP; NaN is passed over.
 
-    With `check`, tell whether a lane's sum is NaN: from a NaN, or from infinities of both signs.
+    Add each element to one of the STEP sums, if they are not NULL.
     """
-    # Indexed by constants alone, so that the lanes stay in registers.
-    cdef key lane[LANES]
-    cdef key sums[LANES]
-    cdef Py_ssize_t j, l
-    cdef int suspect = False
-    for l in range(LANES):
+    # Indexed by constants alone, so that they stay in registers.
+    cdef key lane[STEP]
+    cdef key part[STEP]
+    cdef Py_ssize_t j, l, half = STEP >> 1
+    for l in range(STEP):
         lane[l] = lowest_key(<key>0)
-        sums[l] = 1  # 0 would become a call of memset
-    for j from 0 <= j < n - LANES by LANES:
-        for l in range(LANES):
+        part[l] = 1  # 0 would become a call of memset
+    for j from 0 <= j < n by STEP:
+        for l in range(STEP):
             lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
-        if check:
-            for l in range(LANES):
-                sums[l] += x[j + l]
-    if n == 0:
-        for l in range(LANES):
-            high[l] = lane[l]
-        return False
-    x += n - LANES
+        if sums != NULL:
+            for l in range(STEP):
+                part[l] += x[j + l]
+    while half >= LANES:  # written so, it stays in vectors
+        for l in range(half):
+            lane[l] = lane[l] if lane[l] > lane[half + l] else lane[half + l]
+        half //= 2
     for l in range(LANES):
-        high[l] = x[l] if x[l] > lane[l] else lane[l]
-    if key is not int64_t:
-        if check:
-            for l in range(LANES):
-                suspect |= sums[l] + x[l] != sums[l] + x[l]
-    return suspect
+        high[l] = lane[l]
+    if sums != NULL:
+        for l in range(STEP):
+            sums[l] += part[l]
 
 
-cdef inline bint scan(const key *x, Py_ssize_t n, key *maxima, bint check) noexcept nogil:
-    """Write the block maxima, NaN passed over; with `check`, tell if there is one."""
-    cdef Py_ssize_t start, m, j
-    cdef key *high
-    cdef bint suspect = False
-    for start from 0 <= start < n by SIZE:
-        m = min(<Py_ssize_t>SIZE, n - start)
-        high = maxima + start // SIZE * LANES
-        suspect |= lane_maxima(x + start, m & ~(<Py_ssize_t>LANES - 1), high, check)
-        for j in range(start + (m & ~(<Py_ssize_t>LANES - 1)), start + m):
-            suspect |= unordered(x[j])
+cdef inline void scan(const key *x, Py_ssize_t n, key *maxima, key *sums) noexcept nogil:
+    """Write the block maxima, NaN passed over; with `sums` as in `chunk_maxima`."""
+    cdef Py_ssize_t whole = n & ~(<Py_ssize_t>SIZE - 1)
+    cdef Py_ssize_t start, j
+    cdef key *high = maxima
+    for start from 0 <= start < whole by SIZE:
+        chunk_maxima(x + start, SIZE, high, sums)
+        high += LANES
+    if whole < n:
+        start = n & ~(<Py_ssize_t>STEP - 1)
+        chunk_maxima(x + whole, start - whole, high, sums)
+        for j in range(start, n):
+            if sums != NULL:
+                sums[j & (STEP - 1)] += x[j]
             if x[j] > high[j & (LANES - 1)]:
                 high[j & (LANES - 1)] = x[j]
-    if check and suspect:
-        for j in range(n):
-            if unordered(x[j]):
-                return True
-    return False
 
 
-cdef inline bint reaches(const key *x, key t, bint equal) noexcept nogil:
-    """Tell whether one of LANES elements is above t, or equals it if that counts."""
+cdef inline bint reaches(const key *x, Py_ssize_t n, key t, bint equal) noexcept nogil:
+    """Tell whether one of n elements (a constant) is above t, or equals it if that counts."""
     cdef int found = 0
     cdef Py_ssize_t l
     if equal:
-        for l in range(LANES):
+        for l in range(n):
             found |= x[l] >= t
     else:
-        for l in range(LANES):
+        for l in range(n):
             found |= x[l] > t
     return found
 
@@ -182,13 +176,13 @@ cdef inline Py_ssize_t collect(
     cdef Py_ssize_t *index = work.index
     cdef Py_ssize_t start, stop, j, i, m = 0, ties = 0
     for start from 0 <= start < n by SIZE:
-        if not reaches(maxima + start // SIZE * LANES, t, ties < k):
+        if not reaches(maxima + start // SIZE * LANES, LANES, t, ties < k):
             continue
         stop = min(n, start + SIZE)
-        for j from start <= j < stop by LANES:
-            if j + LANES <= stop and not reaches(x + j, t, ties < k):
+        for j from start <= j < stop by STEP:
+            if j + STEP <= stop and not reaches(x + j, STEP, t, ties < k):
                 continue
-            for i in range(j, min(stop, j + LANES)):
+            for i in range(j, min(stop, j + STEP)):
                 if x[i] >= t and (x[i] > t or ties < k):
                     value[m] = x[i]
                     index[m] = i
@@ -308,7 +302,7 @@ cdef inline void pick(
         take(x, NULL, n, k, work)
         return
     if not scanned:
-        scan(x, n, maxima, False)
+        scan(x, n, maxima, NULL)
     pick(maxima, blocks, k, maxima + blocks, False, work)
     t = value[0]
     for i in range(1, k):

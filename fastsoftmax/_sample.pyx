@@ -23,6 +23,7 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels cimport Filters, SampleFunctions
@@ -31,12 +32,12 @@ from fastsoftmax._partial cimport (
     LANES,
     SIZE,
     SPARSE,
+    STEP,
     Work,
     allocate,
     blocks_of,
     cut,
     keep,
-    lane_maxima,
     order_of,
     pick,
     release,
@@ -222,16 +223,24 @@ cdef Py_ssize_t candidates(
 
 cdef double highest_of(const real *x, Py_ssize_t n, real *maxima) noexcept nogil:
     """Write the block maxima of a row and return the largest; NaN if there are no probabilities."""
-    cdef real lane[LANES]
+    cdef real sums[STEP]
     cdef real high = -infinity(<real>0)
-    cdef bint has_nan = scan(x, n, maxima, True)
+    cdef Py_ssize_t blocks = blocks_of(n)
     cdef Py_ssize_t i
-    lane_maxima(maxima, blocks_of(n), lane, False)
-    for i in range(LANES):
-        high = lane[i] if lane[i] > high else high
-    if has_nan or not -infinity(<real>0) < high < infinity(<real>0):
-        return infinity(<double>0) - infinity(<double>0)
-    return high
+    cdef bint suspect = False
+    for i in range(STEP):
+        sums[i] = 0
+    scan(x, n, maxima, sums)
+    scan(maxima, blocks, maxima + blocks, NULL)
+    for i in range(blocks, blocks + blocks_of(blocks)):
+        high = maxima[i] if maxima[i] > high else high
+    for i in range(STEP):
+        suspect |= sums[i] != sums[i]
+    if suspect:  # a NaN, or +inf (from an overflow, perhaps) and -inf
+        for i in range(n):
+            if x[i] != x[i]:
+                return x[i]
+    return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
 
 
 cdef int64_t draw_row(
