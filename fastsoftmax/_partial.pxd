@@ -35,6 +35,7 @@ cdef enum:
     LANES = 8
     SIZE = 256  # elements of a chunk: LANES blocks of 32
     STEP = 32  # elements that a loop takes at once
+    FEW = 16  # elements that are not worth a histogram
     SPARSE = 64  # block maxima serve up to k = n / SPARSE
 
 cdef struct Work:
@@ -90,15 +91,13 @@ cdef inline uint64_t order_of(key x) noexcept nogil:
     cdef uint32_t b
     cdef uint64_t bb
     if key is float:
-        if x != x:
-            return 0
         b = bits32(x + <float>0.0)
-        return <uint64_t>(~b if b >> 31 else b | 0x80000000u) << 32
+        b ^= (~(b >> 31) + 1) | 0x80000000u  # all bits of a negative number, else its sign
+        return <uint64_t>(b if x == x else 0) << 32
     elif key is double:
-        if x != x:
-            return 0
         bb = bits64(x + 0.0)
-        return ~bb if bb >> 63 else bb | 0x8000000000000000ULL
+        bb ^= (~(bb >> 63) + 1) | 0x8000000000000000ULL
+        return bb if x == x else 0
     else:
         return <uint64_t>x ^ 0x8000000000000000ULL
 
@@ -199,51 +198,66 @@ cdef inline void cut(
     It is everything above `last`, and the first `ties` of what equals it. All of it, if the mass
     falls short. ``masses == NULL`` gives each element the mass 1. Both arrays are used up.
     """
-    cdef double mass[256]
-    cdef Py_ssize_t count[256]
-    cdef double reached = 0
-    cdef uint64_t low, high
+    cdef double mass[512]  # two for each digit: neighbours are often equal, and would have to wait
+    cdef double reached = 0, here
+    cdef uint64_t all_have, one_has, highest, digit
     cdef Py_ssize_t i, m
-    cdef int shift, digit
-    while True:
-        low = high = keys[0]
-        for i in range(1, n):
-            low = keys[i] if keys[i] < low else low
-            high = keys[i] if keys[i] > high else high
-        if low == high:
+    cdef int shift, d
+    while n > FEW:
+        all_have = one_has = keys[0]
+        for i in range(n):
+            all_have &= keys[i]
+            one_has |= keys[i]
+        if all_have == one_has:
             break
         shift = 0
-        while (low ^ high) >> shift > 255:
+        while (all_have ^ one_has) >> shift > 255:
             shift += 1
-        for digit in range(256):
-            mass[digit] = 0
-            count[digit] = 0
+        for d in range(512):
+            mass[d] = 0
         for i in range(n):
-            digit = (keys[i] >> shift) & 255
-            mass[digit] += masses[i] if masses != NULL else 1
-            count[digit] += 1
-        digit = (high >> shift) & 255
-        while reached + mass[digit] < target:
-            # The lowest occupied digit takes whatever rounding has left.
-            if digit == <int>((low >> shift) & 255):
+            mass[(keys[i] >> shift & 255) + (i & 1) * 256] += masses[i] if masses != NULL else 1
+        d = 255
+        while d >= 0:
+            here = mass[d] + mass[256 + d]
+            if here > 0 and reached + here >= target:
                 break
-            reached += mass[digit]
-            digit -= 1
+            reached += here
+            d -= 1
+        if d < 0:  # the lowest digit there is takes what rounding has left
+            digit = 255
+            for i in range(n):
+                digit = min(digit, keys[i] >> shift & 255)
+            reached -= mass[digit] + mass[256 + digit]
+        else:
+            digit = d
         m = 0
         for i in range(n):
-            if <int>((keys[i] >> shift) & 255) == digit:
+            keys[m] = keys[i]
+            if masses != NULL:
+                masses[m] = masses[i]
+            m += (keys[i] >> shift & 255) == digit
+        n = m
+    while True:
+        highest = keys[0]
+        for i in range(n):
+            highest = max(highest, keys[i])
+        last[0] = highest
+        ties[0] = m = 0
+        for i in range(n):
+            if keys[i] == highest:
+                ties[0] += 1
+                reached += masses[i] if masses != NULL else 1
+                if reached >= target:
+                    return
+            else:
                 keys[m] = keys[i]
                 if masses != NULL:
                     masses[m] = masses[i]
                 m += 1
+        if m == 0:
+            return
         n = m
-    last[0] = low
-    ties[0] = n
-    for i in range(n):
-        reached += masses[i] if masses != NULL else 1
-        if reached >= target:
-            ties[0] = i + 1
-            break
 
 
 cdef inline Py_ssize_t keep(
