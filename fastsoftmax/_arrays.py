@@ -93,7 +93,7 @@ def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     The result has one element if `value` has, else one for each row, in row order.
     """
     array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} is {value!r}; allowed are real numbers")
     array = array.astype(np.float64)
     if array.size == 1 and array.ndim <= len(shape):
@@ -134,15 +134,17 @@ def probabilities(value: Any, name: str, no_op: float, shape: tuple[int, ...]) -
 def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return the checked `top_k`, as int64 and as `per_row` does; None is 0, the no-op."""
     value = 0 if value is None else value
-    if type(value) is int and 0 <= value < 1 << 53:
-        return np.array([value])
+    allowed = "0 (no limit) and above, or None"
+    if type(value) is int:  # of any size
+        _require(np.array([value >= 0]), np.array([value], dtype=object), name, allowed)
+        return np.array([min(value, 1 << 53)])
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} is {value!r}; allowed are integers from 0, or None")
     # Up to 2**53 a float64 holds it exactly, and no vocabulary is larger.
     array = np.minimum(array, (np.uint64 if array.dtype.kind == "u" else np.int64)(1 << 53))
     k = per_row(array, name, shape).astype(np.int64)
-    _require(k >= 0, k, name, "0 (no limit) and above, or None")
+    _require(k >= 0, k, name, allowed)
     return k
 
 
@@ -150,7 +152,7 @@ def count(value: Any, name: str, low: int, high: int | None = None) -> int:
     """Return an integer argument that lies from `low` to `high`."""
     allowed = f"{low} to {high}" if high is not None else f"{low} and above"
     try:
-        n = index(value)
+        n = index(value if not isinstance(value, bool) else None)
     except TypeError:
         raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}") from None
     if n < low or (high is not None and n > high):

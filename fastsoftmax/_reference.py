@@ -293,7 +293,8 @@ def sample(
     exceeds ``u * total``. Weights and sums are float64 for every dtype, so that implementations
     draw the same index unless `u` is within rounding (some 2**-52) of where two indices meet; an
     entry of weight zero is never drawn. `top_p` counts as reached at
-    ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts the vocabulary.
+    ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts the vocabulary. At T = inf all
+    that `top_k` leaves (and that is not -inf) is equally likely: the index decides in `top_p`.
 
     Cost: one read of the row with `top_k`; one exponential an entry without.
 

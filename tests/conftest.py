@@ -1,8 +1,21 @@
-"""Fixtures that every test module shares."""
+"""What test modules share."""
 
+import numpy as np
 import pytest
 
 from fastsoftmax import _dispatch
+
+
+class Uniforms(np.random.Generator):
+    """A generator the uniforms of which are known beforehand."""
+
+    def __init__(self, uniforms):
+        super().__init__(np.random.PCG64(0))
+        self.uniforms = np.asarray(uniforms, dtype=np.float64)
+
+    def random(self, size=None, *args, **kwargs):
+        assert np.prod(size) == self.uniforms.size, "one uniform a row"
+        return self.uniforms.reshape(size).copy()
 
 
 @pytest.fixture(params=_dispatch.NAMES, scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import _dispatch
+from tests.conftest import Uniforms
 
 LAST = 1 - 2**-53  # the largest float64 below 1 that a generator gives
 INF = np.inf
@@ -30,18 +31,6 @@ PARAMETERS = (
     {"top_k": 40, "top_p": 0.9, "min_p": 0.05, "temperature": 0.8},
     {"top_k": 2, "top_p": 0.01, "min_p": 1.0, "min_keep": 5},
 )
-
-
-class Uniforms(np.random.Generator):
-    """A generator the uniforms of which are known beforehand."""
-
-    def __init__(self, uniforms):
-        super().__init__(np.random.PCG64(0))
-        self.uniforms = np.asarray(uniforms, dtype=np.float64)
-
-    def random(self, size=None, *args, **kwargs):
-        assert np.prod(size) == self.uniforms.size, "one uniform a row"
-        return self.uniforms.reshape(size).copy()
 
 
 def draw(impl, row, uniforms, **parameters):
@@ -392,6 +381,22 @@ def test_temperature_inf_is_uniform_over_what_is_finite(impl, n):
     np.testing.assert_array_equal(draw(impl, row, uniforms, temperature=INF), finite)
 
 
+@pytest.mark.parametrize("n", [6, 70, 5000])
+def test_temperature_inf_makes_the_index_decide_in_top_p(impl, n):
+    """top_k still goes by the logits; what it leaves is equally likely."""
+    row = np.arange(n, dtype=np.float32)  # the best ones last
+    row[-2] = -INF
+    best = [n - 5, n - 4, n - 3, n - 1]
+    grid = np.linspace(0, LAST, 50)
+    for p, want in ((0.5, best[:2]), (0.51, best[:3]), (0, best[:1])):
+        ids = draw(impl, row, grid, temperature=INF, top_k=4, top_p=p)
+        assert sorted(set(ids)) == want
+    ids = draw(impl, row, grid, temperature=INF, top_p=3 / (n - 1))
+    assert sorted(set(ids)) == [0, 1, 2]
+    ids = draw(impl, row, grid, temperature=INF, top_k=4, top_p=0, min_keep=3)
+    assert sorted(set(ids)) == best[:3]
+
+
 # ---- rows that cannot be drawn from --------------------------------------------------------------
 
 
@@ -455,6 +460,7 @@ def test_rows_without_entries(impl):
         ("top_k", [3, -2], ValueError, "-2; allowed is 0"),
         ("top_k", 2.0, TypeError, "2.0; allowed are integers"),
         ("top_k", True, TypeError, "True; allowed are integers"),
+        ("top_k", -(10**30), ValueError, f"-{10**30}; allowed is 0"),
         ("top_k", "2", TypeError, "'2'; allowed are integers"),
         ("top_k", [1, 2, 3], ValueError, "(3,), which does not broadcast"),
         ("top_p", -0.1, ValueError, "-0.1; allowed is 0 to 1"),
@@ -462,16 +468,21 @@ def test_rows_without_entries(impl):
         ("top_p", np.nextafter(1, 2), ValueError, "1.0000000000000002; allowed is 0 to 1"),
         ("top_p", np.nan, ValueError, "nan; allowed is 0 to 1"),
         ("top_p", [0.5, 2], ValueError, "2.0; allowed is 0 to 1"),
+        ("temperature", True, TypeError, "True; allowed are real numbers"),
+        ("temperature", [True, False], TypeError, "[True, False]; allowed are real numbers"),
+        ("top_p", True, TypeError, "True; allowed are real numbers"),
         ("top_p", "all", TypeError, "'all'; allowed are real numbers"),
         ("top_p", [1, 1, 1], ValueError, "(3,), which does not broadcast"),
         ("min_p", -0.1, ValueError, "-0.1; allowed is 0 to 1"),
         ("min_p", 1.5, ValueError, "1.5; allowed is 0 to 1"),
         ("min_p", np.nan, ValueError, "nan; allowed is 0 to 1"),
+        ("min_p", np.True_, TypeError, "np.True_; allowed are real numbers"),
         ("min_p", "none", TypeError, "'none'; allowed are real numbers"),
         ("min_p", [0, 0, 0], ValueError, "(3,), which does not broadcast"),
         ("min_keep", 0, ValueError, "0; allowed is 1 and above"),
         ("min_keep", -3, ValueError, "-3; allowed is 1 and above"),
         ("min_keep", 1.0, TypeError, "1.0; allowed are integers"),
+        ("min_keep", True, TypeError, "True; allowed are integers"),
         ("min_keep", None, TypeError, "None; allowed are integers"),
         ("on_invalid", "ignore", ValueError, "'ignore'; allowed are 'raise', 'flag'"),
         ("on_invalid", None, ValueError, "None; allowed are 'raise', 'flag'"),
@@ -514,7 +525,9 @@ def test_all_but_the_logits_go_by_keyword(impl):
         impl.sample(np.zeros(3), 1.0)
 
 
-@pytest.mark.parametrize("k", [3, 4, 2**31, 2**62, 2**63 + 1, np.uint64(2**64 - 1), np.int8(3)])
+@pytest.mark.parametrize(
+    "k", [3, 4, 2**31, 2**62, 2**63 + 1, 10**30, np.uint64(2**64 - 1), np.int8(3)]
+)
 def test_top_k_of_all_and_more_keeps_all(impl, k):
     ids = draw(impl, np.zeros(3, dtype=np.float32), [0, 0.5, LAST], top_k=k)
     assert ids.tolist() == [0, 1, 2]
