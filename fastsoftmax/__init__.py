@@ -4,7 +4,7 @@ The functions below are those of one implementation, chosen at import (``show_co
 one and why): compiled for this CPU's instruction set, or the pure-Python reference.
 """
 
-from ._arrays import TopK
+from ._arrays import Support, TopK, TopLogprobs
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
 
@@ -14,14 +14,26 @@ softmax = _chosen.softmax
 log_softmax = _chosen.log_softmax
 logsumexp = _chosen.logsumexp
 top_k = _chosen.top_k
+filter_logits = _chosen.filter_logits
+support = _chosen.support
 sample = _chosen.sample
+token_logprobs = _chosen.token_logprobs
+top_logprobs = _chosen.top_logprobs
+rank = _chosen.rank
 
 __all__ = [
+    "Support",
     "TopK",
+    "TopLogprobs",
+    "filter_logits",
     "log_softmax",
     "logsumexp",
+    "rank",
     "sample",
     "show_config",
     "softmax",
+    "support",
+    "token_logprobs",
     "top_k",
+    "top_logprobs",
 ]

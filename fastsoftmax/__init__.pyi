@@ -6,17 +6,33 @@ from numpy.typing import ArrayLike, NDArray
 
 __version__: str
 __all__ = [
+    "Support",
     "TopK",
+    "TopLogprobs",
+    "filter_logits",
     "log_softmax",
     "logsumexp",
+    "rank",
     "sample",
     "show_config",
     "softmax",
+    "support",
+    "token_logprobs",
     "top_k",
+    "top_logprobs",
 ]
 
 class TopK(NamedTuple):
     values: NDArray[Any]
+    indices: NDArray[np.int64]
+
+class Support(NamedTuple):
+    indices: NDArray[np.int64]
+    probs: NDArray[Any]
+    counts: NDArray[np.int64]
+
+class TopLogprobs(NamedTuple):
+    logprobs: NDArray[Any]
     indices: NDArray[np.int64]
 
 _Axis = int | Sequence[int] | None
@@ -49,6 +65,26 @@ def top_k(
     mode: Literal["largest", "smallest"] = "largest",
     sorted: bool = True,
 ) -> TopK: ...
+def filter_logits(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+    ties: Literal["index", "all"] = "index",
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+def support(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+) -> Support: ...
 def sample(
     logits: ArrayLike,
     *,
@@ -60,6 +96,11 @@ def sample(
     rng: int | np.random.Generator | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
 ) -> Any: ...
+def token_logprobs(
+    logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0
+) -> Any: ...
+def top_logprobs(logits: ArrayLike, n: int, *, temperature: ArrayLike = 1.0) -> TopLogprobs: ...
+def rank(logits: ArrayLike, ids: ArrayLike) -> Any: ...
 @overload
 def show_config(mode: Literal["text"] = "text") -> None: ...
 @overload

@@ -24,6 +24,7 @@ cnp.import_array()
 
 cdef enum:
     SMALL = 16384  # elements; below, acquiring memoryviews and the GIL's release would be felt
+    ROOM = 1024  # survivors a row that are provided for
     ONE_CALL = 1 << 21  # elements; above, a look for Ctrl-C is due
 
 cdef object ONE = np.ones(1)
@@ -104,7 +105,8 @@ cdef class Implementation:
     cdef RowFunctions row
     cdef SelectFunctions select
     cdef SampleFunctions sampling
-    cdef object map_rows, reduce_rows, top_k_rows, draw_rows
+    cdef object map_rows, reduce_rows, top_k_rows, rank_rows
+    cdef object draw_rows, filter_rows, support_rows, logprobs_rows
 
     def __init__(self, str name, softmax, select, sample):
         self.NAME = name
@@ -127,7 +129,11 @@ cdef class Implementation:
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
+        self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
+        self.filter_rows = {k: sample.filter_rows[k] for k in kinds}
+        self.support_rows = {k: sample.support_rows[k] for k in kinds}
+        self.logprobs_rows = {k: sample.logprobs_rows[k] for k in kinds}
 
     def __reduce__(self):
         from ._dispatch import load
@@ -300,20 +306,12 @@ cdef class Implementation:
         ):
             return self.sample_plain(logits, &f, rng, on_invalid == "flag")
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
-        plan = _arrays.SamplingPlan(
-            rows.shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
-        )
-        self.draw_rows[_SELECT[rows.data.dtype.char]](
-            rows.data,
-            plan.uniforms,
-            plan.temperature,
-            plan.top_k,
-            plan.top_p,
-            plan.log_min_p,
-            plan.min_keep,
-            plan.ids,
-        )
-        return _arrays.drawn(plan.ids, rows.data, rows.shape, plan.flag)
+        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
+        uniforms = _arrays.generator(rng).random(rows.data.shape[0])
+        ids = np.empty(uniforms.shape, dtype=np.int64)
+        self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, given, ids)
+        return _arrays.drawn(ids, rows.data, rows.shape, flag)
 
     cdef object sample_plain(self, cnp.ndarray x, Filters *f, object rng, bint flag):
         """Draw from ordinary rows, by pointer and without the GIL."""
@@ -347,6 +345,82 @@ cdef class Implementation:
             _arrays.drawn(ids.reshape(-1), x.reshape(rows, n), (<object>ids).shape, False)
         return ids if ndim > 1 else ids[()]
 
+    def filter_logits(
+        self,
+        logits,
+        *,
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        min_p=None,
+        min_keep=1,
+        ties="index",
+        out=None,
+    ):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
+        target = rows.target(out)
+        self.filter_rows[_SELECT[target.dtype.char]](rows.data, target, given, every_tie)
+        if target.dtype != rows.dtype:
+            target = _arrays.held(target, rows.dtype)
+        return rows.spread(target, -np.inf, out)
+
+    def support(
+        self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1
+    ):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        count, n = rows.data.shape
+        counts = np.empty(count, dtype=np.int64)
+        most = min(n, ROOM)
+        width = -1
+        while most > width:  # a second time if the room did not suffice
+            width = most
+            indices = np.empty((count, width), dtype=np.int64)
+            probs = np.empty((count, width), dtype=rows.data.dtype)
+            self.support_rows[_SELECT[probs.dtype.char]](rows.data, given, indices, probs, counts)
+            most = int(counts.max(initial=0))
+        shape = (*rows.shape, most)
+        with np.errstate(all="ignore"):
+            probs = probs[:, :most].astype(rows.dtype)
+        return _arrays.Support(
+            indices[:, :most].copy().reshape(shape),
+            probs.reshape(shape),
+            counts.reshape(rows.shape)[()],
+        )
+
+    def token_logprobs(self, logits, ids, *, temperature=1.0):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        count, n = rows.data.shape
+        t = _arrays.temperatures(temperature, rows.shape)
+        ids = _arrays.token_ids(ids, rows.shape, n)
+        wide = ids.reshape(count, ids.size // max(count, 1))
+        y = np.empty(wide.shape, dtype=rows.data.dtype)
+        self.logprobs_rows[_SELECT[y.dtype.char]](rows.data, t, wide, y)
+        with np.errstate(all="ignore"):
+            return y.astype(rows.dtype, copy=False).reshape(ids.shape)[()]
+
+    def top_logprobs(self, logits, n, *, temperature=1.0):
+        logits = np.atleast_1d(_arrays.as_array(logits, "logits"))
+        n = _arrays.count(n, "n", 0, logits.shape[-1])
+        indices = self.top_k(logits, n).indices
+        logprobs = self.token_logprobs(logits, indices, temperature=temperature)
+        return _arrays.TopLogprobs(logprobs, indices)
+
+    def rank(self, logits, ids):
+        x = np.atleast_1d(_arrays.as_array(logits, "logits"))
+        ids = _arrays.token_ids(ids, x.shape[:-1], x.shape[-1])
+        rows = np.require(ordered(x, False), requirements=["C", "A"])
+        count = ids.size // (ids.shape[-1] if ids.ndim == x.ndim else 1) if ids.size else 0
+        ranks = np.empty_like(ids)
+        if ids.size:
+            kind = _SELECT.get(rows.dtype.char, "int64_t")
+            self.rank_rows[kind](
+                rows.reshape(count, -1), ids.reshape(count, -1), ranks.reshape(count, -1)
+            )
+        return ranks[()]
+
 
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Tell whether two C-contiguous arrays share memory."""
@@ -373,5 +447,5 @@ cdef object ordered(object x, bint reverse):
 
 
 # The docstrings stand once, in the reference.
-for _name in ("softmax", "log_softmax", "logsumexp", "top_k", "sample"):
+for _name in _reference.__all__:
     getattr(Implementation, _name).__doc__ = getattr(_reference, _name).__doc__

@@ -36,6 +36,7 @@ cdef enum:
     SIZE = 256  # elements of a chunk: LANES blocks of 32
     STEP = 32  # elements that a loop takes at once
     FEW = 16  # elements that are not worth a histogram
+    RUN = 16  # shorter pieces are sorted by insertion
     SPARSE = 64  # block maxima serve up to k = n / SPARSE
 
 cdef struct Work:
@@ -333,3 +334,44 @@ cdef inline void pick(
                 value[m] = x[i]
                 work.index[m] = i
                 m += 1
+
+
+cdef inline void sort_picked(
+    uint64_t *keys, Py_ssize_t *index, Py_ssize_t n, uint64_t *keys2, Py_ssize_t *index2
+) noexcept nogil:
+    """Sort by key, highest first; equal keys keep their order. The second arrays are scratch."""
+    cdef Py_ssize_t start, i, j, place, a, b, middle, stop
+    cdef Py_ssize_t width = RUN
+    cdef uint64_t moved
+    for start from 0 <= start < n by RUN:
+        for i in range(start + 1, min(start + RUN, n)):
+            moved = keys[i]
+            place = index[i]
+            j = i
+            while j > start and keys[j - 1] < moved:
+                keys[j] = keys[j - 1]
+                index[j] = index[j - 1]
+                j -= 1
+            keys[j] = moved
+            index[j] = place
+    while width < n:
+        start = 0
+        while start < n:
+            middle = min(start + width, n)
+            stop = min(start + 2 * width, n)
+            a = start
+            b = middle
+            for i in range(start, stop):
+                if a < middle and (b >= stop or keys[a] >= keys[b]):
+                    keys2[i] = keys[a]
+                    index2[i] = index[a]
+                    a += 1
+                else:
+                    keys2[i] = keys[b]
+                    index2[i] = index[b]
+                    b += 1
+            start = stop
+        for i in range(n):
+            keys[i] = keys2[i]
+            index[i] = index2[i]
+        width *= 2
