@@ -135,7 +135,7 @@ def support(
     --------
     >>> import numpy as np
     >>> from fastsoftmax import support
-    >>> indices, probs, counts = support(np.log([[0.2, 0.5, 0.3], [0.9, 0.1, 0.0]]), top_p=0.7)
+    >>> indices, probs, counts = support(np.log([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]]), top_p=0.7)
     >>> indices, counts
     (array([[ 1,  2],
            [ 0, -1]]), array([2, 1]))

@@ -385,7 +385,9 @@ MAY_IMPORT = {
     "__init__": {"_dispatch", "_arrays"},
     "_isa": set(),
     "_arrays": set(),
-    "_reference": {"_arrays"},
+    "_reference": {"_arrays", "_reference_sample", "_reference_tokens"},
+    "_reference_sample": {"_arrays"},
+    "_reference_tokens": {"_arrays", "_reference_sample"},
     "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
 }
 
