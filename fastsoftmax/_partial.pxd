@@ -24,7 +24,7 @@ Source
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastsoftmax._math cimport bits32, bits64, infinity
+from fastsoftmax._math cimport bits32, bits64, from_bits32, from_bits64, infinity
 
 ctypedef fused key:
     float
@@ -36,6 +36,7 @@ cdef enum:
     SIZE = 256  # elements of a chunk: LANES blocks of 32
     STEP = 32  # elements that a loop takes at once
     FEW = 16  # elements that are not worth a histogram
+    MANY = 512  # elements that are worth eight bits a histogram, others five
     RUN = 16  # shorter pieces are sorted by insertion
     SPARSE = 64  # block maxima serve up to k = n / SPARSE
 
@@ -79,6 +80,14 @@ cdef inline key lowest_key(key like) noexcept nogil:
         return -infinity(like)
 
 
+cdef inline key nan(key like) noexcept nogil:
+    """Return NaN; 0 of an integer type, which has none."""
+    if key is int64_t:
+        return 0
+    else:
+        return infinity(like) - infinity(like)
+
+
 cdef inline bint unordered(key x) noexcept nogil:
     """Tell whether x is NaN."""
     if key is int64_t:
@@ -101,6 +110,17 @@ cdef inline uint64_t order_of(key x) noexcept nogil:
         return bb if x == x else 0
     else:
         return <uint64_t>x ^ 0x8000000000000000ULL
+
+
+cdef inline key value_of(uint64_t order, key like) noexcept nogil:
+    """Return the value of a key, or one equal to it."""
+    cdef uint32_t b = <uint32_t>(order >> 32)
+    if key is float:
+        return from_bits32(b ^ 0x80000000u if b >> 31 else ~b)
+    elif key is double:
+        return from_bits64(order ^ 0x8000000000000000ULL if order >> 63 else ~order)
+    else:
+        return <int64_t>(order ^ 0x8000000000000000ULL)
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
@@ -201,7 +221,8 @@ cdef inline void cut(
     """
     cdef double mass[512]  # two for each digit: neighbours are often equal, and would have to wait
     cdef double reached = 0, here
-    cdef uint64_t all_have, one_has, highest, digit
+    cdef int most = 255 if n > MANY else 31  # the largest digit: few elements, few counters
+    cdef uint64_t all_have, one_has, highest
     cdef Py_ssize_t i, m
     cdef int shift, d
     while n > FEW:
@@ -212,32 +233,32 @@ cdef inline void cut(
         if all_have == one_has:
             break
         shift = 0
-        while (all_have ^ one_has) >> shift > 255:
+        while (all_have ^ one_has) >> shift > <uint64_t>most:
             shift += 1
-        for d in range(512):
+        for d in range(2 * most + 2):
             mass[d] = 0
         for i in range(n):
-            mass[(keys[i] >> shift & 255) + (i & 1) * 256] += masses[i] if masses != NULL else 1
-        d = 255
+            d = keys[i] >> shift & most
+            mass[2 * d + (i & 1)] += masses[i] if masses != NULL else 1
+        d = most
         while d >= 0:
-            here = mass[d] + mass[256 + d]
-            if here > 0 and reached + here >= target:
-                break
-            reached += here
+            here = mass[2 * d] + mass[2 * d + 1]
+            if here > 0:
+                if reached + here >= target:
+                    break
+                reached += here
             d -= 1
         if d < 0:  # the lowest digit there is takes what rounding has left
-            digit = 255
+            d = most
             for i in range(n):
-                digit = min(digit, keys[i] >> shift & 255)
-            reached -= mass[digit] + mass[256 + digit]
-        else:
-            digit = d
+                d = min(d, <int>(keys[i] >> shift & most))
+            reached -= mass[2 * d] + mass[2 * d + 1]
         m = 0
         for i in range(n):
             keys[m] = keys[i]
             if masses != NULL:
                 masses[m] = masses[i]
-            m += (keys[i] >> shift & 255) == digit
+            m += <int>(keys[i] >> shift & most) == d
         n = m
     while True:
         highest = keys[0]
@@ -265,7 +286,7 @@ cdef inline Py_ssize_t keep(
     const key *x,
     const Py_ssize_t *place,
     Py_ssize_t n,
-    uint64_t last,
+    key last,
     Py_ssize_t ties,
     key *value,
     Py_ssize_t *index,
@@ -274,14 +295,15 @@ cdef inline Py_ssize_t keep(
     """Write what is above `last`, and the first `ties` of what equals it, in the order given.
 
     The place of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
-    NULL.
+    NULL. NaN equals itself and is below all else.
     """
-    cdef uint64_t order
+    cdef bint numbers = unordered(last)
     cdef Py_ssize_t i, m = 0
     for i in range(n):
-        order = order_of(x[i])
-        if order > last or (order == last and ties > 0):
-            ties -= order == last
+        if x[i] > last or (x[i] == last and ties > 0) or (
+            numbers and (not unordered(x[i]) or ties > 0)
+        ):
+            ties -= not x[i] > last and not (numbers and not unordered(x[i]))
             value[m] = x[i]
             index[m] = place[i] if place != NULL else i
             if weight != NULL:
@@ -299,7 +321,7 @@ cdef inline void take(
     for i in range(n):
         work.keys[i] = order_of(x[i])
     cut(work.keys, NULL, n, <double>k, &last, &ties)
-    keep(x, place, n, last, ties, <key *>work.value, work.index, NULL)
+    keep(x, place, n, value_of(last, <key>0), ties, <key *>work.value, work.index, NULL)
 
 
 cdef inline void pick(
@@ -311,7 +333,7 @@ cdef inline void pick(
     """
     cdef key *value = <key *>work.value
     cdef Py_ssize_t blocks = blocks_of(n)
-    cdef Py_ssize_t i, m, missing
+    cdef Py_ssize_t i, m
     cdef key t
     if k > n // SPARSE:
         take(x, NULL, n, k, work)
@@ -326,14 +348,7 @@ cdef inline void pick(
     if m > k:
         take(value, work.index, m, k, work)
     elif m < k:  # these are all numbers that there are: fill up with NaN
-        missing = k - m
-        m = 0
-        for i in range(n):
-            if not unordered(x[i]) or missing > 0:
-                missing -= unordered(x[i])
-                value[m] = x[i]
-                work.index[m] = i
-                m += 1
+        keep(x, NULL, n, nan(<key>0), k - m, value, work.index, NULL)
 
 
 cdef inline void sort_picked(

@@ -45,6 +45,7 @@ from fastsoftmax._partial cimport (
     release,
     scan,
     sort_picked,
+    value_of,
 )
 
 cdef enum:
@@ -164,7 +165,9 @@ cdef Py_ssize_t shorten(
             m += work.keys[i] > last
         if m + ties < least:
             cut(work.keys, NULL, n, <double>least, &last, &ties)
-    return keep(value, work.index, n, last, ties, value, work.index, work.weight)
+    return keep(
+        value, work.index, n, value_of(last, <real>0), ties, value, work.index, work.weight
+    )
 
 
 cdef Py_ssize_t count_min_p(
