@@ -1,10 +1,10 @@
-# cython: language_level=3
+# cython: language_level=3, cdivision=True
 """Partial selection: the k largest of a row, and the shortest prefix of a given mass, unsorted.
 
 The order everywhere is: larger value first, lower index first among equals, NaN last.
 
 Block maxima
-    A row is cut into chunks of 256 elements, and lane l of a chunk (elements l, 8 + l, ...) is a
+    A row is cut into chunks of 256 elements (or 64), and lane l of a chunk (elements l, 8 + l, ...) is a
     block, so that one pass of vertical maxima gives all block maxima. The k-th largest maximum t is
     a lower bound of the k-th largest element: k different blocks reach it. Fewer than k blocks
     exceed it, so what exceeds t is in at most k - 1 blocks. t itself is found by the same function.
@@ -33,12 +33,14 @@ ctypedef fused key:
 
 cdef enum:
     LANES = 8
-    SIZE = 256  # elements of a chunk: LANES blocks of 32
+    SIZE = 256  # elements of a chunk: LANES blocks of 32;
+    SMALL = 64  # of 8 where many are wanted
     STEP = 32  # elements that a loop takes at once
     FEW = 16  # elements that are not worth a histogram
     MANY = 512  # elements that are worth eight bits a histogram, others five
     RUN = 16  # shorter pieces are sorted by insertion
-    SPARSE = 64  # block maxima serve up to k = n / SPARSE
+    SPARSE = 64  # block maxima serve up to k = n / SPARSE;
+    DENSE = 16  # those of small chunks up to k = n / DENSE
 
 cdef struct Work:
     void *maxima  # the block maxima of the row, behind them those of the maxima, and so on
@@ -52,7 +54,7 @@ cdef struct Work:
 cdef inline bint allocate(Work *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     """Make room to pick k of n elements of up to 8 bytes; tell if there was memory for it."""
     # One piece: seven of them would go back to the system at each call, and be zeroed again.
-    cdef Py_ssize_t blocks = n // 31 + 16 * LANES
+    cdef Py_ssize_t blocks = n // 7 + 16 * LANES
     cdef Py_ssize_t room = n // SIZE + SPARSE + (n if k > n // SPARSE else SPARSE * k)
     cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
     work.maxima = start
@@ -123,56 +125,48 @@ cdef inline key value_of(uint64_t order, key like) noexcept nogil:
         return <int64_t>(order ^ 0x8000000000000000ULL)
 
 
-cdef inline Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
+cdef inline Py_ssize_t blocks_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """Return how many block maxima a row of n elements has."""
-    return (n + SIZE - 1) // SIZE * LANES
+    return (n + size - 1) // size * LANES
 
 
-cdef inline void chunk_maxima(const key *x, Py_ssize_t n, key *high, key *sums) noexcept nogil:
-    """Write the maxima of the lanes of n elements, a multiple of STEP; NaN is passed over.
-
-    Add each element to one of the STEP sums, if they are not NULL.
-    """
+cdef inline void scan(
+    const key *x, Py_ssize_t n, Py_ssize_t size, key *maxima, key *sums
+) noexcept nogil:
+    """Write the block maxima of chunks of `size`; NaN is passed over. Add up in STEP sums, if not NULL."""
     # Indexed by constants alone, so that they stay in registers.
     cdef key lane[STEP]
     cdef key part[STEP]
-    cdef Py_ssize_t j, l, half = STEP >> 1
+    cdef Py_ssize_t whole = n & ~(<Py_ssize_t>STEP - 1)
+    cdef Py_ssize_t start, j, l, half
     for l in range(STEP):
-        lane[l] = lowest_key(<key>0)
-        part[l] = 1  # 0 would become a call of memset
-    for j from 0 <= j < n by STEP:
+        part[l] = 0
+    for start from 0 <= start < n by size:
         for l in range(STEP):
-            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
-        if sums != NULL:
+            lane[l] = lowest_key(<key>0)
+        for j from start <= j < min(whole, start + size) by STEP:
             for l in range(STEP):
-                part[l] += x[j + l]
-    while half >= LANES:  # written so, it stays in vectors
-        for l in range(half):
-            lane[l] = lane[l] if lane[l] > lane[half + l] else lane[half + l]
-        half //= 2
-    for l in range(LANES):
-        high[l] = lane[l]
+                lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+            if sums != NULL:
+                for l in range(STEP):
+                    part[l] += x[j + l]
+        half = STEP >> 1
+        while half >= LANES:  # written so, it stays in vectors
+            for l in range(half):
+                lane[l] = lane[l] if lane[l] > lane[half + l] else lane[half + l]
+            half //= 2
+        for l in range(LANES):
+            maxima[l] = lane[l]
+        maxima += LANES
+    maxima -= LANES
+    for j in range(whole, n):
+        l = j & (LANES - 1)
+        maxima[l] = x[j] if x[j] > maxima[l] else maxima[l]
+        if sums != NULL:
+            part[0] += x[j]
     if sums != NULL:
         for l in range(STEP):
-            sums[l] += part[l]
-
-
-cdef inline void scan(const key *x, Py_ssize_t n, key *maxima, key *sums) noexcept nogil:
-    """Write the block maxima, NaN passed over; with `sums` as in `chunk_maxima`."""
-    cdef Py_ssize_t whole = n & ~(<Py_ssize_t>SIZE - 1)
-    cdef Py_ssize_t start, j
-    cdef key *high = maxima
-    for start from 0 <= start < whole by SIZE:
-        chunk_maxima(x + start, SIZE, high, sums)
-        high += LANES
-    if whole < n:
-        start = n & ~(<Py_ssize_t>STEP - 1)
-        chunk_maxima(x + whole, start - whole, high, sums)
-        for j in range(start, n):
-            if sums != NULL:
-                sums[j & (STEP - 1)] += x[j]
-            if x[j] > high[j & (LANES - 1)]:
-                high[j & (LANES - 1)] = x[j]
+            sums[l] = part[l]
 
 
 cdef inline bint reaches(const key *x, Py_ssize_t n, key t, bint equal) noexcept nogil:
@@ -189,16 +183,31 @@ cdef inline bint reaches(const key *x, Py_ssize_t n, key t, bint equal) noexcept
 
 
 cdef inline Py_ssize_t collect(
-    const key *x, Py_ssize_t n, Py_ssize_t k, key t, const key *maxima, Work *work
+    const key *x, Py_ssize_t n, Py_ssize_t size, Py_ssize_t k, key t, const key *maxima, Work *work
 ) noexcept nogil:
-    """Write everything above t, and the first k that equal it, in index order."""
+    """Write everything above t, and at least the first k that equal it, in index order."""
     cdef key *value = <key *>work.value
     cdef Py_ssize_t *index = work.index
-    cdef Py_ssize_t start, stop, j, i, m = 0, ties = 0
-    for start from 0 <= start < n by SIZE:
-        if not reaches(maxima + start // SIZE * LANES, LANES, t, ties < k):
+    cdef const key *high = maxima - LANES
+    cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0, ties = 0
+    for start from 0 <= start < n by size:
+        high += LANES
+        if not reaches(high, LANES, t, ties < k):
             continue
-        stop = min(n, start + SIZE)
+        stop = min(n, start + size)
+        lane = lanes = 0
+        for l in range(LANES):
+            lane = l if high[l] >= t else lane
+            lanes += high[l] >= t
+        if lanes == 1 and ties < k:  # as a rule; without a branch, which could not be predicted
+            j = m
+            for i from start + lane <= i < stop by LANES:
+                value[m] = x[i]
+                index[m] = i
+                m += x[i] >= t
+            for j in range(j, m):
+                ties += value[j] == t
+            continue
         for j from start <= j < stop by STEP:
             if j + STEP <= stop and not reaches(x + j, STEP, t, ties < k):
                 continue
@@ -329,22 +338,26 @@ cdef inline void pick(
 ) noexcept nogil:
     """Write the first k elements of x[0:n] into `work` (value, index), in index order, 0 < k <= n.
 
-    `maxima` has room for the block maxima; `scanned` tells that they are there already.
+    `maxima` has room for the block maxima; `scanned` tells that those of SIZE are there.
     """
     cdef key *value = <key *>work.value
-    cdef Py_ssize_t blocks = blocks_of(n)
-    cdef Py_ssize_t i, m
+    cdef Py_ssize_t size = SIZE
+    cdef Py_ssize_t blocks, i, m
     cdef key t
-    if k > n // SPARSE:
+    if k > n // DENSE:
         take(x, NULL, n, k, work)
         return
+    if k > n // SPARSE:
+        size = SMALL
+        scanned = False
+    blocks = blocks_of(n, size)
     if not scanned:
-        scan(x, n, maxima, NULL)
+        scan(x, n, size, maxima, NULL)
     pick(maxima, blocks, k, maxima + blocks, False, work)
     t = value[0]
     for i in range(1, k):
         t = value[i] if value[i] < t else t
-    m = collect(x, n, k, t, maxima, work)
+    m = collect(x, n, size, k, t, maxima, work)
     if m > k:
         take(value, work.index, m, k, work)
     elif m < k:  # these are all numbers that there are: fill up with NaN

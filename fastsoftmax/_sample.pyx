@@ -31,9 +31,9 @@ from libc.stdint cimport int64_t, uint64_t
 from fastsoftmax._kernels cimport Filters, SampleFunctions
 from fastsoftmax._math cimport exp_neg, infinity, log1p_pos, lowest, real
 from fastsoftmax._partial cimport (
+    DENSE,
     LANES,
     SIZE,
-    SPARSE,
     STEP,
     Work,
     allocate,
@@ -205,7 +205,7 @@ cdef Py_ssize_t candidates(
         total = weigh_blocks(x, n, highest, inverse, work.masses)
     while True:
         # At T = inf the order of the logits says nothing about that of the probabilities.
-        if limited and count < n or (count <= n // SPARSE and inverse > 0):
+        if limited and count < n or (count <= n // DENSE and inverse > 0):
             pick(x, n, count, <real *>work.maxima, True, work)
         else:
             count = n
@@ -240,14 +240,12 @@ cdef double highest_of(const real *x, Py_ssize_t n, real *maxima) noexcept nogil
     """Write the block maxima of a row and return the largest; NaN if there are no probabilities."""
     cdef real sums[STEP]
     cdef real high = -infinity(<real>0)
-    cdef Py_ssize_t blocks = blocks_of(n)
+    cdef Py_ssize_t blocks = blocks_of(n, SIZE)
     cdef Py_ssize_t i
     cdef bint suspect = False
-    for i in range(STEP):
-        sums[i] = 0
-    scan(x, n, maxima, sums)
-    scan(maxima, blocks, maxima + blocks, NULL)
-    for i in range(blocks, blocks + blocks_of(blocks)):
+    scan(x, n, SIZE, maxima, sums)
+    scan(maxima, blocks, SIZE, maxima + blocks, NULL)
+    for i in range(blocks, blocks + blocks_of(blocks, SIZE)):
         high = maxima[i] if maxima[i] > high else high
     for i in range(STEP):
         suspect |= sums[i] != sums[i]
@@ -339,7 +337,7 @@ cdef void filter_row(
         for i in range(n):
             y[i] = scaled(x[i], f.temperature)
         return
-    if every_tie and 0 < f.top_k < n:
+    if every_tie and 0 < f.top_k < n and f.temperature > 0:
         f.top_k = tied(x, n, min(n, max(f.top_k, f.min_keep)), work)
     count = survivors(x, n, highest, &f, work)
     for i in range(n):
