@@ -4,16 +4,16 @@
 The order everywhere is: larger value first, lower index first among equals, NaN last.
 
 Block maxima
-    A row is cut into chunks of 256 elements (or 64), and lane l of a chunk (elements l, 8 + l, ...) is a
-    block, so that one pass of vertical maxima gives all block maxima. The k-th largest maximum t is
-    a lower bound of the k-th largest element: k different blocks reach it. Fewer than k blocks
+    A row is cut into chunks of 256 elements (or 64), and lane l of a chunk (elements l, 8 + l, ...)
+    is a block, so that one pass of vertical maxima gives all block maxima. The k-th largest maximum
+    t is a lower bound of the k-th largest element: k different blocks reach it. Fewer than k blocks
     exceed it, so what exceeds t is in at most k - 1 blocks. t itself is found by the same function.
     No order of the input is slow: at most k chunks are looked into again, and those that t equals.
 
 Digits
     What block maxima cannot narrow down (few elements, or k of the order of n) is cut by its
-    digits: 8 bits at a time of a key that orders as the values do, from the highest bit in which
-    the keys differ. With weights the same walk finds where a cumulative mass is reached.
+    digits: 8 bits (or 5) at a time of a key that orders as the values do, from the highest bit in
+    which the keys differ. With weights the same walk finds where a cumulative mass is reached.
 
 Source
     The second is the radix select of T. Alabi et al., "Fast k-selection algorithms for graphics
@@ -133,7 +133,7 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
 cdef inline void scan(
     const key *x, Py_ssize_t n, Py_ssize_t size, key *maxima, key *sums
 ) noexcept nogil:
-    """Write the block maxima of chunks of `size`; NaN is passed over. Add up in STEP sums, if not NULL."""
+    """Write the block maxima of chunks of `size`, NaN passed over; add up in STEP sums, or NULL."""
     # Indexed by constants alone, so that they stay in registers.
     cdef key lane[STEP]
     cdef key part[STEP]

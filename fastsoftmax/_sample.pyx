@@ -47,87 +47,19 @@ from fastsoftmax._partial cimport (
     sort_picked,
     value_of,
 )
+from fastsoftmax._weights cimport (
+    BLOCK,
+    inverse_of,
+    sum_in_order,
+    sum_of,
+    walk,
+    weigh_all,
+    weigh_blocks,
+)
 
 cdef enum:
-    BLOCK = 2048  # weights that stay in L1 until they are added
     FIRST = 256  # candidates that are looked at first
     CHUNK = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
-
-
-cdef void weigh(
-    const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
-) noexcept nogil:
-    """weight = exp((x - highest) * inverse)"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        weight[j] = exp_neg((<double>x[j] - highest) * inverse, low)
-
-
-cdef void weigh_all(
-    const real *x, double *weight, Py_ssize_t n, double highest, double inverse
-) noexcept nogil:
-    """The same for every temperature above 0."""
-    cdef Py_ssize_t j
-    if inverse > 0:
-        weigh(x, weight, n, highest, inverse, lowest(<double>0))
-    else:  # T = inf, where -inf still has no weight
-        for j in range(n):
-            weight[j] = 1 if x[j] > -infinity(<real>0) else 0
-
-
-cdef double sum_of(const double *weight, Py_ssize_t n) noexcept nogil:
-    """Return the sum, over eight lanes."""
-    cdef double lane[8]
-    cdef double rest = 0
-    cdef Py_ssize_t j, l
-    for l in range(8):
-        lane[l] = 0
-    for j from 0 <= j < (n & ~7) by 8:
-        for l in range(8):
-            lane[l] += weight[j + l]
-    for j in range(n & ~7, n):
-        rest += weight[j]
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + (
-        (lane[1] + lane[5]) + (lane[3] + lane[7])
-    ) + rest
-
-
-cdef double sum_in_order(const double *weight, Py_ssize_t n) noexcept nogil:
-    """Return the sum as `walk` adds it."""
-    cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(n):
-        total += weight[j]
-    return total
-
-
-cdef Py_ssize_t walk(
-    const double *weight, Py_ssize_t n, double before, double target
-) noexcept nogil:
-    """Return the first place whose cumulative weight, on top of `before`, exceeds `target`."""
-    cdef Py_ssize_t j, last = 0
-    for j in range(n):
-        before += weight[j]
-        if before > target:
-            return j
-        if weight[j] > 0:
-            last = j
-    return last  # a sum in another order said that it would be exceeded here
-
-
-cdef double weigh_blocks(
-    const real *x, Py_ssize_t n, double highest, double inverse, double *sums
-) noexcept nogil:
-    """Write the sum of the weights of each block; return the total, added in order."""
-    cdef double weight[BLOCK]
-    cdef double total = 0
-    cdef Py_ssize_t start, m
-    for start from 0 <= start < n by BLOCK:
-        m = min(<Py_ssize_t>BLOCK, n - start)
-        weigh_all(x + start, weight, m, highest, inverse)
-        sums[start // BLOCK] = sum_of(weight, m)
-        total += sums[start // BLOCK]
-    return total
 
 
 cdef Py_ssize_t draw_from_row(
@@ -254,11 +186,6 @@ cdef double highest_of(const real *x, Py_ssize_t n, real *maxima) noexcept nogil
             if x[i] != x[i]:
                 return x[i]
     return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
-
-
-cdef double inverse_of(double temperature) noexcept nogil:
-    """Return 1/T, held at the largest finite number, for T > 0."""
-    return min(1 / temperature, 1.7976931348623157e+308)
 
 
 cdef Py_ssize_t place_of(const real *x, real highest, const real *maxima) noexcept nogil:
@@ -430,17 +357,20 @@ cdef void logprobs_row(
             y[i] = <real>(d - log1p_pos(rest))
 
 
+cdef Py_ssize_t most(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
+    """Return how many elements of a row may have to be picked: `unfiltered` if none is removed."""
+    if 0 < f.top_k < n:
+        return min(n, max(f.top_k, f.min_keep))
+    return n if filtering(f, n) else unfiltered
+
+
 cdef bint draw(
     const real *x, Py_ssize_t rows, Py_ssize_t n, const double *u, const Filters *f, int64_t *ids
 ) noexcept nogil:
     """Write the index drawn from each of a few rows, or -1; tell if memory sufficed."""
     cdef Work work
-    cdef Py_ssize_t i, most = n
-    if 0 < f.top_k < n:
-        most = min(n, max(f.top_k, f.min_keep))
-    elif not filtering(f, n):
-        most = 0
-    if not allocate(&work, n, most):
+    cdef Py_ssize_t i
+    if not allocate(&work, n, most(n, f, 0)):
         return False
     for i in range(rows):
         ids[i] = draw_row(x + i * n, n, u[i], f, &work)
@@ -456,9 +386,17 @@ cdef Py_ssize_t chunk_of(Py_ssize_t n) noexcept nogil:
     return max(1, CHUNK // max(n, 1))
 
 
-cdef int prepare(Work *work, Py_ssize_t n) except -1:
-    """Make room for rows of n elements."""
-    if not allocate(work, n, n):
+cdef Py_ssize_t most_of(Py_ssize_t n, const Filters[::1] f, Py_ssize_t unfiltered) noexcept:
+    """Return the same for the filters of all rows."""
+    cdef Py_ssize_t i, k = 0
+    for i in range(f.shape[0]):
+        k = max(k, most(n, &f[i], unfiltered))
+    return k
+
+
+cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
+    """Make room to pick k of n elements."""
+    if not allocate(work, n, k):
         raise MemoryError(f"no memory to choose from rows of {n} elements")
     return 0
 
@@ -470,7 +408,7 @@ def draw_rows(const real[:, ::1] x, const double[::1] u, const Filters[::1] f, i
     cdef Py_ssize_t i, stop, start = 0
     cdef const real *row = NULL
     cdef Work work
-    prepare(&work, n)
+    prepare(&work, n, most_of(n, f, 0))
     try:
         while start < x.shape[0]:
             stop = min(x.shape[0], start + chunk_of(n))
@@ -492,7 +430,7 @@ def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint
     cdef Work work
     if n == 0:
         return
-    prepare(&work, n)
+    prepare(&work, n, n if every_tie else most_of(n, f, 0))
     try:
         while start < x.shape[0]:
             stop = min(x.shape[0], start + chunk_of(n))
@@ -518,7 +456,7 @@ def support_rows(
     if n == 0:
         counts[:] = 0
         return
-    prepare(&work, n)
+    prepare(&work, n, most_of(n, f, n))
     try:
         while start < x.shape[0]:
             stop = min(x.shape[0], start + chunk_of(n))
