@@ -4,7 +4,7 @@ The functions below are those of one implementation, chosen at import (``show_co
 one and why): compiled for this CPU's instruction set, or the pure-Python reference.
 """
 
-from ._arrays import TopK
+from ._arrays import Support, TopK, TopLogprobs
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
 from ._sampler import Sampler
@@ -20,20 +20,32 @@ cross_entropy_with_grad = _chosen.cross_entropy_with_grad
 softmax_backward = _chosen.softmax_backward
 log_softmax_backward = _chosen.log_softmax_backward
 top_k = _chosen.top_k
+filter_logits = _chosen.filter_logits
+support = _chosen.support
 sample = _chosen.sample
+token_logprobs = _chosen.token_logprobs
+top_logprobs = _chosen.top_logprobs
+rank = _chosen.rank
 
 __all__ = [
     "LossAndGrad",
     "Sampler",
+    "Support",
     "TopK",
+    "TopLogprobs",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "filter_logits",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "rank",
     "sample",
     "show_config",
     "softmax",
     "softmax_backward",
+    "support",
+    "token_logprobs",
     "top_k",
+    "top_logprobs",
 ]

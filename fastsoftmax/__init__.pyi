@@ -10,17 +10,24 @@ __version__: str
 __all__ = [
     "LossAndGrad",
     "Sampler",
+    "Support",
     "TopK",
+    "TopLogprobs",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "filter_logits",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "rank",
     "sample",
     "show_config",
     "softmax",
     "softmax_backward",
+    "support",
+    "token_logprobs",
     "top_k",
+    "top_logprobs",
 ]
 
 class LossAndGrad(NamedTuple):
@@ -29,6 +36,15 @@ class LossAndGrad(NamedTuple):
 
 class TopK(NamedTuple):
     values: NDArray[Any]
+    indices: NDArray[np.int64]
+
+class Support(NamedTuple):
+    indices: NDArray[np.int64]
+    probs: NDArray[Any]
+    counts: NDArray[np.int64]
+
+class TopLogprobs(NamedTuple):
+    logprobs: NDArray[Any]
     indices: NDArray[np.int64]
 
 _Axis = int | Sequence[int] | None
@@ -98,6 +114,26 @@ def top_k(
     mode: Literal["largest", "smallest"] = "largest",
     sorted: bool = True,
 ) -> TopK: ...
+def filter_logits(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+    ties: Literal["index", "all"] = "index",
+    out: NDArray[Any] | None = None,
+) -> Any: ...
+def support(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+) -> Support: ...
 def sample(
     logits: ArrayLike,
     *,
@@ -109,6 +145,11 @@ def sample(
     rng: int | np.random.Generator | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
 ) -> Any: ...
+def token_logprobs(
+    logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0
+) -> Any: ...
+def top_logprobs(logits: ArrayLike, n: int, *, temperature: ArrayLike = 1.0) -> TopLogprobs: ...
+def rank(logits: ArrayLike, ids: ArrayLike) -> Any: ...
 @overload
 def show_config(mode: Literal["text"] = "text") -> None: ...
 @overload

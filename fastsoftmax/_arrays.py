@@ -18,6 +18,21 @@ class TopK(NamedTuple):
     indices: np.ndarray
 
 
+class Support(NamedTuple):
+    """What ``support`` returns: the survivors, most likely first, padded with -1 and 0."""
+
+    indices: np.ndarray
+    probs: np.ndarray
+    counts: np.ndarray
+
+
+class TopLogprobs(NamedTuple):
+    """What ``top_logprobs`` returns: log-probabilities, largest first, and where they were."""
+
+    logprobs: np.ndarray
+    indices: np.ndarray
+
+
 def as_array(x: Any, name: str) -> np.ndarray:
     """Return `x` as a plain ndarray in native byte order, of a dtype that has an order.
 
@@ -92,7 +107,7 @@ def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     The result has one element if `value` has, else one for each row, in row order.
     """
     array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiu":
         raise TypeError(f"{name} is {value!r}; allowed are real numbers")
     array = array.astype(np.float64)
     if array.size == 1 and array.ndim <= len(shape):
@@ -133,15 +148,17 @@ def probabilities(value: Any, name: str, no_op: float, shape: tuple[int, ...]) -
 def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return the checked `top_k`, as int64 and as `per_row` does; None is 0, the no-op."""
     value = 0 if value is None else value
-    if type(value) is int and 0 <= value < 1 << 53:
-        return np.array([value])
+    allowed = "0 (no limit) and above, or None"
+    if type(value) is int:  # of any size
+        _require(np.array([value >= 0]), np.array([value], dtype=object), name, allowed)
+        return np.array([min(value, 1 << 53)])
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} is {value!r}; allowed are integers from 0, or None")
     # Up to 2**53 a float64 holds it exactly, and no vocabulary is larger.
     array = np.minimum(array, (np.uint64 if array.dtype.kind == "u" else np.int64)(1 << 53))
     k = per_row(array, name, shape).astype(np.int64)
-    _require(k >= 0, k, name, "0 (no limit) and above, or None")
+    _require(k >= 0, k, name, allowed)
     return k
 
 
@@ -149,6 +166,8 @@ def count(value: Any, name: str, low: int, high: int | None = None) -> int:
     """Return an integer argument that lies from `low` to `high`."""
     allowed = f"{low} to {high}" if high is not None else f"{low} and above"
     try:
+        if isinstance(value, bool):
+            raise TypeError
         n = index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}") from None
@@ -204,66 +223,98 @@ def generator(rng: Any) -> np.random.Generator:
     return np.random.default_rng(rng)
 
 
-#: What a row that cannot be drawn from gives instead of an index.
-HAS_NAN, HAS_INF, HAS_NOTHING = -1, -2, -3
-_NO_MIN_P = np.array([-np.inf])
-_WHY = {HAS_NAN: "NaN", HAS_INF: "+inf", HAS_NOTHING: "nothing above -inf"}
+#: One row's parameters of the sampling family; the kernels know it as a struct of this layout.
+FILTERS = np.dtype(
+    [
+        ("temperature", np.float64),
+        ("top_k", np.int64),
+        ("top_p", np.float64),
+        ("log_min_p", np.float64),
+        ("min_keep", np.int64),
+    ]
+)
 
 
-class SamplingPlan:
-    """The checked parameters of ``sample``, a uniform for each row, and room for the indices.
+def filters(
+    shape: tuple[int, ...], temperature: Any, top_k: Any, top_p: Any, min_p: Any, min_keep: Any
+) -> np.ndarray:
+    """Return the checked parameters of the sampling family as `FILTERS`, for one or for each row.
 
     Parameters
     ----------
     shape : tuple of int
         How the rows are arranged: ``logits.shape[:-1]``.
-    temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
-        As given to ``sample``. Randomness is taken from `rng` only once all of them are right.
+    temperature, top_k, top_p, min_p, min_keep
+        As given to ``sample``.
     """
+    columns = {
+        "temperature": temperatures(temperature, shape),
+        "top_k": counts(top_k, "top_k", shape),
+        "top_p": probabilities(top_p, "top_p", 1.0, shape),
+    }
+    with np.errstate(divide="ignore"):
+        columns["log_min_p"] = np.log(probabilities(min_p, "min_p", 0.0, shape))
+    each = any(column.size != 1 for column in columns.values())
+    result = np.empty(prod(shape) if each else 1, dtype=FILTERS)
+    for name, column in columns.items():
+        result[name] = column
+    result["min_keep"] = min(count(min_keep, "min_keep", 1), 1 << 53)
+    return result
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        temperature: Any,
-        top_k: Any,
-        top_p: Any,
-        min_p: Any,
-        min_keep: Any,
-        rng: Any,
-        on_invalid: Any,
-    ) -> None:
-        self.shape = shape
-        self.temperature = temperatures(temperature, shape)
-        self.top_k = counts(top_k, "top_k", shape)
-        self.top_p = probabilities(top_p, "top_p", 1.0, shape)
-        self.log_min_p = _NO_MIN_P
-        if min_p is not None:
-            with np.errstate(divide="ignore"):
-                self.log_min_p = np.log(probabilities(min_p, "min_p", 0.0, shape))
-        self.min_keep = min(count(min_keep, "min_keep", 1), np.iinfo(np.intp).max)
-        self.flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
-        self.uniforms = generator(rng).random(prod(shape))
-        self.ids = np.empty(prod(shape), dtype=np.int64)
 
-    def row(self, i: int) -> tuple[float, float, int, float, float]:
-        """Return the uniform and the parameters of row `i`."""
-        each = (self.temperature, self.top_k, self.top_p, self.log_min_p)
-        t, k, p, m = (a[min(i, a.size - 1)] for a in each)
-        return self.uniforms[i], t, k, p, m
+def drawn(ids: np.ndarray, rows: np.ndarray, shape: tuple[int, ...], flag: bool) -> Any:
+    """Return the indices drawn from `rows` in the rows' shape, -1 from invalid ones.
 
-    def finish(self) -> Any:
-        """Return the indices in the rows' shape, or complain about the first invalid row."""
-        if self.ids.min(initial=0) < 0:
-            invalid = self.ids < 0
-            if not self.flag:
-                i = int(invalid.argmax())
-                place = tuple(map(int, np.unravel_index(i, self.shape))) if self.shape else ()
-                raise ValueError(
-                    f"logits has {_WHY[int(self.ids[i])]} in row {place}; allowed are rows of "
-                    "finite numbers and -inf, one of them finite (or pass on_invalid='flag')"
-                )
-            self.ids[invalid] = -1
-        return self.ids.reshape(self.shape)[()]
+    Raises
+    ------
+    ValueError
+        Unless `flag`, for the first invalid row.
+    """
+    if not flag and ids.min(initial=0) < 0:
+        i = int(ids.argmin())
+        why = "nothing above -inf"
+        if np.isnan(rows[i]).any():
+            why = "NaN"
+        elif np.isposinf(rows[i]).any():
+            why = "+inf"
+        place = tuple(map(int, np.unravel_index(i, shape))) if shape else ()
+        raise ValueError(
+            f"logits has {why} in row {place}; allowed are rows of finite numbers and -inf, one of "
+            "them finite (or pass on_invalid='flag')"
+        )
+    return ids.reshape(shape)[()]
+
+
+def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:
+    """Return token ids as int64, checked against the rows' shape and the vocabulary of n.
+
+    Raises
+    ------
+    TypeError
+        If they are no integers.
+    ValueError
+        If there is not one, or one list of them, for each row.
+    IndexError
+        If one is not from 0 to n - 1.
+    """
+    array = np.asarray(ids)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"ids has dtype {array.dtype}; allowed are integers")
+    if array.shape != shape and (array.ndim == 0 or array.shape[:-1] != shape):
+        raise ValueError(
+            f"ids has shape {array.shape}; allowed are {shape} and ({', '.join(map(str, shape))}"
+            f"{', ' if shape else ''}m)"
+        )
+    bad = (array < 0) | (array >= n)
+    if bad.any():
+        raise IndexError(f"ids has {array[bad][0]}; allowed is 0 to {n - 1}")
+    return np.ascontiguousarray(array, dtype=np.int64).reshape(array.shape)
+
+
+def held(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return `y` in `dtype`; what would overflow to an infinity becomes the largest number."""
+    largest = 3.3895313892515355e38 if is_bfloat16(dtype) else float(np.finfo(dtype).max)
+    return np.where(np.isinf(y) & (y < 0), y, np.clip(y, -largest, largest)).astype(dtype)
 
 
 class Rows:

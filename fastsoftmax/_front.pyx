@@ -10,20 +10,26 @@ Both end in the same row functions, so they give the same bits.
 import numpy as np
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 cimport cython
 cimport numpy as cnp
 
 from . import _arrays, _reference, _targets
 
-from fastsoftmax._kernels cimport RowFunctions
+from fastsoftmax._kernels cimport Filters, RowFunctions, SampleFunctions, SelectFunctions
 
 cnp.import_array()
 
 cdef enum:
     SMALL = 16384  # elements; below, acquiring memoryviews and the GIL's release would be felt
+    ROOM = 1024  # survivors a row that are provided for
+    ONE_CALL = 1 << 21  # elements; above, a look for Ctrl-C is due
 
 cdef object ONE = np.ones(1)
+cdef object Generator = np.random.Generator
 _SELECT = {"f": "float", "d": "double"}
 
 
@@ -56,6 +62,35 @@ cdef inline double scalar(object temperature) except? -1:
     return t if t >= 0 else -1
 
 
+cdef inline bint small_number(object value, double high, double *number) noexcept:
+    """Take an int or a float (no subclass) from 0 to `high`; tell if it is one."""
+    # An int of 54 bits or more may not be a float64.
+    if type(value) is float or (type(value) is int and -1 < value < 1 << 53):
+        number[0] = value
+        return 0 <= number[0] <= high
+    return False
+
+
+cdef inline bint filters(
+    object temperature, object top_k, object top_p, object min_p, object min_keep, Filters *f
+) except -1:
+    """Take over ordinary parameters, one for all rows; tell if all of them are that."""
+    cdef double k = 0, keep = 0, least = 0
+    f.top_p = 1
+    if not (
+        small_number(temperature, INFINITY, &f.temperature)
+        and (top_k is None or type(top_k) is int and small_number(top_k, INFINITY, &k))
+        and (top_p is None or small_number(top_p, 1, &f.top_p))
+        and (min_p is None or small_number(min_p, 1, &least))
+        and type(min_keep) is int and small_number(min_keep, INFINITY, &keep) and keep >= 1
+    ):
+        return False
+    f.top_k = <Py_ssize_t>k
+    f.min_keep = <Py_ssize_t>keep
+    f.log_min_p = np.log(least) if least > 0 else -INFINITY  # NumPy's, as on the slow road
+    return True
+
+
 cdef class Implementation:
     """The public functions, computed by the kernels of one instruction set.
 
@@ -69,7 +104,10 @@ cdef class Implementation:
 
     cdef readonly str NAME
     cdef RowFunctions row
-    cdef object map_rows, reduce_rows, top_k_rows, draw_rows
+    cdef SelectFunctions select
+    cdef SampleFunctions sampling
+    cdef object map_rows, reduce_rows, top_k_rows, rank_rows
+    cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
     def __init__(self, str name, softmax, select, sample, loss, backward):
@@ -79,15 +117,29 @@ cdef class Implementation:
                 softmax.row_functions, "fastsoftmax.RowFunctions"
             )
         )[0]
+        self.select = (
+            <SelectFunctions *>PyCapsule_GetPointer(
+                select.select_functions, "fastsoftmax.SelectFunctions"
+            )
+        )[0]
+        self.sampling = (
+            <SampleFunctions *>PyCapsule_GetPointer(
+                sample.sample_functions, "fastsoftmax.SampleFunctions"
+            )
+        )[0]
         kinds = ("float", "double")
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
+        self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
         self.loss_rows = {k: loss.loss_rows[k] for k in kinds}
         self.weigh_targets = loss.weigh_targets
         self.add_losses = loss.add_losses
         self.backward_rows = {k: backward.backward_rows[k] for k in kinds}
+        self.filter_rows = {k: sample.filter_rows[k] for k in kinds}
+        self.support_rows = {k: sample.support_rows[k] for k in kinds}
+        self.logprobs_rows = {k: sample.logprobs_rows[k] for k in kinds}
 
     def __reduce__(self):
         from ._dispatch import load
@@ -338,20 +390,13 @@ cdef class Implementation:
         if (
             plain(x)
             and last(axis, x)
-            and mode == "largest"
             and type(k) is int
-            and 0 <= k <= x.shape[-1]
-            and cnp.PyArray_SIZE(x) > 0
+            and 0 < k <= cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+            and type(mode) is str
+            and mode == "largest"
+            and 0 < cnp.PyArray_SIZE(x) <= ONE_CALL
         ):
-            n = x.shape[-1]
-            shape = (*x.shape[:-1], k)
-            count = cnp.PyArray_SIZE(x) // n
-            values = np.empty((count, k), dtype=x.dtype)
-            indices = np.empty((count, k), dtype=np.int64)
-            self.top_k_rows[_SELECT[x.dtype.char]](
-                x.reshape(count, n), values, indices, sorted
-            )
-            return _arrays.TopK(values.reshape(shape), indices.reshape(shape))
+            return self.top_k_plain(x, k, sorted)
         x = _arrays.as_array(x, "x")
         _arrays.choice(mode, "mode", ("largest", "smallest"))
         wide = x.reshape(1) if x.ndim == 0 else x
@@ -376,6 +421,33 @@ cdef class Implementation:
             indices = np.ascontiguousarray(np.moveaxis(indices, -1, axis))
         return _arrays.TopK(values, indices)
 
+    cdef object top_k_plain(self, cnp.ndarray x, Py_ssize_t k, bint sort):
+        """Select from ordinary rows, by pointer and without the GIL."""
+        cdef int ndim = cnp.PyArray_NDIM(x)
+        cdef cnp.npy_intp n = cnp.PyArray_DIM(x, ndim - 1)
+        cdef Py_ssize_t rows = cnp.PyArray_SIZE(x) // n
+        cdef cnp.npy_intp shape[64]  # NumPy's limit
+        cdef cnp.ndarray values, indices
+        cdef const void *p = cnp.PyArray_DATA(x)
+        cdef void *q
+        cdef int64_t *places
+        cdef bint done
+        memcpy(shape, cnp.PyArray_DIMS(x), ndim * sizeof(cnp.npy_intp))
+        shape[ndim - 1] = k
+        values = cnp.PyArray_EMPTY(ndim, shape, cnp.PyArray_TYPE(x), 0)
+        indices = cnp.PyArray_EMPTY(ndim, shape, cnp.NPY_INT64, 0)
+        q = cnp.PyArray_DATA(values)
+        places = <int64_t *>cnp.PyArray_DATA(indices)
+        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
+            with nogil:
+                done = self.select.top_k32(<const float *>p, rows, n, k, sort, <float *>q, places)
+        else:
+            with nogil:
+                done = self.select.top_k64(<const double *>p, rows, n, k, sort, <double *>q, places)
+        if not done:
+            raise MemoryError(f"no memory to select from rows of {n} elements")
+        return _arrays.TopK(values, indices)
+
     def sample(
         self,
         logits,
@@ -388,26 +460,131 @@ cdef class Implementation:
         rng=None,
         on_invalid="raise",
     ):
-        if plain(logits) and cnp.PyArray_SIZE(logits) > 0:
-            shape = logits.shape[:-1]
-            data = logits.reshape(-1, logits.shape[-1])
+        cdef Filters f
+        if (
+            plain(logits)
+            and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
+            and filters(temperature, top_k, top_p, min_p, min_keep, &f)
+            and type(rng := _arrays.generator(rng)) is Generator
+            and type(on_invalid) is str
+            and (on_invalid == "raise" or on_invalid == "flag")
+        ):
+            return self.sample_plain(logits, &f, rng, on_invalid == "flag")
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
+        uniforms = _arrays.generator(rng).random(rows.data.shape[0])
+        ids = np.empty(uniforms.shape, dtype=np.int64)
+        self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, given, ids)
+        return _arrays.drawn(ids, rows.data, rows.shape, flag)
+
+    cdef object sample_plain(self, cnp.ndarray x, Filters *f, object rng, bint flag):
+        """Draw from ordinary rows, by pointer and without the GIL."""
+        cdef int ndim = cnp.PyArray_NDIM(x)
+        cdef Py_ssize_t n = cnp.PyArray_DIM(x, ndim - 1)
+        cdef Py_ssize_t rows = cnp.PyArray_SIZE(x) // n
+        cdef cnp.ndarray ids = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(x), cnp.NPY_INT64, 0)
+        cdef int64_t *id = <int64_t *>cnp.PyArray_DATA(ids)
+        cdef const void *p = cnp.PyArray_DATA(x)
+        cdef cnp.ndarray uniforms
+        cdef double one
+        cdef const double *u = &one
+        cdef Py_ssize_t i
+        cdef bint done, valid = True
+        if rows == 1:
+            one = rng.random()
         else:
-            rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
-            shape, data = rows.shape, rows.data
-        plan = _arrays.SamplingPlan(
-            shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid
+            uniforms = rng.random(rows)
+            u = <const double *>cnp.PyArray_DATA(uniforms)
+        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
+            with nogil:
+                done = self.sampling.draw32(<const float *>p, rows, n, u, f, id)
+        else:
+            with nogil:
+                done = self.sampling.draw64(<const double *>p, rows, n, u, f, id)
+        if not done:
+            raise MemoryError(f"no memory to draw from rows of {n} elements")
+        for i in range(rows):
+            valid &= id[i] >= 0
+        if not valid and not flag:
+            _arrays.drawn(ids.reshape(-1), x.reshape(rows, n), (<object>ids).shape, False)
+        return ids if ndim > 1 else ids[()]
+
+    def filter_logits(
+        self,
+        logits,
+        *,
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        min_p=None,
+        min_keep=1,
+        ties="index",
+        out=None,
+    ):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
+        target = rows.target(out)
+        self.filter_rows[_SELECT[target.dtype.char]](rows.data, target, given, every_tie)
+        if target.dtype != rows.dtype:
+            target = _arrays.held(target, rows.dtype)
+        return rows.spread(target, -np.inf, out)
+
+    def support(
+        self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1
+    ):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        count, n = rows.data.shape
+        counts = np.empty(count, dtype=np.int64)
+        most = min(n, ROOM)
+        width = -1
+        while most > width:  # a second time if the room did not suffice
+            width = most
+            indices = np.empty((count, width), dtype=np.int64)
+            probs = np.empty((count, width), dtype=rows.data.dtype)
+            self.support_rows[_SELECT[probs.dtype.char]](rows.data, given, indices, probs, counts)
+            most = int(counts.max(initial=0))
+        shape = (*rows.shape, most)
+        with np.errstate(all="ignore"):
+            probs = probs[:, :most].astype(rows.dtype)
+        return _arrays.Support(
+            indices[:, :most].copy().reshape(shape),
+            probs.reshape(shape),
+            counts.reshape(rows.shape)[()],
         )
-        self.draw_rows[_SELECT[data.dtype.char]](
-            data,
-            plan.uniforms,
-            plan.temperature,
-            plan.top_k,
-            plan.top_p,
-            plan.log_min_p,
-            plan.min_keep,
-            plan.ids,
-        )
-        return plan.finish()
+
+    def token_logprobs(self, logits, ids, *, temperature=1.0):
+        rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
+        count, n = rows.data.shape
+        t = _arrays.temperatures(temperature, rows.shape)
+        ids = _arrays.token_ids(ids, rows.shape, n)
+        wide = ids.reshape(count, ids.size // max(count, 1))
+        y = np.empty(wide.shape, dtype=rows.data.dtype)
+        self.logprobs_rows[_SELECT[y.dtype.char]](rows.data, t, wide, y)
+        with np.errstate(all="ignore"):
+            return y.astype(rows.dtype, copy=False).reshape(ids.shape)[()]
+
+    def top_logprobs(self, logits, n, *, temperature=1.0):
+        logits = np.atleast_1d(_arrays.as_array(logits, "logits"))
+        n = _arrays.count(n, "n", 0, logits.shape[-1])
+        indices = self.top_k(logits, n).indices
+        logprobs = self.token_logprobs(logits, indices, temperature=temperature)
+        return _arrays.TopLogprobs(logprobs, indices)
+
+    def rank(self, logits, ids):
+        x = np.atleast_1d(_arrays.as_array(logits, "logits"))
+        ids = _arrays.token_ids(ids, x.shape[:-1], x.shape[-1])
+        rows = np.require(ordered(x, False), requirements=["C", "A"])
+        count = ids.size // (ids.shape[-1] if ids.ndim == x.ndim else 1) if ids.size else 0
+        ranks = np.empty_like(ids)
+        if ids.size:
+            kind = _SELECT.get(rows.dtype.char, "int64_t")
+            self.rank_rows[kind](
+                rows.reshape(count, -1), ids.reshape(count, -1), ranks.reshape(count, -1)
+            )
+        return ranks[()]
 
 
 cdef inline bint like(object a, object x) noexcept:
@@ -474,15 +651,5 @@ cdef object ordered(object x, bint reverse):
 
 
 # The docstrings stand once, in the reference.
-for _name in (
-    "softmax",
-    "log_softmax",
-    "logsumexp",
-    "cross_entropy",
-    "cross_entropy_with_grad",
-    "softmax_backward",
-    "log_softmax_backward",
-    "top_k",
-    "sample",
-):
+for _name in _reference.__all__:
     getattr(Implementation, _name).__doc__ = getattr(_reference, _name).__doc__

@@ -1,20 +1,19 @@
-# cython: language_level=3
+# cython: language_level=3, cdivision=True
 """Partial selection: the k largest of a row, and the shortest prefix of a given mass, unsorted.
 
 The order everywhere is: larger value first, lower index first among equals, NaN last.
 
 Block maxima
-    A row is cut into chunks of 32 x 32 elements; lane l of a chunk (elements l, 32 + l, ...) is a
-    block, so that one pass of vertical maxima, without a horizontal step, gives all block maxima.
-    The k-th largest maximum t is a lower bound of the k-th largest element: k different blocks
-    reach it. Fewer than k blocks exceed it, so everything above t is in at most k - 1 blocks, and
-    if fewer than k elements exceed t then t is the k-th largest. No order of the input is slow:
-    at most 2k blocks are looked into. t itself is found by the same function.
+    A row is cut into chunks of 256 elements (or 64), and lane l of a chunk (elements l, 8 + l, ...)
+    is a block, so that one pass of vertical maxima gives all block maxima. The k-th largest maximum
+    t is a lower bound of the k-th largest element: k different blocks reach it. Fewer than k blocks
+    exceed it, so what exceeds t is in at most k - 1 blocks. t itself is found by the same function.
+    No order of the input is slow: at most k chunks are looked into again, and those that t equals.
 
 Digits
     What block maxima cannot narrow down (few elements, or k of the order of n) is cut by its
-    digits: 8 bits at a time of a key that orders as the values do, from the highest bit in which
-    the keys differ. With weights the same walk finds where a cumulative mass is reached.
+    digits: 8 bits (or 5) at a time of a key that orders as the values do, from the highest bit in
+    which the keys differ. With weights the same walk finds where a cumulative mass is reached.
 
 Source
     The second is the radix select of T. Alabi et al., "Fast k-selection algorithms for graphics
@@ -25,7 +24,7 @@ Source
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastsoftmax._math cimport bits32, bits64, infinity
+from fastsoftmax._math cimport bits32, bits64, from_bits32, from_bits64, infinity
 
 ctypedef fused key:
     float
@@ -33,36 +32,40 @@ ctypedef fused key:
     int64_t
 
 cdef enum:
-    LANES = 32
-    SIZE = 1024  # elements of a chunk: LANES blocks of 32
-    SPARSE = 64  # block maxima serve up to k = n / SPARSE
+    LANES = 8
+    SIZE = 256  # elements of a chunk: LANES blocks of 32;
+    SMALL = 64  # of 8 where many are wanted
+    STEP = 32  # elements that a loop takes at once
+    FEW = 16  # elements that are not worth a histogram
+    MANY = 512  # elements that are worth eight bits a histogram, others five
+    RUN = 16  # shorter pieces are sorted by insertion
+    SPARSE = 64  # block maxima serve up to k = n / SPARSE;
+    DENSE = 16  # those of small chunks up to k = n / DENSE
 
 cdef struct Work:
-    void *value  # n: the values picked (of the row's type)
     void *maxima  # the block maxima of the row, behind them those of the maxima, and so on
-    Py_ssize_t *index  # n: their places
-    Py_ssize_t *tied  # n / SPARSE + 1
-    uint64_t *keys  # n
-    double *masses  # n
-    double *weight  # n: the weights of what was picked
+    void *value  # the values picked (of the row's type),
+    Py_ssize_t *index  # their places,
+    double *weight  # and their weights
+    uint64_t *keys
+    double *masses
 
 
-cdef inline bint allocate(Work *work, Py_ssize_t n) noexcept nogil:
-    """Make room for rows of n elements of up to 8 bytes; tell if there was memory for it."""
+cdef inline bint allocate(Work *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Make room to pick k of n elements of up to 8 bytes; tell if there was memory for it."""
     # One piece: seven of them would go back to the system at each call, and be zeroed again.
-    cdef Py_ssize_t row = 8 * (n + 8)
-    cdef Py_ssize_t blocks = 8 * (n // 31 + 16 * LANES)
-    cdef char *room = <char *>malloc(blocks + row // SPARSE + 64 + 5 * row)
-    work.maxima = room
-    if room == NULL:
+    cdef Py_ssize_t blocks = n // 7 + 16 * LANES
+    cdef Py_ssize_t room = n // SIZE + SPARSE + (n if k > n // SPARSE else SPARSE * k)
+    cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
+    work.maxima = start
+    if start == NULL:
         return False
-    work.tied = <Py_ssize_t *>(room + blocks)
-    room += blocks + row // SPARSE // 8 * 8 + 64
-    work.value = room
-    work.index = <Py_ssize_t *>(room + row)
-    work.keys = <uint64_t *>(room + 2 * row)
-    work.masses = <double *>(room + 3 * row)
-    work.weight = <double *>(room + 4 * row)
+    start += blocks
+    work.value = start
+    work.index = <Py_ssize_t *>(start + room)
+    work.weight = start + 2 * room
+    work.keys = <uint64_t *>(start + 3 * room)
+    work.masses = start + 4 * room
     return True
 
 
@@ -79,54 +82,142 @@ cdef inline key lowest_key(key like) noexcept nogil:
         return -infinity(like)
 
 
+cdef inline key nan(key like) noexcept nogil:
+    """Return NaN; 0 of an integer type, which has none."""
+    if key is int64_t:
+        return 0
+    else:
+        return infinity(like) - infinity(like)
+
+
+cdef inline bint unordered(key x) noexcept nogil:
+    """Tell whether x is NaN."""
+    if key is int64_t:
+        return False
+    else:
+        return x != x
+
+
 cdef inline uint64_t order_of(key x) noexcept nogil:
     """Return an unsigned key in the order of the values: NaN is lowest, -0 and +0 are equal."""
     cdef uint32_t b
     cdef uint64_t bb
     if key is float:
-        if x != x:
-            return 0
         b = bits32(x + <float>0.0)
-        return <uint64_t>(~b if b >> 31 else b | 0x80000000u) << 32
+        b ^= (~(b >> 31) + 1) | 0x80000000u  # all bits of a negative number, else its sign
+        return <uint64_t>(b if x == x else 0) << 32
     elif key is double:
-        if x != x:
-            return 0
         bb = bits64(x + 0.0)
-        return ~bb if bb >> 63 else bb | 0x8000000000000000ULL
+        bb ^= (~(bb >> 63) + 1) | 0x8000000000000000ULL
+        return bb if x == x else 0
     else:
         return <uint64_t>x ^ 0x8000000000000000ULL
 
 
-cdef inline Py_ssize_t blocks_of(Py_ssize_t n) noexcept nogil:
+cdef inline key value_of(uint64_t order, key like) noexcept nogil:
+    """Return the value of a key, or one equal to it."""
+    cdef uint32_t b = <uint32_t>(order >> 32)
+    if key is float:
+        return from_bits32(b ^ 0x80000000u if b >> 31 else ~b)
+    elif key is double:
+        return from_bits64(order ^ 0x8000000000000000ULL if order >> 63 else ~order)
+    else:
+        return <int64_t>(order ^ 0x8000000000000000ULL)
+
+
+cdef inline Py_ssize_t blocks_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """Return how many block maxima a row of n elements has."""
-    return (n + SIZE - 1) // SIZE * LANES
+    return (n + size - 1) // size * LANES
 
 
-cdef inline void lane_maxima(const key *x, Py_ssize_t n, key *high) noexcept nogil:
-    """Write the maxima of the lanes of a chunk; n is a multiple of LANES."""
-    # Indexed by constants alone, so that the lanes stay in registers.
-    cdef key lane[LANES]
-    cdef Py_ssize_t j, l
-    for l in range(LANES):
-        lane[l] = lowest_key(<key>0)
-    for j from 0 <= j < n by LANES:
+cdef inline void scan(
+    const key *x, Py_ssize_t n, Py_ssize_t size, key *maxima, key *sums
+) noexcept nogil:
+    """Write the block maxima of chunks of `size`, NaN passed over; add up in STEP sums, or NULL."""
+    # Indexed by constants alone, so that they stay in registers.
+    cdef key lane[STEP]
+    cdef key part[STEP]
+    cdef Py_ssize_t whole = n & ~(<Py_ssize_t>STEP - 1)
+    cdef Py_ssize_t start, j, l, half
+    for l in range(STEP):
+        part[l] = 0
+    for start from 0 <= start < n by size:
+        for l in range(STEP):
+            lane[l] = lowest_key(<key>0)
+        for j from start <= j < min(whole, start + size) by STEP:
+            for l in range(STEP):
+                lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+            if sums != NULL:
+                for l in range(STEP):
+                    part[l] += x[j + l]
+        half = STEP >> 1
+        while half >= LANES:  # written so, it stays in vectors
+            for l in range(half):
+                lane[l] = lane[l] if lane[l] > lane[half + l] else lane[half + l]
+            half //= 2
         for l in range(LANES):
-            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
-    for l in range(LANES):
-        high[l] = lane[l]
+            maxima[l] = lane[l]
+        maxima += LANES
+    maxima -= LANES
+    for j in range(whole, n):
+        l = j & (LANES - 1)
+        maxima[l] = x[j] if x[j] > maxima[l] else maxima[l]
+        if sums != NULL:
+            part[0] += x[j]
+    if sums != NULL:
+        for l in range(STEP):
+            sums[l] = part[l]
 
 
-cdef inline void scan(const key *x, Py_ssize_t n, key *maxima) noexcept nogil:
-    """Write the block maxima; NaN is passed over."""
-    cdef Py_ssize_t start, m, j
-    cdef key *high
-    for start from 0 <= start < n by SIZE:
-        m = min(<Py_ssize_t>SIZE, n - start)
-        high = maxima + start // SIZE * LANES
-        lane_maxima(x + start, m & ~(<Py_ssize_t>LANES - 1), high)
-        for j in range(start + (m & ~(<Py_ssize_t>LANES - 1)), start + m):
-            if x[j] > high[j & (LANES - 1)]:
-                high[j & (LANES - 1)] = x[j]
+cdef inline bint reaches(const key *x, Py_ssize_t n, key t, bint equal) noexcept nogil:
+    """Tell whether one of n elements (a constant) is above t, or equals it if that counts."""
+    cdef int found = 0
+    cdef Py_ssize_t l
+    if equal:
+        for l in range(n):
+            found |= x[l] >= t
+    else:
+        for l in range(n):
+            found |= x[l] > t
+    return found
+
+
+cdef inline Py_ssize_t collect(
+    const key *x, Py_ssize_t n, Py_ssize_t size, Py_ssize_t k, key t, const key *maxima, Work *work
+) noexcept nogil:
+    """Write everything above t, and at least the first k that equal it, in index order."""
+    cdef key *value = <key *>work.value
+    cdef Py_ssize_t *index = work.index
+    cdef const key *high = maxima - LANES
+    cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0, ties = 0
+    for start from 0 <= start < n by size:
+        high += LANES
+        if not reaches(high, LANES, t, ties < k):
+            continue
+        stop = min(n, start + size)
+        lane = lanes = 0
+        for l in range(LANES):
+            lane = l if high[l] >= t else lane
+            lanes += high[l] >= t
+        if lanes == 1 and ties < k:  # as a rule; without a branch, which could not be predicted
+            j = m
+            for i from start + lane <= i < stop by LANES:
+                value[m] = x[i]
+                index[m] = i
+                m += x[i] >= t
+            for j in range(j, m):
+                ties += value[j] == t
+            continue
+        for j from start <= j < stop by STEP:
+            if j + STEP <= stop and not reaches(x + j, STEP, t, ties < k):
+                continue
+            for i in range(j, min(stop, j + STEP)):
+                if x[i] >= t and (x[i] > t or ties < k):
+                    value[m] = x[i]
+                    index[m] = i
+                    m += 1
+                    ties += x[i] == t
+    return m
 
 
 cdef inline void cut(
@@ -137,70 +228,109 @@ cdef inline void cut(
     It is everything above `last`, and the first `ties` of what equals it. All of it, if the mass
     falls short. ``masses == NULL`` gives each element the mass 1. Both arrays are used up.
     """
-    cdef double mass[256]
-    cdef Py_ssize_t count[256]
-    cdef double reached = 0
-    cdef uint64_t low, high
+    cdef double mass[512]  # two for each digit: neighbours are often equal, and would have to wait
+    cdef double reached = 0, here
+    cdef int most = 255 if n > MANY else 31  # the largest digit: few elements, few counters
+    cdef uint64_t all_have, one_has, highest
     cdef Py_ssize_t i, m
-    cdef int shift, digit
-    while True:
-        low = high = keys[0]
-        for i in range(1, n):
-            low = keys[i] if keys[i] < low else low
-            high = keys[i] if keys[i] > high else high
-        if low == high:
+    cdef int shift, d
+    while n > FEW:
+        all_have = one_has = keys[0]
+        for i in range(n):
+            all_have &= keys[i]
+            one_has |= keys[i]
+        if all_have == one_has:
             break
         shift = 0
-        while (low ^ high) >> shift > 255:
+        while (all_have ^ one_has) >> shift > <uint64_t>most:
             shift += 1
-        for digit in range(256):
-            mass[digit] = 0
-            count[digit] = 0
+        for d in range(2 * most + 2):
+            mass[d] = 0
         for i in range(n):
-            digit = (keys[i] >> shift) & 255
-            mass[digit] += masses[i] if masses != NULL else 1
-            count[digit] += 1
-        digit = (high >> shift) & 255
-        while reached + mass[digit] < target:
-            # The lowest occupied digit takes whatever rounding has left.
-            if digit == <int>((low >> shift) & 255):
-                break
-            reached += mass[digit]
-            digit -= 1
+            d = keys[i] >> shift & most
+            mass[2 * d + (i & 1)] += masses[i] if masses != NULL else 1
+        d = most
+        while d >= 0:
+            here = mass[2 * d] + mass[2 * d + 1]
+            if here > 0:
+                if reached + here >= target:
+                    break
+                reached += here
+            d -= 1
+        if d < 0:  # the lowest digit there is takes what rounding has left
+            d = most
+            for i in range(n):
+                d = min(d, <int>(keys[i] >> shift & most))
+            reached -= mass[2 * d] + mass[2 * d + 1]
         m = 0
         for i in range(n):
-            if <int>((keys[i] >> shift) & 255) == digit:
+            keys[m] = keys[i]
+            if masses != NULL:
+                masses[m] = masses[i]
+            m += <int>(keys[i] >> shift & most) == d
+        n = m
+    while True:
+        highest = keys[0]
+        for i in range(n):
+            highest = max(highest, keys[i])
+        last[0] = highest
+        ties[0] = m = 0
+        for i in range(n):
+            if keys[i] == highest:
+                ties[0] += 1
+                reached += masses[i] if masses != NULL else 1
+                if reached >= target:
+                    return
+            else:
                 keys[m] = keys[i]
                 if masses != NULL:
                     masses[m] = masses[i]
                 m += 1
+        if m == 0:
+            return
         n = m
-    last[0] = low
-    ties[0] = n
-    for i in range(n):
-        reached += masses[i] if masses != NULL else 1
-        if reached >= target:
-            ties[0] = i + 1
-            break
 
 
-cdef inline Py_ssize_t take(
-    const key *x, Py_ssize_t n, Py_ssize_t k, key *value, Py_ssize_t *index, uint64_t *keys
+cdef inline Py_ssize_t keep(
+    const key *x,
+    const Py_ssize_t *place,
+    Py_ssize_t n,
+    key last,
+    Py_ssize_t ties,
+    key *value,
+    Py_ssize_t *index,
+    double *weight,
 ) noexcept nogil:
-    """Pick the first k of x[0:n] by digits, in index order."""
-    cdef uint64_t last, order
-    cdef Py_ssize_t ties, i, m = 0
+    """Write what is above `last`, and the first `ties` of what equals it, in the order given.
+
+    The place of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
+    NULL. NaN equals itself and is below all else.
+    """
+    cdef bint numbers = unordered(last)
+    cdef Py_ssize_t i, m = 0
     for i in range(n):
-        keys[i] = order_of(x[i])
-    cut(keys, NULL, n, <double>k, &last, &ties)
-    for i in range(n):
-        order = order_of(x[i])
-        if order > last or (order == last and ties > 0):
-            ties -= order == last
+        if x[i] > last or (x[i] == last and ties > 0) or (
+            numbers and (not unordered(x[i]) or ties > 0)
+        ):
+            ties -= not x[i] > last and not (numbers and not unordered(x[i]))
             value[m] = x[i]
-            index[m] = i
+            index[m] = place[i] if place != NULL else i
+            if weight != NULL:
+                weight[m] = weight[i]
             m += 1
     return m
+
+
+cdef inline void take(
+    const key *x, const Py_ssize_t *place, Py_ssize_t n, Py_ssize_t k, Work *work
+) noexcept nogil:
+    """Pick the first k of x[0:n] by digits, in index order; `place` as in `keep`."""
+    cdef uint64_t last
+    cdef Py_ssize_t ties, i
+    for i in range(n):
+        work.keys[i] = order_of(x[i])
+    cut(work.keys, NULL, n, <double>k, &last, &ties)
+    keep(x, place, n, value_of(last, <key>0), ties, <key *>work.value, work.index, NULL)
 
 
 cdef inline void pick(
@@ -208,81 +338,68 @@ cdef inline void pick(
 ) noexcept nogil:
     """Write the first k elements of x[0:n] into `work` (value, index), in index order, 0 < k <= n.
 
-    `maxima` has room for the block maxima; `scanned` tells that they are there already.
+    `maxima` has room for the block maxima; `scanned` tells that those of SIZE are there.
     """
     cdef key *value = <key *>work.value
-    cdef Py_ssize_t *index = work.index
-    cdef Py_ssize_t *tied = work.tied
-    cdef Py_ssize_t blocks = blocks_of(n)
-    cdef Py_ssize_t start, j, i, m, active, above = 0, ties = 0
-    cdef int lane[LANES]
-    cdef int l
-    cdef key t, v
-    cdef key *high
-    if k > n // SPARSE:
-        take(x, n, k, value, index, work.keys)
+    cdef Py_ssize_t size = SIZE
+    cdef Py_ssize_t blocks, i, m
+    cdef key t
+    if k > n // DENSE:
+        take(x, NULL, n, k, work)
         return
+    if k > n // SPARSE:
+        size = SMALL
+        scanned = False
+    blocks = blocks_of(n, size)
     if not scanned:
-        scan(x, n, maxima)
+        scan(x, n, size, maxima, NULL)
     pick(maxima, blocks, k, maxima + blocks, False, work)
     t = value[0]
     for i in range(1, k):
         t = value[i] if value[i] < t else t
-
-    for start from 0 <= start < n by SIZE:
-        high = maxima + start // SIZE * LANES
-        active = 0
-        for l in range(LANES):
-            lane[active] = l
-            active += high[l] > t or (high[l] == t and ties < k)
-        if active == 0:
-            continue
-        for j from start <= j < min(n, start + SIZE) by LANES:
-            for i in range(active):
-                if j + lane[i] >= n:
-                    break
-                v = x[j + lane[i]]
-                if v > t:
-                    value[above] = v
-                    index[above] = j + lane[i]
-                    above += 1
-                elif v == t and ties < k:
-                    tied[ties] = j + lane[i]
-                    ties += 1
-    if above >= k:
-        narrow(value, index, above, k, work.keys)
-        return
-    ties = min(ties, k - above)
-    m = above + ties  # less than k only if the rest is NaN
-    i = m
-    while ties > 0:  # merge from the back, by index
-        i -= 1
-        if above > 0 and index[above - 1] > tied[ties - 1]:
-            above -= 1
-            value[i] = value[above]
-            index[i] = index[above]
-        else:
-            ties -= 1
-            value[i] = x[tied[ties]]
-            index[i] = tied[ties]
-    if key is not int64_t:
-        if m < k:
-            take(x, n, k, value, index, work.keys)
+    m = collect(x, n, size, k, t, maxima, work)
+    if m > k:
+        take(value, work.index, m, k, work)
+    elif m < k:  # these are all numbers that there are: fill up with NaN
+        keep(x, NULL, n, nan(<key>0), k - m, value, work.index, NULL)
 
 
-cdef inline void narrow(
-    key *value, Py_ssize_t *index, Py_ssize_t n, Py_ssize_t k, uint64_t *keys
+cdef inline void sort_picked(
+    uint64_t *keys, Py_ssize_t *index, Py_ssize_t n, uint64_t *keys2, Py_ssize_t *index2
 ) noexcept nogil:
-    """Keep the first k of n picked elements, in index order."""
-    cdef uint64_t last, order
-    cdef Py_ssize_t ties, i, m = 0
-    for i in range(n):
-        keys[i] = order_of(value[i])
-    cut(keys, NULL, n, <double>k, &last, &ties)
-    for i in range(n):
-        order = order_of(value[i])
-        if order > last or (order == last and ties > 0):
-            ties -= order == last
-            value[m] = value[i]
-            index[m] = index[i]
-            m += 1
+    """Sort by key, highest first; equal keys keep their order. The second arrays are scratch."""
+    cdef Py_ssize_t start, i, j, place, a, b, middle, stop
+    cdef Py_ssize_t width = RUN
+    cdef uint64_t moved
+    for start from 0 <= start < n by RUN:
+        for i in range(start + 1, min(start + RUN, n)):
+            moved = keys[i]
+            place = index[i]
+            j = i
+            while j > start and keys[j - 1] < moved:
+                keys[j] = keys[j - 1]
+                index[j] = index[j - 1]
+                j -= 1
+            keys[j] = moved
+            index[j] = place
+    while width < n:
+        start = 0
+        while start < n:
+            middle = min(start + width, n)
+            stop = min(start + 2 * width, n)
+            a = start
+            b = middle
+            for i in range(start, stop):
+                if a < middle and (b >= stop or keys[a] >= keys[b]):
+                    keys2[i] = keys[a]
+                    index2[i] = index[a]
+                    a += 1
+                else:
+                    keys2[i] = keys[b]
+                    index2[i] = index[b]
+                    b += 1
+            start = stop
+        for i in range(n):
+            keys[i] = keys2[i]
+            index[i] = index2[i]
+        width *= 2

@@ -20,21 +20,27 @@ from ._reference_loss import (
     log_softmax_backward,
     softmax_backward,
 )
+from ._reference_sample import _order, _others, _scores, filter_logits, sample, support
+from ._reference_tokens import rank, token_logprobs, top_logprobs
 
 __all__ = [
     "cross_entropy",
     "cross_entropy_with_grad",
+    "filter_logits",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "rank",
     "sample",
     "softmax",
     "softmax_backward",
+    "support",
+    "token_logprobs",
     "top_k",
+    "top_logprobs",
 ]
 
 NAME = "reference"
-LARGEST = np.finfo(np.float64).max
 
 
 def softmax(
@@ -256,110 +262,7 @@ def top_k(
     return TopK(np.take_along_axis(wide, indices, axis), indices)
 
 
-def sample(
-    logits: Any,
-    *,
-    temperature: Any = 1.0,
-    top_k: Any = None,
-    top_p: Any = None,
-    min_p: Any = None,
-    min_keep: int = 1,
-    rng: Any = None,
-    on_invalid: str = "raise",
-) -> Any:
-    """Draw one index a row with the probabilities of its logits, after the filters.
-
-    The order is: temperature, then `top_k`, then `top_p` on the probabilities renormalised over
-    what `top_k` left, then `min_p`. What survives is renormalised and drawn from.
-
-    Parameters
-    ----------
-    logits : array_like, shape (..., n)
-        Scores; dtypes as in `softmax`.
-    temperature : float or array_like, default 1.0
-        Scores are divided by it. 0 takes the largest entry, the lowest index among equals.
-    top_k : int or array_like of int, optional
-        Keep exactly this many; the lower index wins among equals. None, 0 and n or more keep all.
-    top_p : float or array_like, optional
-        In the order probability descending, index ascending, keep the shortest prefix whose mass
-        reaches `top_p`, the crossing entry included. None and 1 keep all.
-    min_p : float or array_like, optional
-        Keep what is at least `min_p` times as likely as the most likely entry. None and 0 keep all.
-    min_keep : int, default 1
-        Each filter leaves at least this many.
-    rng : None, int or numpy.random.Generator
-        Where the randomness comes from: one float64 uniform a row, ``rng.random(rows)``.
-    on_invalid : {"raise", "flag"}
-        What a row with NaN, with +inf or with nothing to draw does: an error, or the index -1.
-
-    Returns
-    -------
-    ndarray of int64, shape ``logits.shape[:-1]``
-        A NumPy scalar for one row of logits. Each parameter may have one value a row (it
-        broadcasts to this shape).
-
-    Raises
-    ------
-    ValueError
-        A parameter out of range, or a row that cannot be drawn from (it is named).
-    TypeError
-        A dtype without probabilities, a `top_k` or `min_keep` that is no integer.
-
-    Notes
-    -----
-    The index drawn is the first, walking the survivors in index order, whose cumulative weight
-    exceeds ``u * total``. Weights and sums are float64 for every dtype, so that implementations
-    draw the same index unless `u` is within rounding (some 2**-52) of where two indices meet; an
-    entry of weight zero is never drawn. `top_p` counts as reached at
-    ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts the vocabulary.
-
-    Cost: one read of the row with `top_k`; one exponential an entry without.
-
-    References
-    ----------
-    .. [1] A. Holtzman, J. Buys, L. Du, M. Forbes, Y. Choi, "The Curious Case of Neural Text
-       Degeneration", ICLR 2020, https://arxiv.org/abs/1904.09751 (top-p)
-    .. [2] N. N. Minh et al., "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM
-       Outputs", ICLR 2025, https://arxiv.org/abs/2407.01082
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastsoftmax import sample
-    >>> logits = np.array([[0.0, 1.0, 2.0], [3.0, 3.0, -np.inf]])
-    >>> sample(logits, top_k=2, rng=0)
-    array([2, 0])
-    >>> sample(logits, temperature=0)
-    array([2, 0])
-    """
-    x = _arrays.as_array(logits, "logits")
-    rows, shape, _ = _rows(x, -1)
-    plan = _arrays.SamplingPlan(shape, temperature, top_k, top_p, min_p, min_keep, rng, on_invalid)
-    eps = float(np.finfo(_arrays.work_dtype(x.dtype)).eps)
-    with np.errstate(all="ignore"):
-        for i, row in enumerate(rows):
-            plan.ids[i] = _sample_row(row.astype(np.float64), *plan.row(i), plan.min_keep, eps)
-    return plan.finish()
-
-
 # ---- one row, float64 ----------------------------------------------------------------------------
-
-
-def _scores(x: np.ndarray, temperature: float) -> np.ndarray:
-    """Return ``(x - max) / temperature``; NaN for a row that has no probabilities."""
-    highest = x.max()
-    if not np.isfinite(highest):  # NaN somewhere, +inf somewhere, or nothing but -inf
-        return np.full(x.shape, np.nan)
-    if temperature == 0:
-        return np.where(np.arange(x.size) == x.argmax(), 0.0, -np.inf)
-    if temperature == np.inf:
-        return np.where(x > -np.inf, 0.0, -np.inf)
-    return (x - highest) * min(1 / temperature, LARGEST)
-
-
-def _others(d: np.ndarray) -> float:
-    """Return the sum of ``exp(d)`` without the largest entry's own term, which is 1."""
-    return math.fsum(np.exp(np.delete(d, d.argmax())))
 
 
 def _softmax_row(x: np.ndarray, temperature: float) -> np.ndarray:
@@ -379,47 +282,6 @@ def _logsumexp_row(x: np.ndarray) -> float:
     if not np.isfinite(highest):
         return float(highest)
     return float(highest + np.log1p(_others(x - highest)))
-
-
-def _order(x: np.ndarray, mode: str = "largest") -> np.ndarray:
-    """Return all indices, best first: NaN last, the lower index first among equals."""
-    if _arrays.is_bfloat16(x.dtype):
-        x = x.astype(np.float32)
-    _, rank = np.unique(x, return_inverse=True)  # ranks can be negated in every dtype
-    nan = x != x
-    return np.lexsort((np.arange(x.size), -rank if mode == "largest" else rank, nan))
-
-
-def _sample_row(
-    x: np.ndarray,
-    u: float,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    log_min_p: float,
-    min_keep: int,
-    eps: float,
-) -> int:
-    """Return the index that the uniform `u` draws, or a negative code of `SamplingPlan`."""
-    if np.isnan(x).any():
-        return _arrays.HAS_NAN
-    if np.isposinf(x).any():
-        return _arrays.HAS_INF
-    if not (x > -np.inf).any():
-        return _arrays.HAS_NOTHING
-    d = _scores(x, temperature)
-    weight = np.exp(d)
-    kept = _order(x)
-    if top_k:
-        kept = kept[: max(top_k, min_keep)]
-    if top_p < 1:
-        cumulative = np.cumsum(weight[kept])
-        reached = np.searchsorted(cumulative, top_p * cumulative[-1] * (1 - 4 * eps))
-        kept = kept[: max(reached + 1, min_keep)]
-    kept = kept[: max(np.count_nonzero(d[kept] >= log_min_p), min_keep)]
-    kept = np.sort(kept)
-    cumulative = np.cumsum(weight[kept])
-    return int(kept[np.searchsorted(cumulative, u * cumulative[-1], side="right")])
 
 
 # ---- from arrays to rows and back ----------------------------------------------------------------

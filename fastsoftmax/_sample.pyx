@@ -1,16 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False
-"""One drawn index for each contiguous row of logits. Built once per instruction set.
+"""Filters, draws and log-probabilities of contiguous rows. Built once per instruction set.
 
 Formula
     weight_i = exp((x_i - max) / T). Temperature, then top_k, then top_p, then min_p leave a prefix
-    of the order (larger logit, lower index). The index drawn is the first, walking what is left in
-    index order, whose cumulative weight exceeds u * total.
+    of the order (larger logit, lower index): the survivors. The index drawn is the first, walking
+    them in index order, whose cumulative weight exceeds u * total. The log-probability is
+    (x_i - max) / T - log1p(sum of the other weights).
 
 Passes over memory
     One read for the block maxima and the checks. With top_k nothing else of the row's size; without
     it a second one for the weights. top_p and min_p look at a few hundred candidates first, and at
-    eight times more while those do not settle it. Nothing is sorted.
+    eight times more while those do not settle it. Nothing is sorted but what `support` returns.
+    Log-probabilities: one read, whose sum is scaled down when a larger entry comes.
 
 Precision policy
     Weights and their sums in float64, whatever the logits' type: the same index from every
@@ -22,124 +24,42 @@ Source
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._math cimport exp_neg, infinity, lowest, real
+from fastsoftmax._kernels cimport Filters, SampleFunctions
+from fastsoftmax._math cimport exp_neg, infinity, log1p_pos, lowest, real
 from fastsoftmax._partial cimport (
+    DENSE,
     LANES,
     SIZE,
+    STEP,
     Work,
     allocate,
     blocks_of,
     cut,
+    keep,
     order_of,
     pick,
     release,
     scan,
+    sort_picked,
+    value_of,
+)
+from fastsoftmax._weights cimport (
+    BLOCK,
+    inverse_of,
+    sum_in_order,
+    sum_of,
+    walk,
+    weigh_all,
+    weigh_blocks,
 )
 
 cdef enum:
-    HAS_NAN = -1
-    HAS_INF = -2
-    HAS_NOTHING = -3
-    BLOCK = 2048  # weights that stay in L1 until they are added
     FIRST = 256  # candidates that are looked at first
     CHUNK = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
-
-cdef struct Filters:
-    double inverse  # 1/T
-    Py_ssize_t top_k  # 0 for all
-    double top_p
-    double log_min_p
-    Py_ssize_t min_keep
-
-
-cdef void weigh(
-    const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
-) noexcept nogil:
-    """weight = exp((x - highest) * inverse)"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        weight[j] = exp_neg((<double>x[j] - highest) * inverse, low)
-
-
-cdef void weigh_all(
-    const real *x, double *weight, Py_ssize_t n, double highest, double inverse
-) noexcept nogil:
-    """The same for every temperature above 0."""
-    cdef Py_ssize_t j
-    if inverse > 0:
-        weigh(x, weight, n, highest, inverse, lowest(<double>0))
-    else:  # T = inf, where -inf still has no weight
-        for j in range(n):
-            weight[j] = 1 if x[j] > -infinity(<real>0) else 0
-
-
-cdef bint has_nan(const real *x, Py_ssize_t n) noexcept nogil:
-    """Tell whether there is a NaN."""
-    cdef Py_ssize_t j, l
-    cdef int found = 0
-    for j from 0 <= j < (n & ~31) by LANES:
-        for l in range(LANES):
-            found |= x[j + l] != x[j + l]
-    for j in range(n & ~31, n):
-        found |= x[j] != x[j]
-    return found
-
-
-cdef double sum_of(const double *weight, Py_ssize_t n) noexcept nogil:
-    """Return the sum, over eight lanes."""
-    cdef double lane[8]
-    cdef double rest = 0
-    cdef Py_ssize_t j, l
-    for l in range(8):
-        lane[l] = 0
-    for j from 0 <= j < (n & ~7) by 8:
-        for l in range(8):
-            lane[l] += weight[j + l]
-    for j in range(n & ~7, n):
-        rest += weight[j]
-    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + (
-        (lane[1] + lane[5]) + (lane[3] + lane[7])
-    ) + rest
-
-
-cdef double sum_in_order(const double *weight, Py_ssize_t n) noexcept nogil:
-    """Return the sum as `walk` adds it."""
-    cdef double total = 0
-    cdef Py_ssize_t j
-    for j in range(n):
-        total += weight[j]
-    return total
-
-
-cdef Py_ssize_t walk(
-    const double *weight, Py_ssize_t n, double before, double target
-) noexcept nogil:
-    """Return the first place whose cumulative weight, on top of `before`, exceeds `target`."""
-    cdef Py_ssize_t j, last = 0
-    for j in range(n):
-        before += weight[j]
-        if before > target:
-            return j
-        if weight[j] > 0:
-            last = j
-    return last  # a sum in another order said that it would be exceeded here
-
-
-cdef double weigh_blocks(
-    const real *x, Py_ssize_t n, double highest, double inverse, double *sums
-) noexcept nogil:
-    """Write the sum of the weights of each block; return the total, added in order."""
-    cdef double weight[BLOCK]
-    cdef double total = 0
-    cdef Py_ssize_t start, m
-    for start from 0 <= start < n by BLOCK:
-        m = min(<Py_ssize_t>BLOCK, n - start)
-        weigh_all(x + start, weight, m, highest, inverse)
-        sums[start // BLOCK] = sum_of(weight, m)
-        total += sums[start // BLOCK]
-    return total
 
 
 cdef Py_ssize_t draw_from_row(
@@ -157,165 +77,422 @@ cdef Py_ssize_t draw_from_row(
     return block * BLOCK + walk(weight, m, before, target)
 
 
-cdef Py_ssize_t keep(
+cdef Py_ssize_t shorten(
     real *value, Work *work, Py_ssize_t n, bint weighted, double target, Py_ssize_t least
 ) noexcept nogil:
     """Keep the shortest prefix of the n candidates whose mass (or number) reaches `target`.
 
     At least the first `least` of them stay. What is kept stays in index order.
     """
-    cdef uint64_t last, order
+    cdef uint64_t last
     cdef Py_ssize_t ties, i, m = 0
     for i in range(n):
         work.keys[i] = order_of(value[i])
         work.masses[i] = work.weight[i]
     cut(work.keys, work.masses if weighted else NULL, n, target, &last, &ties)
-    for i in range(n):
-        order = order_of(value[i])
-        work.keys[i] = order
-        m += order > last
-    if m + ties < min(least, n):
-        cut(work.keys, NULL, n, <double>min(least, n), &last, &ties)
-    m = 0
-    for i in range(n):
-        order = order_of(value[i])
-        if order > last or (order == last and ties > 0):
-            ties -= order == last
-            value[m] = value[i]
-            work.index[m] = work.index[i]
-            work.weight[m] = work.weight[i]
-            m += 1
-    return m
+    least = min(least, n)
+    if least > 1:
+        for i in range(n):
+            work.keys[i] = order_of(value[i])
+            m += work.keys[i] > last
+        if m + ties < least:
+            cut(work.keys, NULL, n, <double>least, &last, &ties)
+    return keep(
+        value, work.index, n, value_of(last, <real>0), ties, value, work.index, work.weight
+    )
 
 
 cdef Py_ssize_t count_min_p(
-    const real *value, Py_ssize_t n, double highest, const Filters *f
+    const real *value, Py_ssize_t n, double highest, double inverse, double log_min_p
 ) noexcept nogil:
     """Return how many candidates are likely enough for min_p."""
     cdef Py_ssize_t i, m = 0
     for i in range(n):
-        m += (<double>value[i] - highest) * f.inverse >= f.log_min_p
+        m += (<double>value[i] - highest) * inverse >= log_min_p
     return m
 
 
+cdef bint filtering(const Filters *f, Py_ssize_t n) noexcept nogil:
+    """Tell whether something may be removed."""
+    return 0 < f.top_k < n or f.top_p < 1 or f.log_min_p > -infinity(<double>0)
+
+
 cdef Py_ssize_t candidates(
-    const real *x, Py_ssize_t n, double highest, const Filters *f, Work *work
+    const real *x, Py_ssize_t n, double highest, double inverse, const Filters *f, Work *work
 ) noexcept nogil:
     """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order."""
     cdef real *value = <real *>work.value
-    cdef bint limited = 0 < f.top_k < n
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
+    cdef double share = f.top_p * (1 - 4 * eps)
     cdef double total = 0, mass
-    cdef Py_ssize_t count = f.top_k if limited else max(<Py_ssize_t>FIRST, f.min_keep)
-    cdef Py_ssize_t kept
+    cdef bint limited = 0 < f.top_k < n
+    cdef Py_ssize_t least = min(f.min_keep, n)
+    cdef Py_ssize_t count = max(<Py_ssize_t>FIRST, least)
+    cdef Py_ssize_t likely, i
+    if limited:
+        count = max(f.top_k, least)
+    elif not filtering(f, n):
+        count = n
     if not limited and f.top_p < 1:
-        total = weigh_blocks(x, n, highest, f.inverse, work.masses)
+        total = weigh_blocks(x, n, highest, inverse, work.masses)
     while True:
-        if limited or count <= n // 64:
+        # At T = inf the order of the logits says nothing about that of the probabilities.
+        if limited and count < n or (count <= n // DENSE and inverse > 0):
             pick(x, n, count, <real *>work.maxima, True, work)
         else:
             count = n
-            for kept in range(n):
-                value[kept] = x[kept]
-                work.index[kept] = kept
-        weigh_all(value, work.weight, count, highest, f.inverse)
+            for i in range(n):
+                value[i] = x[i]
+                work.index[i] = i
+        weigh_all(value, work.weight, count, highest, inverse)
         mass = sum_of(work.weight, count)
         if limited or count == n:
             break
         if f.top_p < 1:
-            if mass >= f.top_p * total * (1 - 4 * eps):
+            if mass >= share * total:
                 break
-        elif count_min_p(value, count, highest, f) < count:
+        elif count_min_p(value, count, highest, inverse, f.log_min_p) < count:
             break
         count *= 8
     if limited:
         total = mass
+    if inverse == 0:
+        for i in range(count):
+            value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if f.top_p < 1:
-        count = keep(
-            value, work, count, True, f.top_p * total * (1 - 4 * eps), f.min_keep
-        )
-    kept = count_min_p(value, count, highest, f)
-    if kept < count:
-        count = keep(value, work, count, False, <double>kept, f.min_keep)
+        count = shorten(value, work, count, True, share * total, least)
+    if f.log_min_p > -infinity(<double>0):
+        likely = count_min_p(value, count, highest, inverse, f.log_min_p)
+        if likely < count:
+            count = shorten(value, work, count, False, <double>likely, least)
     return count
 
 
-cdef Py_ssize_t draw_row(
-    const real *x, Py_ssize_t n, double u, double temperature, Filters *f, Work *work
-) noexcept nogil:
-    """Return the index that the uniform u draws, or why there is none."""
-    cdef real *maxima = <real *>work.maxima
+cdef double highest_of(const real *x, Py_ssize_t n, real *maxima) noexcept nogil:
+    """Write the block maxima of a row and return the largest; NaN if there are no probabilities."""
+    cdef real sums[STEP]
     cdef real high = -infinity(<real>0)
-    cdef Py_ssize_t i, j, count
-    if n == 0:
-        return HAS_NOTHING
-    if has_nan(x, n):
-        return HAS_NAN
-    scan(x, n, maxima)
-    for i in range(blocks_of(n)):
+    cdef Py_ssize_t blocks = blocks_of(n, SIZE)
+    cdef Py_ssize_t i
+    cdef bint suspect = False
+    scan(x, n, SIZE, maxima, sums)
+    scan(maxima, blocks, SIZE, maxima + blocks, NULL)
+    for i in range(blocks, blocks + blocks_of(blocks, SIZE)):
         high = maxima[i] if maxima[i] > high else high
-    if high == infinity(<real>0):
-        return HAS_INF
-    if high == -infinity(<real>0):
-        return HAS_NOTHING
-    if temperature == 0:
-        i = 0
-        while maxima[i] != high:
-            i += 1
-        j = i // LANES * SIZE  # the first chunk that has the maximum
-        while x[j] != high:
-            j += 1
-        return j
-    f.inverse = min(1 / temperature, 1.7976931348623157e+308)
-    if f.top_k > 0:
-        f.top_k = max(f.top_k, f.min_keep)
-    f.min_keep = min(f.min_keep, n)
-    if not 0 < f.top_k < n and f.top_p >= 1 and f.log_min_p == -infinity(<double>0):
-        return draw_from_row(x, n, u, high, f.inverse, work.masses)
-    count = candidates(x, n, high, f, work)
+    for i in range(STEP):
+        suspect |= sums[i] != sums[i]
+    if suspect:  # a NaN, or +inf (from an overflow, perhaps) and -inf
+        for i in range(n):
+            if x[i] != x[i]:
+                return x[i]
+    return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
+
+
+cdef Py_ssize_t place_of(const real *x, real highest, const real *maxima) noexcept nogil:
+    """Return the first place of the largest element."""
+    cdef Py_ssize_t i = 0, j
+    while maxima[i] != highest:
+        i += 1
+    j = i // LANES * SIZE  # the first chunk that has it
+    while x[j] != highest:
+        j += 1
+    return j
+
+
+cdef Py_ssize_t survivors(
+    const real *x, Py_ssize_t n, double highest, const Filters *f, Work *work
+) noexcept nogil:
+    """Leave what the filters leave of a valid row in `work`, in index order; return how many."""
+    if f.temperature == 0:
+        work.index[0] = place_of(x, <real>highest, <real *>work.maxima)
+        (<real *>work.value)[0] = x[work.index[0]]
+        work.weight[0] = 1
+        return 1
+    return candidates(x, n, highest, inverse_of(f.temperature), f, work)
+
+
+cdef int64_t draw_row(
+    const real *x, Py_ssize_t n, double u, const Filters *f, Work *work
+) noexcept nogil:
+    """Return the index that the uniform u draws, -1 from a row that has no probabilities."""
+    cdef double highest = highest_of(x, n, <real *>work.maxima)
+    cdef Py_ssize_t count
+    if highest != highest:
+        return -1
+    if f.temperature > 0 and not filtering(f, n):
+        return draw_from_row(x, n, u, highest, inverse_of(f.temperature), work.masses)
+    count = survivors(x, n, highest, f, work)
     return work.index[walk(work.weight, count, 0, u * sum_in_order(work.weight, count))]
 
 
-def draw_rows(
-    const real[:, ::1] x,
-    const double[::1] u,
-    const double[::1] temperature,
-    const int64_t[::1] top_k,
-    const double[::1] top_p,
-    const double[::1] log_min_p,
-    Py_ssize_t min_keep,
-    int64_t[::1] ids,
-):
-    """Write the index drawn from each row of `x` into `ids`, or a negative code.
+cdef real scaled(real x, double temperature) noexcept nogil:
+    """Return x / T, held at the largest finite number; -inf stays."""
+    cdef double y = 0
+    cdef double most = 3.4028234663852886e+38 if real is float else 1.7976931348623157e+308
+    if temperature == 1 or x == -infinity(<real>0):
+        return x
+    if temperature > 0:
+        y = x * inverse_of(temperature)
+    return <real>max(-most, min(most, y))
 
-    The parameters have one element, or one for each row; top_k = 0, top_p = 1 and log_min_p = -inf
-    keep everything.
-    """
+
+cdef Py_ssize_t tied(const real *x, Py_ssize_t n, Py_ssize_t k, Work *work) noexcept nogil:
+    """Return how many elements are at least the k-th."""
+    cdef real *value = <real *>work.value
+    cdef real t
+    cdef Py_ssize_t i, m = 0
+    pick(x, n, k, <real *>work.maxima, True, work)
+    t = value[0]
+    for i in range(k):
+        t = min(t, value[i])
+    for i in range(n):
+        m += x[i] >= t
+    return m
+
+
+cdef void filter_row(
+    const real *x, real *y, Py_ssize_t n, Filters f, bint every_tie, Work *work
+) noexcept nogil:
+    """y = x / T, -inf where the filters remove; y is x or does not overlap it."""
+    cdef double highest = highest_of(x, n, <real *>work.maxima)
+    cdef Py_ssize_t i, count
+    if highest != highest:
+        for i in range(n):
+            y[i] = NAN
+        return
+    if f.temperature > 0 and not filtering(&f, n):
+        for i in range(n):
+            y[i] = scaled(x[i], f.temperature)
+        return
+    if every_tie and 0 < f.top_k < n and f.temperature > 0:
+        f.top_k = tied(x, n, min(n, max(f.top_k, f.min_keep)), work)
+    count = survivors(x, n, highest, &f, work)
+    for i in range(n):
+        y[i] = -infinity(<real>0)
+    for i in range(count):
+        y[work.index[i]] = scaled((<real *>work.value)[i], f.temperature)
+
+
+cdef Py_ssize_t support_row(
+    const real *x, Py_ssize_t n, const Filters *f, Work *work,
+    int64_t *indices, real *probs, Py_ssize_t width,
+) noexcept nogil:
+    """Write what can be drawn, best first, if there is room for it; return how many there are."""
+    cdef real *value = <real *>work.value
+    cdef double highest = highest_of(x, n, <real *>work.maxima)
+    cdef double inverse = 0, total = 0
+    cdef Py_ssize_t i, m = 0, count = 0
+    if highest == highest:
+        count = survivors(x, n, highest, f, work)
+    for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
+        total += sum_of(work.weight + i, min(<Py_ssize_t>BLOCK, count - i))
+    for i in range(count):
+        if work.weight[i] > 0:
+            work.index[m] = work.index[i]
+            work.keys[m] = order_of(value[i])
+            m += 1
+    if m <= width:
+        sort_picked(work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight)
+        for i in range(m):
+            value[i] = x[work.index[i]]
+        if f.temperature > 0:
+            inverse = inverse_of(f.temperature)
+        weigh_all(value, work.weight, m, highest, inverse)
+        for i in range(m):
+            indices[i] = work.index[i]
+            probs[i] = <real>(work.weight[i] / total)
+        for i in range(m, width):
+            indices[i] = -1
+            probs[i] = 0
+    return m
+
+
+cdef void logprobs_row(
+    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m, real *y
+) noexcept nogil:
+    """Write the log-probabilities of m entries."""
+    cdef double weight[BLOCK]
+    cdef real maxima[BLOCK]
+    cdef double inf = infinity(<double>0)
+    cdef double high = -inf, rest = 0, inverse = 0, block, d
+    cdef Py_ssize_t start, size, i, first = 0
+    if temperature > 0:
+        inverse = inverse_of(temperature)
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        block = highest_of(x + start, size, maxima)
+        if block != block:
+            # NaN or +inf spoil the row, nothing but -inf is a block without weight.
+            for i in range(start, start + size):
+                if not x[i] == -infinity(<real>0):
+                    high = NAN
+            if high != high:
+                break
+            continue
+        if temperature > 0:
+            weigh_all(x + start, weight, size, max(high, block), inverse)
+        if block > high:
+            first = place_of(x + start, <real>block, maxima)
+            weight[first] = 0  # the largest entry's own term stays out of the sum
+            first += start
+            if high > -inf:
+                rest += 1
+                if inverse > 0:
+                    rest *= exp_neg((high - block) * inverse, lowest(<double>0))
+            high = block
+        if temperature > 0:
+            rest += sum_of(weight, size)
+    if high == -inf:
+        high = NAN
+    for i in range(m):
+        d = x[ids[i]]
+        if high != high:
+            y[i] = NAN
+        elif temperature == 0:
+            y[i] = 0 if ids[i] == first else -infinity(<real>0)
+        elif d == -inf:
+            y[i] = -infinity(<real>0)
+        else:
+            d = (d - high) * inverse if inverse > 0 else 0
+            y[i] = <real>(d - log1p_pos(rest))
+
+
+cdef Py_ssize_t most(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
+    """Return how many elements of a row may have to be picked: `unfiltered` if none is removed."""
+    if 0 < f.top_k < n:
+        return min(n, max(f.top_k, f.min_keep))
+    return n if filtering(f, n) else unfiltered
+
+
+cdef bint draw(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *u, const Filters *f, int64_t *ids
+) noexcept nogil:
+    """Write the index drawn from each of a few rows, or -1; tell if memory sufficed."""
+    cdef Work work
+    cdef Py_ssize_t i
+    if not allocate(&work, n, most(n, f, 0)):
+        return False
+    for i in range(rows):
+        ids[i] = draw_row(x + i * n, n, u[i], f, &work)
+    release(&work)
+    return True
+
+
+# ---- what Python and _front see. Filters are one for all rows, or one for each. ------------------
+
+
+cdef Py_ssize_t chunk_of(Py_ssize_t n) noexcept nogil:
+    """Return how many rows of n elements may pass between two looks for Ctrl-C."""
+    return max(1, CHUNK // max(n, 1))
+
+
+cdef Py_ssize_t most_of(Py_ssize_t n, const Filters[::1] f, Py_ssize_t unfiltered) noexcept:
+    """Return the same for the filters of all rows."""
+    cdef Py_ssize_t i, k = 0
+    for i in range(f.shape[0]):
+        k = max(k, most(n, &f[i], unfiltered))
+    return k
+
+
+cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
+    """Make room to pick k of n elements."""
+    if not allocate(work, n, k):
+        raise MemoryError(f"no memory to choose from rows of {n} elements")
+    return 0
+
+
+def draw_rows(const real[:, ::1] x, const double[::1] u, const Filters[::1] f, int64_t[::1] ids):
+    """Write the index drawn from each row of `x` into `ids`, or -1."""
     cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t each_t = temperature.shape[0] > 1
-    cdef Py_ssize_t each_k = top_k.shape[0] > 1
-    cdef Py_ssize_t each_p = top_p.shape[0] > 1
-    cdef Py_ssize_t each_m = log_min_p.shape[0] > 1
+    cdef Py_ssize_t each = f.shape[0] > 1
     cdef Py_ssize_t i, stop, start = 0
     cdef const real *row = NULL
-    cdef Filters f
     cdef Work work
+    prepare(&work, n, most_of(n, f, 0))
     try:
-        if not allocate(&work, n):
-            raise MemoryError(f"no memory to draw from rows of {n} elements")
-        while start < rows:
-            stop = min(rows, start + max(1, CHUNK // max(n, 1)))
+        while start < x.shape[0]:
+            stop = min(x.shape[0], start + chunk_of(n))
             with nogil:
                 for i in range(start, stop):
-                    f.top_k = top_k[i * each_k]
-                    f.top_p = top_p[i * each_p]
-                    f.log_min_p = log_min_p[i * each_m]
-                    f.min_keep = min_keep
-                    if n:
-                        row = &x[i, 0]
-                    ids[i] = draw_row(row, n, u[i], temperature[i * each_t], &f, &work)
+                    row = &x[i, 0] if n else NULL
+                    ids[i] = draw_row(row, n, u[i], &f[i * each], &work)
             PyErr_CheckSignals()
             start = stop
     finally:
         release(&work)
+
+
+def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint every_tie):
+    """Write the filtered logits of each row of `x` into `y`, which may be `x`."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t each = f.shape[0] > 1
+    cdef Py_ssize_t i, stop, start = 0
+    cdef Work work
+    if n == 0:
+        return
+    prepare(&work, n, n if every_tie else most_of(n, f, 0))
+    try:
+        while start < x.shape[0]:
+            stop = min(x.shape[0], start + chunk_of(n))
+            with nogil:
+                for i in range(start, stop):
+                    filter_row(&x[i, 0], &y[i, 0], n, f[i * each], every_tie, &work)
+            PyErr_CheckSignals()
+            start = stop
+    finally:
+        release(&work)
+
+
+def support_rows(
+    const real[:, ::1] x, const Filters[::1] f,
+    int64_t[:, ::1] indices, real[:, ::1] probs, int64_t[::1] counts,
+):
+    """Write what can be drawn from each row of `x`, where it fits, and how many there are."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t width = indices.shape[1]
+    cdef Py_ssize_t each = f.shape[0] > 1
+    cdef Py_ssize_t i, stop, start = 0
+    cdef Work work
+    if n == 0:
+        counts[:] = 0
+        return
+    prepare(&work, n, most_of(n, f, n))
+    try:
+        while start < x.shape[0]:
+            stop = min(x.shape[0], start + chunk_of(n))
+            with nogil:
+                for i in range(start, stop):
+                    counts[i] = support_row(
+                        &x[i, 0], n, &f[i * each], &work, &indices[i, 0], &probs[i, 0], width
+                    )
+            PyErr_CheckSignals()
+            start = stop
+    finally:
+        release(&work)
+
+
+def logprobs_rows(
+    const real[:, ::1] x, const double[::1] temperature, const int64_t[:, ::1] ids, real[:, ::1] y
+):
+    """Write the log-probabilities of the entries of each row of `x` that `ids` names."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t m = ids.shape[1]
+    cdef Py_ssize_t each = temperature.shape[0] > 1
+    cdef Py_ssize_t i, stop, start = 0
+    if m == 0:
+        return
+    while start < x.shape[0]:
+        stop = min(x.shape[0], start + chunk_of(n))
+        with nogil:
+            for i in range(start, stop):
+                logprobs_row(&x[i, 0], n, temperature[i * each], &ids[i, 0], m, &y[i, 0])
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef SampleFunctions functions
+functions.draw32 = draw[float]
+functions.draw64 = draw[double]
+
+#: The same for `_front`, by pointer.
+sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)

@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 # cython: initializedcheck=False
-"""top_k of contiguous rows. Built once per instruction set.
+"""top_k and rank of contiguous rows. Built once per instruction set.
 
 Formula
-    The first k entries in the order: larger value, then lower index, NaN last.
+    The first k entries in the order: larger value, then lower index, NaN last. The rank of an entry
+    is how many come before it.
 
 Passes over memory
     One read of the row for block maxima, then at most 2k blocks of 32 elements (``_partial.pxd``);
     for k above n / 64 a few reads, by digits. The k entries that were picked are merge-sorted.
+    rank: one read, a block that fits L1 at a time.
 
 Precision policy
     Comparisons only. Smallest, half types and small integers reach these kernels as values that
@@ -18,54 +20,24 @@ Source
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._partial cimport Work, allocate, key, order_of, pick, release
+from fastsoftmax._kernels cimport SelectFunctions
+from fastsoftmax._partial cimport (
+    Work,
+    allocate,
+    key,
+    order_of,
+    pick,
+    release,
+    sort_picked,
+    unordered,
+)
 
 cdef enum:
-    RUN = 16  # shorter pieces are sorted by insertion
+    BLOCK = 4096  # elements that stay in L1
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
-
-
-cdef void sort_picked(
-    uint64_t *keys, Py_ssize_t *index, Py_ssize_t n, uint64_t *keys2, Py_ssize_t *index2
-) noexcept nogil:
-    """Sort by key, highest first; equal keys keep their order. The second arrays are scratch."""
-    cdef Py_ssize_t start, i, j, place, a, b, middle, stop
-    cdef Py_ssize_t width = RUN
-    cdef uint64_t moved
-    for start from 0 <= start < n by RUN:
-        for i in range(start + 1, min(start + RUN, n)):
-            moved = keys[i]
-            place = index[i]
-            j = i
-            while j > start and keys[j - 1] < moved:
-                keys[j] = keys[j - 1]
-                index[j] = index[j - 1]
-                j -= 1
-            keys[j] = moved
-            index[j] = place
-    while width < n:
-        start = 0
-        while start < n:
-            middle = min(start + width, n)
-            stop = min(start + 2 * width, n)
-            a = start
-            b = middle
-            for i in range(start, stop):
-                if a < middle and (b >= stop or keys[a] >= keys[b]):
-                    keys2[i] = keys[a]
-                    index2[i] = index[a]
-                    a += 1
-                else:
-                    keys2[i] = keys[b]
-                    index2[i] = index[b]
-                    b += 1
-            start = stop
-        for i in range(n):
-            keys[i] = keys2[i]
-            index[i] = index2[i]
-        width *= 2
 
 
 cdef void top_k_row(
@@ -85,6 +57,21 @@ cdef void top_k_row(
         indices[i] = work.index[i]
 
 
+cdef bint top_k(
+    const key *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
+    key *values, int64_t *indices,
+) noexcept nogil:
+    """Do the same for a few rows; tell if memory sufficed."""
+    cdef Work work
+    cdef Py_ssize_t i
+    if not allocate(&work, n, k):
+        return False
+    for i in range(rows):
+        top_k_row(x + i * n, n, k, sort, values + i * k, indices + i * k, &work)
+    release(&work)
+    return True
+
+
 def top_k_rows(
     const key[:, ::1] x, key[:, ::1] values, int64_t[:, ::1] indices, bint sort
 ):
@@ -92,19 +79,84 @@ def top_k_rows(
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t k = values.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t i, stop, start = 0
-    cdef Work work
-    if k == 0 or rows == 0:
+    cdef Py_ssize_t stop, start = 0
+    cdef bint done
+    if k == 0:
         return
-    try:
-        if not allocate(&work, n):
+    while start < rows:
+        stop = min(rows, start + max(1, CHUNK // n))
+        with nogil:
+            done = top_k(
+                &x[start, 0], stop - start, n, k, sort, &values[start, 0], &indices[start, 0]
+            )
+        if not done:
             raise MemoryError(f"no memory to select from rows of {n} elements")
-        while start < rows:
-            stop = min(rows, start + max(1, CHUNK // n))
-            with nogil:
-                for i in range(start, stop):
-                    top_k_row(&x[i, 0], n, k, sort, &values[i, 0], &indices[i, 0], &work)
-            PyErr_CheckSignals()
-            start = stop
-    finally:
-        release(&work)
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef Py_ssize_t count_above(const key *x, Py_ssize_t n, key v) noexcept nogil:
+    """Return how many of up to BLOCK elements are larger; than NaN, all numbers are."""
+    cdef Py_ssize_t j
+    cdef int m = 0
+    if unordered(v):
+        for j in range(n):
+            m += not unordered(x[j])
+    else:
+        for j in range(n):
+            m += x[j] > v
+    return m
+
+
+cdef Py_ssize_t count_equal(const key *x, Py_ssize_t n, key v) noexcept nogil:
+    """Return how many of up to BLOCK elements are equal; NaN equals NaN."""
+    cdef Py_ssize_t j
+    cdef int m = 0
+    if unordered(v):
+        for j in range(n):
+            m += unordered(x[j])
+    else:
+        for j in range(n):
+            m += x[j] == v
+    return m
+
+
+cdef void rank_row(
+    const key *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+) noexcept nogil:
+    """Write the rank of each of m entries."""
+    cdef Py_ssize_t start, i
+    cdef key v
+    for i in range(m):
+        ranks[i] = 0
+    for start from 0 <= start < n by BLOCK:
+        for i in range(m):
+            v = x[ids[i]]
+            ranks[i] += count_above(x + start, min(<Py_ssize_t>BLOCK, n - start), v)
+            if start < ids[i]:
+                ranks[i] += count_equal(x + start, min(<Py_ssize_t>BLOCK, ids[i] - start), v)
+
+
+def rank_rows(const key[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ranks):
+    """Write the rank of the entries of each row of `x` that `ids` names."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t m = ids.shape[1]
+    cdef Py_ssize_t rows = x.shape[0]
+    cdef Py_ssize_t i, stop, start = 0
+    if m == 0:
+        return
+    while start < rows:
+        stop = min(rows, start + max(1, CHUNK // n // m))
+        with nogil:
+            for i in range(start, stop):
+                rank_row(&x[i, 0], n, &ids[i, 0], m, &ranks[i, 0])
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef SelectFunctions functions
+functions.top_k32 = top_k[float]
+functions.top_k64 = top_k[double]
+
+#: The same for `_front`, by pointer.
+select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL)

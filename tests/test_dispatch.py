@@ -21,17 +21,7 @@ import fastsoftmax
 from fastsoftmax import _arrays, _dispatch, _isa
 
 PACKAGE = Path(fastsoftmax.__file__).parent
-FUNCTIONS = (
-    "softmax",
-    "log_softmax",
-    "logsumexp",
-    "cross_entropy",
-    "cross_entropy_with_grad",
-    "softmax_backward",
-    "log_softmax_backward",
-    "top_k",
-    "sample",
-)
+FUNCTIONS = _dispatch.load("reference").__all__
 COMPILED = [name for name in _dispatch.NAMES if name != "reference"]
 MUST_BE_BUILT = {
     "x86_64": ["baseline", "avx2", "avx512"],
@@ -334,6 +324,11 @@ def calls(impl):
         *impl.top_k(x, 9),
         impl.sample(x, top_k=50, top_p=0.9, rng=1),
         impl.sample(x, top_p=0.9, rng=2),
+        impl.filter_logits(x, top_p=0.9),
+        *impl.support(x, min_p=0.1),
+        impl.token_logprobs(x, range(6)),
+        *impl.top_logprobs(x, 3),
+        impl.rank(x, range(6)),
     ]
 
 
@@ -402,8 +397,10 @@ MAY_IMPORT = {
     "_isa": set(),
     "_arrays": set(),
     "_targets": {"_arrays"},
-    "_reference": {"_arrays", "_reference_loss"},
+    "_reference": {"_arrays", "_reference_loss", "_reference_sample", "_reference_tokens"},
     "_reference_loss": {"_arrays", "_targets"},
+    "_reference_sample": {"_arrays"},
+    "_reference_tokens": {"_arrays", "_reference_sample"},
     "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
 }
 

@@ -1,77 +1,23 @@
 """sample: which ids can be drawn, which one a given uniform draws, errors, randomness used."""
 
-import math
-from functools import cache, lru_cache
+from functools import cache
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 from fastsoftmax import _dispatch
+from tests.conftest import PARAMETERS, Uniforms, rows_of, survivors
 
 LAST = 1 - 2**-53  # the largest float64 below 1 that a generator gives
 INF = np.inf
 SIZES = (1, 2, 7, 31, 32, 33, 1023, 1024, 1025, 4097, 65537, 151936)
-PARAMETERS = (
-    {},
-    {"temperature": 0},
-    {"temperature": 0.3},
-    {"temperature": 1.7},
-    {"temperature": INF},
-    {"top_k": 1},
-    {"top_k": 40},
-    {"top_p": 0.9},
-    {"top_p": 0.5, "temperature": 3.0},
-    {"min_p": 0.05},
-    {"min_p": 1.0, "min_keep": 3},
-    {"top_k": 50, "top_p": 0.9},
-    {"top_k": 1000, "min_p": 0.02, "temperature": 1.3},
-    {"top_p": 0.95, "min_p": 0.1},
-    {"top_k": 40, "top_p": 0.9, "min_p": 0.05, "temperature": 0.8},
-    {"top_k": 2, "top_p": 0.01, "min_p": 1.0, "min_keep": 5},
-)
-
-
-class Uniforms(np.random.Generator):
-    """A generator the uniforms of which are known beforehand."""
-
-    def __init__(self, uniforms):
-        super().__init__(np.random.PCG64(0))
-        self.uniforms = np.asarray(uniforms, dtype=np.float64)
-
-    def random(self, size=None, *args, **kwargs):
-        assert np.prod(size) == self.uniforms.size, "one uniform a row"
-        return self.uniforms.reshape(size).copy()
 
 
 def draw(impl, row, uniforms, **parameters):
     """Return the id that each of the uniforms draws from one row."""
     rows = np.tile(row, (len(uniforms), 1))
     return impl.sample(rows, rng=Uniforms(uniforms), **parameters)
-
-
-def survivors(row, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1):
-    """Return the ids that the filters leave and their weights, by a full sort and plain loops."""
-    x = [float(v) for v in row]
-    highest = max(x)
-    d = [(v - highest) / temperature for v in x]
-    w = [math.exp(v) for v in d]
-    kept = sorted(range(len(x)), key=lambda i: (-x[i], i))
-    if top_k:
-        kept = kept[: max(top_k, min_keep)]
-    if top_p is not None and top_p < 1:
-        eps = float(np.finfo(row.dtype).eps)
-        goal = top_p * math.fsum(w[i] for i in kept) * (1 - 4 * eps)
-        cumulative, size = 0.0, 0
-        while size == 0 or cumulative < goal:
-            cumulative += w[kept[size]]
-            size += 1
-        kept = kept[: max(size, min_keep)]
-    if min_p:
-        size = sum(d[i] >= math.log(min_p) for i in kept)
-        kept = kept[: max(size, min_keep)]
-    kept = [i for i in sorted(kept) if w[i] > 0]
-    return np.array(kept), np.array([w[i] for i in kept])
 
 
 def assert_drawn(impl, row, **parameters):
@@ -84,18 +30,6 @@ def assert_drawn(impl, row, **parameters):
     np.testing.assert_array_equal(drawn, ids[wide])
     edges = np.concatenate([[0, LAST], ends[:-1], np.nextafter(ends[:-1], 0)])[:200]
     assert set(draw(impl, row, np.minimum(edges, LAST), **parameters)) <= set(ids)
-
-
-@lru_cache(maxsize=4)
-def rows_of(n, dtype):
-    """Return four rows of n logits: bell-shaped, full of ties, peaked, half of it -inf."""
-    rng = np.random.default_rng(n)
-    x = rng.standard_normal((4, n)) * 3
-    x[1] = x[1].round()
-    x[2, n // 2] = 25
-    x[3, rng.random(n) < 0.5] = -INF
-    x[3, -1] = 1
-    return x.astype(dtype)
 
 
 @cache
@@ -392,6 +326,22 @@ def test_temperature_inf_is_uniform_over_what_is_finite(impl, n):
     np.testing.assert_array_equal(draw(impl, row, uniforms, temperature=INF), finite)
 
 
+@pytest.mark.parametrize("n", [6, 70, 5000])
+def test_temperature_inf_makes_the_index_decide_in_top_p(impl, n):
+    """top_k still goes by the logits; what it leaves is equally likely."""
+    row = np.arange(n, dtype=np.float32)  # the best ones last
+    row[-2] = -INF
+    best = [n - 5, n - 4, n - 3, n - 1]
+    grid = np.linspace(0, LAST, 50)
+    for p, want in ((0.5, best[:2]), (0.51, best[:3]), (0, best[:1])):
+        ids = draw(impl, row, grid, temperature=INF, top_k=4, top_p=p)
+        assert sorted(set(ids)) == want
+    ids = draw(impl, row, grid, temperature=INF, top_p=3 / (n - 1))
+    assert sorted(set(ids)) == [0, 1, 2]
+    ids = draw(impl, row, grid, temperature=INF, top_k=4, top_p=0, min_keep=3)
+    assert sorted(set(ids)) == best[:3]
+
+
 # ---- rows that cannot be drawn from --------------------------------------------------------------
 
 
@@ -455,6 +405,7 @@ def test_rows_without_entries(impl):
         ("top_k", [3, -2], ValueError, "-2; allowed is 0"),
         ("top_k", 2.0, TypeError, "2.0; allowed are integers"),
         ("top_k", True, TypeError, "True; allowed are integers"),
+        ("top_k", -(10**30), ValueError, f"-{10**30}; allowed is 0"),
         ("top_k", "2", TypeError, "'2'; allowed are integers"),
         ("top_k", [1, 2, 3], ValueError, "(3,), which does not broadcast"),
         ("top_p", -0.1, ValueError, "-0.1; allowed is 0 to 1"),
@@ -462,16 +413,21 @@ def test_rows_without_entries(impl):
         ("top_p", np.nextafter(1, 2), ValueError, "1.0000000000000002; allowed is 0 to 1"),
         ("top_p", np.nan, ValueError, "nan; allowed is 0 to 1"),
         ("top_p", [0.5, 2], ValueError, "2.0; allowed is 0 to 1"),
+        ("temperature", True, TypeError, "True; allowed are real numbers"),
+        ("temperature", [True, False], TypeError, "[True, False]; allowed are real numbers"),
+        ("top_p", True, TypeError, "True; allowed are real numbers"),
         ("top_p", "all", TypeError, "'all'; allowed are real numbers"),
         ("top_p", [1, 1, 1], ValueError, "(3,), which does not broadcast"),
         ("min_p", -0.1, ValueError, "-0.1; allowed is 0 to 1"),
         ("min_p", 1.5, ValueError, "1.5; allowed is 0 to 1"),
         ("min_p", np.nan, ValueError, "nan; allowed is 0 to 1"),
+        ("min_p", np.True_, TypeError, "np.True_; allowed are real numbers"),
         ("min_p", "none", TypeError, "'none'; allowed are real numbers"),
         ("min_p", [0, 0, 0], ValueError, "(3,), which does not broadcast"),
         ("min_keep", 0, ValueError, "0; allowed is 1 and above"),
         ("min_keep", -3, ValueError, "-3; allowed is 1 and above"),
         ("min_keep", 1.0, TypeError, "1.0; allowed are integers"),
+        ("min_keep", True, TypeError, "True; allowed are integers"),
         ("min_keep", None, TypeError, "None; allowed are integers"),
         ("on_invalid", "ignore", ValueError, "'ignore'; allowed are 'raise', 'flag'"),
         ("on_invalid", None, ValueError, "None; allowed are 'raise', 'flag'"),
@@ -514,7 +470,9 @@ def test_all_but_the_logits_go_by_keyword(impl):
         impl.sample(np.zeros(3), 1.0)
 
 
-@pytest.mark.parametrize("k", [3, 4, 2**31, 2**62, 2**63 + 1, np.uint64(2**64 - 1), np.int8(3)])
+@pytest.mark.parametrize(
+    "k", [3, 4, 2**31, 2**62, 2**63 + 1, 10**30, np.uint64(2**64 - 1), np.int8(3)]
+)
 def test_top_k_of_all_and_more_keeps_all(impl, k):
     ids = draw(impl, np.zeros(3, dtype=np.float32), [0, 0.5, LAST], top_k=k)
     assert ids.tolist() == [0, 1, 2]

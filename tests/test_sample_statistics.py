@@ -9,21 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.conftest import Uniforms
+
 ALPHA = 1e-6
 LAST = 1 - 2**-53
 VOCABULARY = 152_000
-
-
-class Uniforms(np.random.Generator):
-    """A generator the uniforms of which are known beforehand."""
-
-    def __init__(self, uniforms):
-        super().__init__(np.random.PCG64(0))
-        self.uniforms = np.asarray(uniforms, dtype=np.float64)
-
-    def random(self, size=None, *args, **kwargs):
-        assert np.prod(size) == self.uniforms.size, "one uniform a row"
-        return self.uniforms.reshape(size).copy()
 
 
 def draws(sample, row, uniforms, **parameters):

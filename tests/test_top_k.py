@@ -352,13 +352,13 @@ def test_k_out_of_range(impl, k):
         impl.top_k(np.zeros((2, 0)), 1)
 
 
-@pytest.mark.parametrize("k", [1.0, "1", None, np.float64(2), [1, 2], np.bool_(True)])
+@pytest.mark.parametrize("k", [1.0, "1", None, np.float64(2), [1, 2], True, np.bool_(True)])
 def test_k_no_integer(impl, k):
     with pytest.raises(TypeError, match=r"^k is .*allowed"):
         impl.top_k(np.zeros(3), k)
 
 
-@pytest.mark.parametrize("k", [np.int8(1), np.uint64(1), np.array(1), True])
+@pytest.mark.parametrize("k", [np.int8(1), np.uint64(1), np.array(1)])
 def test_k_as_any_integer(impl, k):
     assert impl.top_k([1.0, 3.0, 2.0], k).indices.tolist() == [1]
 

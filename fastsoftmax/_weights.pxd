@@ -1,0 +1,91 @@
+# cython: language_level=3, cdivision=True
+"""Weights exp((x - highest) / T) in float64, and their sums.
+
+The order of each sum is fixed, so that every vector width gives the same bits.
+"""
+
+from fastsoftmax._math cimport exp_neg, infinity, lowest, real
+
+cdef enum:
+    BLOCK = 2048  # weights that stay in L1 until they are added
+
+
+cdef inline double inverse_of(double temperature) noexcept nogil:
+    """Return 1/T, held at the largest finite number, for T > 0."""
+    return min(1 / temperature, 1.7976931348623157e+308)
+
+
+cdef inline void weigh(
+    const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
+) noexcept nogil:
+    """weight = exp((x - highest) * inverse)"""
+    cdef Py_ssize_t j
+    for j in range(n):
+        weight[j] = exp_neg((<double>x[j] - highest) * inverse, low)
+
+
+cdef inline void weigh_all(
+    const real *x, double *weight, Py_ssize_t n, double highest, double inverse
+) noexcept nogil:
+    """The same for every temperature above 0."""
+    cdef Py_ssize_t j
+    if inverse > 0:
+        weigh(x, weight, n, highest, inverse, lowest(<double>0))
+    else:  # T = inf, where -inf still has no weight
+        for j in range(n):
+            weight[j] = 1 if x[j] > -infinity(<real>0) else 0
+
+
+cdef inline double sum_of(const double *weight, Py_ssize_t n) noexcept nogil:
+    """Return the sum, over eight lanes."""
+    cdef double lane[8]
+    cdef double rest = 0
+    cdef Py_ssize_t j, l
+    for l in range(8):
+        lane[l] = 0
+    for j from 0 <= j < (n & ~7) by 8:
+        for l in range(8):
+            lane[l] += weight[j + l]
+    for j in range(n & ~7, n):
+        rest += weight[j]
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + (
+        (lane[1] + lane[5]) + (lane[3] + lane[7])
+    ) + rest
+
+
+cdef inline double sum_in_order(const double *weight, Py_ssize_t n) noexcept nogil:
+    """Return the sum as `walk` adds it."""
+    cdef double total = 0
+    cdef Py_ssize_t j
+    for j in range(n):
+        total += weight[j]
+    return total
+
+
+cdef inline Py_ssize_t walk(
+    const double *weight, Py_ssize_t n, double before, double target
+) noexcept nogil:
+    """Return the first place whose cumulative weight, on top of `before`, exceeds `target`."""
+    cdef Py_ssize_t j, last = 0
+    for j in range(n):
+        before += weight[j]
+        if before > target:
+            return j
+        if weight[j] > 0:
+            last = j
+    return last  # a sum in another order said that it would be exceeded here
+
+
+cdef inline double weigh_blocks(
+    const real *x, Py_ssize_t n, double highest, double inverse, double *sums
+) noexcept nogil:
+    """Write the sum of the weights of each block; return the total, added in order."""
+    cdef double weight[BLOCK]
+    cdef double total = 0
+    cdef Py_ssize_t start, m
+    for start from 0 <= start < n by BLOCK:
+        m = min(<Py_ssize_t>BLOCK, n - start)
+        weigh_all(x + start, weight, m, highest, inverse)
+        sums[start // BLOCK] = sum_of(weight, m)
+        total += sums[start // BLOCK]
+    return total

@@ -1,0 +1,58 @@
+"""No kernel reads or writes beyond a row, even where the row ends at the end of a page."""
+
+import sys
+
+import pytest
+
+from tests.test_dispatch import output
+
+GUARDED = """
+import ctypes, mmap
+import numpy as np
+from fastsoftmax import _dispatch
+
+impl = _dispatch.load({name!r})
+libc = ctypes.CDLL(None, use_errno=True)
+page, pages = mmap.PAGESIZE, 20
+memory = mmap.mmap(-1, (pages + 1) * page)
+room = np.frombuffer(memory, dtype=np.uint8)
+start = room.ctypes.data
+assert libc.mprotect(ctypes.c_void_p(start + pages * page), page, 0) == 0
+
+def at_the_end(x):
+    place = room[pages * page - x.nbytes : pages * page].view(x.dtype).reshape(x.shape)
+    place[...] = x
+    return place
+
+rng = np.random.default_rng(0)
+for dtype in ("f4", "f8"):
+    for n in (1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 255, 256, 257, 511, 513, 2047, 2049, 8191):
+        for x in (rng.normal(size=n), np.zeros(n), np.full(n, -np.inf), np.full(n, np.nan)):
+            x = at_the_end(x.astype(dtype))
+            for k in {{0, 1, n // 65, n // 20, n // 2, n}}:
+                impl.top_k(x, k)
+                impl.top_k(x, k, mode="smallest")
+                for more in ({{}}, {{"top_p": 0.9}}, {{"min_p": 0.1}}, {{"temperature": 0}}):
+                    impl.sample(x, top_k=k, rng=0, on_invalid="flag", **more)
+                    impl.filter_logits(x, top_k=k, ties="all", **more)
+                    impl.support(x, top_k=k, **more)
+            impl.token_logprobs(x, [0, n - 1])
+            impl.rank(x, [0, n - 1])
+            impl.filter_logits(x, top_p=0.9, out=x)
+print("survived")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+def test_rows_at_the_end_of_a_page(impl):
+    if impl.NAME == "reference":
+        pytest.skip("is NumPy")
+    assert output(GUARDED.format(name=impl.NAME), impl="reference") == ["survived"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+def test_the_guard_catches_a_read_too_many():
+    code = GUARDED.format(name="reference").split("rng =")[0]
+    code += "x = at_the_end(np.zeros(4)); ctypes.string_at(x.ctypes.data + x.nbytes, 1)"
+    with pytest.raises(AssertionError):
+        output(code, impl="reference")
