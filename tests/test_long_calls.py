@@ -40,7 +40,7 @@ def test_other_threads_run_meanwhile(compiled, name):
     assert longest < max(0.7 * took[0], 0.02)
 
 
-class Stop(Exception):
+class StopError(Exception):
     """Raised by the signal handler."""
 
 
@@ -51,15 +51,18 @@ def test_a_signal_gets_through(compiled, name):
     call, extra = getattr(compiled, name), {"top_k": (2000,)}.get(name, ())
 
     def stop(*_):
-        raise Stop
+        raise StopError
+
+    def call_again_and_again():
+        for _ in range(100):
+            call(x, *extra)
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
         start = time.perf_counter()
         signal.setitimer(signal.ITIMER_REAL, 0.02)
-        with pytest.raises(Stop):
-            for _ in range(100):
-                call(x, *extra)
+        with pytest.raises(StopError):
+            call_again_and_again()
         assert time.perf_counter() - start < 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
