@@ -5,13 +5,9 @@ A row alone loses some 200 cycles between its phases: reductions through memory,
 pipeline that drains. Phase by phase over a group these are paid once, or become vector work over
 the rows. The order of sums is that of ``_rows.pxd``: a row has the same bits in any group.
 
-Rows of SHORTEST elements and more lie behind each other, in scratch on whole steps. The last vector
-of a row reads up to 7 elements past its end, whose exponentials a mask makes +0: the caller sees to
-it that they can be read. Shorter rows lie across (*planar*): plane j holds element j of each row,
-and the lanes of a vector are rows.
-
-What is copied through a small array of constant size stays in registers; it tells the compiler that
-the loop does not write what it has still to read.
+This is for rows of SHORTEST elements and more; ``_planes.pxd`` has shorter ones. In scratch a row
+takes whole steps. The last vector of a row reads up to 7 elements past its end, whose exponentials
+a mask makes +0: the caller sees to it that they can be read.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -333,107 +329,3 @@ cdef inline void difference_rows(
         s = log_sum[r]
         for j in range(n):
             o[j] = (p[j] - h) * i - s
-
-
-# ---- rows that lie across ------------------------------------------------------------------------
-
-
-cdef inline void to_planes(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, written planes, written highest
-) noexcept nogil:
-    """planes[j] = element j of each row, for rows of n < SHORTEST; and the largest of each."""
-    cdef Py_ssize_t r, j
-    for j in range(n):
-        for r in range(rows):
-            planes[j * ROWS + r] = x[r * n + j]
-    for r in range(rows):
-        highest[r] = planes[r]
-    for j in range(1, n):
-        for r in range(rows):
-            highest[r] = larger(planes[j * ROWS + r], highest[r])
-
-
-cdef inline void plane_exponentials(
-    const real *planes,
-    written e,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const real *highest,
-    const real *inverse,
-    scaling kind,
-    real low,
-) noexcept nogil:
-    """e = exp((plane - highest) * inverse)"""
-    cdef Py_ssize_t r, j
-    for j in range(n):
-        for r in range(rows):
-            e[j * ROWS + r] = power(planes[j * ROWS + r], highest[r], inverse[r], kind, low)
-
-
-cdef inline void drop_largest_plane(
-    const real *planes, written e, Py_ssize_t rows, Py_ssize_t n, const real *highest
-) noexcept nogil:
-    """Take the first largest element of each row out of e."""
-    cdef bint found[ROWS]
-    cdef bint hit
-    cdef Py_ssize_t r, j
-    for r in range(rows):
-        found[r] = highest[r] == infinity(<real>0)  # +inf stays in the sum and makes it NaN
-    for j in range(n):
-        for r in range(rows):
-            hit = planes[j * ROWS + r] == highest[r] and not found[r]
-            e[j * ROWS + r] = 0 if hit else e[j * ROWS + r]
-            found[r] |= hit
-
-
-cdef inline void plane_sums(
-    const real *e, real *quads, Py_ssize_t rows, Py_ssize_t n, Pair *s
-) noexcept nogil:
-    """Write the sum over the planes; `quads` has room for LANES planes."""
-    cdef Py_ssize_t r, l
-    for l in range(LANES):
-        for r in range(rows):
-            quads[l * ROWS + r] = e[l * ROWS + r] if l < n else 0
-    for l in range(n - LANES):
-        for r in range(rows):
-            quads[l * ROWS + r] += e[(LANES + l) * ROWS + r]
-    for r in range(rows):
-        if real is float:
-            s[r].high = (
-                (<double>quads[r] + <double>quads[4 * ROWS + r])
-                + (<double>quads[2 * ROWS + r] + <double>quads[6 * ROWS + r])
-            ) + (
-                (<double>quads[ROWS + r] + <double>quads[5 * ROWS + r])
-                + (<double>quads[3 * ROWS + r] + <double>quads[7 * ROWS + r])
-            )
-            s[r].low = 0
-        else:
-            s[r].high = s[r].low = 0
-            for l in range(LANES):
-                two_sum(s + r, quads[l * ROWS + r])
-
-
-cdef inline void from_planes(
-    const real *e, written y, Py_ssize_t rows, Py_ssize_t n, const real *high, const real *low
-) noexcept nogil:
-    """y = e * (high + low) of each row, rounded once (nearly)"""
-    cdef Py_ssize_t r, j
-    for j in range(n):
-        for r in range(rows):
-            y[r * n + j] = fma(e[j * ROWS + r], high[r], e[j * ROWS + r] * low[r])
-
-
-cdef inline void differences_from_planes(
-    const real *planes,
-    written y,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const real *highest,
-    const real *inverse,
-    const real *log_sum,
-) noexcept nogil:
-    """y = (plane - highest) * inverse - log_sum of each row"""
-    cdef Py_ssize_t r, j
-    for j in range(n):
-        for r in range(rows):
-            y[r * n + j] = (planes[j * ROWS + r] - highest[r]) * inverse[r] - log_sum[r]

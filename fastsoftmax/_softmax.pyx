@@ -31,17 +31,11 @@ from fastsoftmax._groups cimport (
     Plain,
     Scaled,
     difference_rows,
-    differences_from_planes,
     drop_largest,
-    drop_largest_plane,
     exponentials,
-    from_planes,
     maxima,
-    plane_exponentials,
-    plane_sums,
     scaled_rows,
     sums,
-    to_planes,
 )
 from fastsoftmax._kernels cimport RowFunctions
 from fastsoftmax._math cimport (
@@ -54,6 +48,15 @@ from fastsoftmax._math cimport (
     written,
     written32,
     written64,
+)
+from fastsoftmax._planes cimport (
+    drop_largest_plane,
+    from_planes,
+    plane_differences,
+    plane_exponentials,
+    plane_sums,
+    scale_planes,
+    to_planes,
 )
 from fastsoftmax._rows cimport (
     BLOCK,
@@ -331,10 +334,12 @@ cdef inline void group_of_planes(
     plane_sums(e, quads, rows, n, s)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
-        from_planes(e, y, rows, n, high, low)
+        scale_planes(<written>e, rows, n, high, low)
+        from_planes(e, y, rows, n)
     elif kind == LOG_SOFTMAX:
         log_sums(s, rows, high)
-        differences_from_planes(planes, y, rows, n, highest, inverse, high)
+        plane_differences(<written>planes, rows, n, highest, inverse, high)
+        from_planes(planes, y, rows, n)
     else:
         for r in range(rows):
             if -infinity(<real>0) < highest[r] < infinity(<real>0):

@@ -1,0 +1,157 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The phases of softmax over a group of rows of fewer than SHORTEST elements, which lie across.
+
+Plane j holds element j of each row; the lanes of a vector are rows. ``_groups.pxd`` has the phases
+of longer rows, and the reason for groups. The order of sums is that of ``_rows.pxd``. The distance
+of planes is a constant, without which the compiler would check them for overlap.
+"""
+
+from fastsoftmax._groups cimport LANES, ROWS, larger, power, scaling
+from fastsoftmax._math cimport fma, infinity, real, written
+from fastsoftmax._rows cimport Pair, two_sum
+
+
+cdef inline void to_planes(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, written planes, written highest
+) noexcept nogil:
+    """planes[j] = element j of each row, for rows of n < SHORTEST; and the largest of each."""
+    cdef Py_ssize_t r, j
+    if n == 1:
+        gather(x, n, rows, 1, planes)
+    elif n == 2:
+        gather(x, n, rows, 2, planes)
+    elif n == 3:
+        gather(x, n, rows, 3, planes)
+    for j from 0 <= j <= n - 4 by 4:
+        gather(x + j, n, rows, 4, planes + j * ROWS)
+    if n > 4:  # overlaps the columns before
+        gather(x + n - 4, n, rows, 4, planes + (n - 4) * ROWS)
+    for r in range(rows):
+        highest[r] = planes[r]
+    for j in range(1, n):
+        for r in range(rows):
+            highest[r] = larger(planes[j * ROWS + r], highest[r])
+
+
+cdef inline void gather(
+    const real *x, Py_ssize_t n, Py_ssize_t rows, int columns, written planes
+) noexcept nogil:
+    """Copy some columns; their number is a literal: four together cost half of four alone."""
+    cdef Py_ssize_t r
+    cdef int j
+    for r in range(rows):
+        for j in range(columns):
+            planes[j * ROWS + r] = x[r * n + j]
+
+
+cdef inline void scatter(
+    const real *planes, written y, Py_ssize_t n, Py_ssize_t rows, int columns
+) noexcept nogil:
+    """Copy some columns back."""
+    cdef Py_ssize_t r
+    cdef int j
+    for r in range(rows):
+        for j in range(columns):
+            y[r * n + j] = planes[j * ROWS + r]
+
+
+cdef inline void from_planes(
+    const real *planes, written y, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    """Element j of each row of y = planes[j]"""
+    cdef Py_ssize_t j
+    if n == 1:
+        scatter(planes, y, n, rows, 1)
+    elif n == 2:
+        scatter(planes, y, n, rows, 2)
+    elif n == 3:
+        scatter(planes, y, n, rows, 3)
+    for j from 0 <= j <= n - 4 by 4:
+        scatter(planes + j * ROWS, y + j, n, rows, 4)
+    if n > 4:
+        scatter(planes + (n - 4) * ROWS, y + n - 4, n, rows, 4)
+
+
+cdef inline void plane_exponentials(
+    const real *planes,
+    written e,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
+    const real *inverse,
+    scaling kind,
+    real low,
+) noexcept nogil:
+    """e = exp((plane - highest) * inverse)"""
+    cdef Py_ssize_t r, j
+    for j in range(n):
+        for r in range(rows):
+            e[j * ROWS + r] = power(planes[j * ROWS + r], highest[r], inverse[r], kind, low)
+
+
+cdef inline void drop_largest_plane(
+    const real *planes, written e, Py_ssize_t rows, Py_ssize_t n, const real *highest
+) noexcept nogil:
+    """Take the first largest element of each row out of e."""
+    cdef bint found[ROWS]
+    cdef bint hit
+    cdef Py_ssize_t r, j
+    for r in range(rows):
+        found[r] = highest[r] == infinity(<real>0)  # +inf stays in the sum and makes it NaN
+    for j in range(n):
+        for r in range(rows):
+            hit = planes[j * ROWS + r] == highest[r] and not found[r]
+            e[j * ROWS + r] = 0 if hit else e[j * ROWS + r]
+            found[r] |= hit
+
+
+cdef inline void plane_sums(
+    const real *e, real *quads, Py_ssize_t rows, Py_ssize_t n, Pair *s
+) noexcept nogil:
+    """Write the sum over the planes; `quads` has room for LANES planes."""
+    cdef Py_ssize_t r, l
+    for l in range(LANES):
+        for r in range(rows):
+            quads[l * ROWS + r] = e[l * ROWS + r] if l < n else 0
+    for l in range(n - LANES):
+        for r in range(rows):
+            quads[l * ROWS + r] += e[(LANES + l) * ROWS + r]
+    for r in range(rows):
+        if real is float:
+            s[r].high = (
+                (<double>quads[r] + <double>quads[4 * ROWS + r])
+                + (<double>quads[2 * ROWS + r] + <double>quads[6 * ROWS + r])
+            ) + (
+                (<double>quads[ROWS + r] + <double>quads[5 * ROWS + r])
+                + (<double>quads[3 * ROWS + r] + <double>quads[7 * ROWS + r])
+            )
+            s[r].low = 0
+        else:
+            s[r].high = s[r].low = 0
+            for l in range(LANES):
+                two_sum(s + r, quads[l * ROWS + r])
+
+
+cdef inline void scale_planes(
+    written e, Py_ssize_t rows, Py_ssize_t n, const real *high, const real *low
+) noexcept nogil:
+    """e = e * (high + low), rounded once (nearly)"""
+    cdef Py_ssize_t r, j
+    for j in range(n):
+        for r in range(rows):
+            e[j * ROWS + r] = fma(e[j * ROWS + r], high[r], e[j * ROWS + r] * low[r])
+
+
+cdef inline void plane_differences(
+    written planes,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
+    const real *inverse,
+    const real *log_sum,
+) noexcept nogil:
+    """plane = (plane - highest) * inverse - log_sum"""
+    cdef Py_ssize_t r, j
+    for j in range(n):
+        for r in range(rows):
+            planes[j * ROWS + r] = (planes[j * ROWS + r] - highest[r]) * inverse[r] - log_sum[r]
