@@ -19,7 +19,16 @@ cimport numpy as cnp
 
 from . import _arrays, _reference, _targets
 
-from fastsoftmax._kernels cimport Filters, RowFunctions, SampleFunctions, SelectFunctions
+from fastsoftmax._kernels cimport (
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    SOFTMAX,
+    Filters,
+    Kind,
+    RowFunctions,
+    SampleFunctions,
+    SelectFunctions,
+)
 
 cnp.import_array()
 
@@ -177,12 +186,12 @@ cdef class Implementation:
                 n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
                 if size == 0:
                     return y
-                if size <= SMALL:
-                    self.map_small(x, y, size, n, t, log)
-                else:
+                if size > SMALL:
                     self.map_rows[_SELECT[x.dtype.char]](
                         x.reshape(-1, n), y.reshape(-1, n), ONE if t == 1 else np.array([t]), log
                     )
+                else:
+                    self.answer(x, cnp.PyArray_DATA(y), n, t, LOG_SOFTMAX if log else SOFTMAX)
                 return y
         rows = _arrays.Rows(x, axis, where)
         ts = _arrays.temperatures(temperature, rows.shape)
@@ -190,38 +199,33 @@ cdef class Implementation:
         self.map_rows[_SELECT[target.dtype.char]](rows.data, target, ts, log)
         return rows.spread(target, -np.inf if log else 0.0, out)
 
-    cdef void map_small(
-        self, cnp.ndarray x, cnp.ndarray y, Py_ssize_t size, Py_ssize_t n, double t, bint log
+    cdef void answer(
+        self, cnp.ndarray x, void *y, Py_ssize_t n, double temperature, Kind kind
     ) noexcept:
-        """Map the rows of a small array by pointer, holding the GIL."""
-        cdef Py_ssize_t i
-        cdef float *x32 = <float *>cnp.PyArray_DATA(x)
-        cdef float *y32 = <float *>cnp.PyArray_DATA(y)
-        cdef double *x64 = <double *>cnp.PyArray_DATA(x)
-        cdef double *y64 = <double *>cnp.PyArray_DATA(y)
+        """Write the answer for the rows of a small array, by pointer, holding the GIL."""
+        cdef void *p = cnp.PyArray_DATA(x)
+        cdef Py_ssize_t rows = cnp.PyArray_SIZE(x) // n
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-            f32 = self.row.log_softmax32 if log else self.row.softmax32
-            for i in range(size // n):
-                f32(x32 + i * n, y32 + i * n, n, t)
+            self.row.rows32(<float *>p, <float *>y, rows, n, &temperature, 0, kind)
         else:
-            f64 = self.row.log_softmax64 if log else self.row.softmax64
-            for i in range(size // n):
-                f64(x64 + i * n, y64 + i * n, n, t)
+            self.row.rows64(<double *>p, <double *>y, rows, n, &temperature, 0, kind)
 
     def logsumexp(self, x, axis=-1, *, where=None, keepdims=False):
         cdef Py_ssize_t n
+        cdef int ndim
+        cdef cnp.ndarray y
         if (
             where is None
             and not keepdims
             and plain(x)
             and last(axis, x)
-            and cnp.PyArray_NDIM(x) == 1
             and 0 < cnp.PyArray_SIZE(x) <= SMALL
         ):
-            n = cnp.PyArray_SIZE(x)
-            if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-                return np.float32(self.row.logsumexp32(<float *>cnp.PyArray_DATA(x), n))
-            return np.float64(self.row.logsumexp64(<double *>cnp.PyArray_DATA(x), n))
+            ndim = cnp.PyArray_NDIM(x)
+            n = cnp.PyArray_DIM(x, ndim - 1)
+            y = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
+            self.answer(x, cnp.PyArray_DATA(y), n, 1, LOGSUMEXP)
+            return y if ndim > 1 else y[()]
         rows = _arrays.Rows(x, axis, where)
         y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
         self.reduce_rows[_SELECT[y.dtype.char]](rows.data, y)

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The C functions that an instruction set's kernels offer to ``_front``: a few rows, C types.
+"""The C functions that an instruction set's kernels offer to ``_front``: contiguous rows, C types.
 
 They travel in a capsule, because a module of an instruction set may only be imported by name once
 the CPU is known to run it, never cimported.
@@ -7,19 +7,27 @@ the CPU is known to run it, never cimported.
 
 from libc.stdint cimport int64_t
 
-ctypedef void (*map32)(const float *x, float *y, Py_ssize_t n, double temperature) noexcept nogil
-ctypedef void (*map64)(const double *x, double *y, Py_ssize_t n, double temperature) noexcept nogil
+cdef enum Kind:
+    SOFTMAX
+    LOG_SOFTMAX
+    LOGSUMEXP
+
+# `each` is 1 if there is a temperature for each row, else 0; y has one element a row for LOGSUMEXP.
+ctypedef void (*answer32)(
+    const float *x, float *y, Py_ssize_t rows, Py_ssize_t n,
+    const double *temperature, Py_ssize_t each, Kind kind,
+) noexcept nogil
+ctypedef void (*answer64)(
+    const double *x, double *y, Py_ssize_t rows, Py_ssize_t n,
+    const double *temperature, Py_ssize_t each, Kind kind,
+) noexcept nogil
 
 cdef struct RowFunctions:
-    map32 softmax32
-    map64 softmax64
-    map32 log_softmax32
-    map64 log_softmax64
-    float (*logsumexp32)(const float *x, Py_ssize_t n) noexcept nogil
-    double (*logsumexp64)(const double *x, Py_ssize_t n) noexcept nogil
+    answer32 rows32
+    answer64 rows64
 
 
-# Below: a few contiguous rows of n elements; False if there is no memory for the work.
+# Below: False if there is no memory for the work.
 
 ctypedef bint (*top32)(
     const float *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,

@@ -37,7 +37,7 @@ from fastsoftmax._groups cimport (
     scaled_rows,
     sums,
 )
-from fastsoftmax._kernels cimport RowFunctions
+from fastsoftmax._kernels cimport LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Kind, RowFunctions
 from fastsoftmax._math cimport (
     HAS_FMA,
     fma,
@@ -75,11 +75,6 @@ from fastsoftmax._rows cimport (
     sum_of_others,
     whole,
 )
-
-cdef enum Kind:
-    SOFTMAX
-    LOG_SOFTMAX
-    LOGSUMEXP
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
@@ -398,6 +393,9 @@ cdef void answer_rows(
     cdef Py_ssize_t width = 1 if kind == LOGSUMEXP else n
     cdef Py_ssize_t size = ROWS
     cdef Py_ssize_t last = 0
+    if rows == 1:
+        one_row(x, y, n, temperature[0], kind)
+        return
     if n >= SHORTEST:
         # A long row hides its writes behind its exponentials: beyond L2 that is worth the most.
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
@@ -488,12 +486,8 @@ def exp_rows(const real[::1] x, real[::1] y):
 
 
 cdef RowFunctions functions
-functions.softmax32 = softmax_row[float]
-functions.softmax64 = softmax_row[double]
-functions.log_softmax32 = log_softmax_row[float]
-functions.log_softmax64 = log_softmax_row[double]
-functions.logsumexp32 = logsumexp_row[float]
-functions.logsumexp64 = logsumexp_row[double]
+functions.rows32 = answer_rows[float]
+functions.rows64 = answer_rows[double]
 
 #: The same functions for `_front`, by pointer.
 row_functions = PyCapsule_New(&functions, "fastsoftmax.RowFunctions", NULL)
