@@ -143,6 +143,8 @@ def sample(
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
     rng: int | np.random.Generator | None = None,
+    seed: ArrayLike | None = None,
+    position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
 ) -> Any: ...
 def token_logprobs(

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from . import _philox
+
 
 class TopK(NamedTuple):
     """What ``top_k`` returns: the values and where they were, along the reduced axis."""
@@ -112,6 +114,11 @@ def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     array = array.astype(np.float64)
     if array.size == 1 and array.ndim <= len(shape):
         return array.reshape(1)
+    return _for_each(array, name, shape)
+
+
+def _for_each(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array parameter with one element for each row, in row order."""
     try:
         return np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1)
     except ValueError:
@@ -123,7 +130,7 @@ def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def _require(good: np.ndarray, values: np.ndarray, name: str, allowed: str) -> None:
     """Raise a ValueError that names the first value that is not good."""
     if not good.all():
-        raise ValueError(f"{name} is {values[~good][0]}; allowed is {allowed}")
+        raise ValueError(f"{name} is {values[~good].flat[0]}; allowed is {allowed}")
 
 
 def temperatures(temperature: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -221,6 +228,25 @@ def generator(rng: Any) -> np.random.Generator:
     if rng is not None and rng < 0:
         raise ValueError(f"rng is {rng}; allowed are seeds from 0")
     return np.random.default_rng(rng)
+
+
+def uniforms(rng: Any, seed: Any, position: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a uniform for each row, from `rng` or from `seed` and `position`."""
+    if seed is None and position is None:
+        return generator(rng).random(prod(shape))
+    if rng is not None:
+        raise ValueError(f"rng is {rng!r}; allowed is None where seed and position are given")
+    return _philox.uniforms(_words(seed, "seed", shape), _words(position, "position", shape))
+
+
+def _words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a `seed` or `position` as a uint64 for each row."""
+    allowed = "0 to 2**64 - 1, in seed and position alike"
+    array = np.array(value, dtype=object) if type(value) is int else np.asarray(value)
+    if type(value) is not int and array.dtype.kind not in "iu":
+        raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}")
+    _require(np.array((array >= 0) & (array < 1 << 64)), array, name, allowed)
+    return _for_each(array.astype(np.uint64), name, shape)
 
 
 #: One row's parameters of the sampling family; the kernels know it as a struct of this layout.

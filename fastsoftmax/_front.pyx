@@ -462,6 +462,8 @@ cdef class Implementation:
         min_p=None,
         min_keep=1,
         rng=None,
+        seed=None,
+        position=None,
         on_invalid="raise",
     ):
         cdef Filters f
@@ -469,6 +471,8 @@ cdef class Implementation:
             plain(logits)
             and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
             and filters(temperature, top_k, top_p, min_p, min_keep, &f)
+            and seed is None
+            and position is None
             and type(rng := _arrays.generator(rng)) is Generator
             and type(on_invalid) is str
             and (on_invalid == "raise" or on_invalid == "flag")
@@ -477,7 +481,7 @@ cdef class Implementation:
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
         flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
-        uniforms = _arrays.generator(rng).random(rows.data.shape[0])
+        uniforms = _arrays.uniforms(rng, seed, position, rows.shape)
         ids = np.empty(uniforms.shape, dtype=np.int64)
         self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, given, ids)
         return _arrays.drawn(ids, rows.data, rows.shape, flag)

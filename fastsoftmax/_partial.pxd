@@ -49,18 +49,20 @@ cdef struct Work:
     double *weight  # and their weights
     uint64_t *keys
     double *masses
+    Py_ssize_t room  # elements that there is room for
 
 
 cdef inline bint allocate(Work *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     """Make room to pick k of n elements of up to 8 bytes; tell if there was memory for it."""
     # One piece: seven of them would go back to the system at each call, and be zeroed again.
     cdef Py_ssize_t blocks = n // 7 + 16 * LANES
-    cdef Py_ssize_t room = n // SIZE + SPARSE + (n if k > n // SPARSE else SPARSE * k)
+    cdef Py_ssize_t room = n // SIZE + SIZE + (n if k > n // SPARSE else SPARSE * k)
     cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
     work.maxima = start
     if start == NULL:
         return False
     start += blocks
+    work.room = room
     work.value = start
     work.index = <Py_ssize_t *>(start + room)
     work.weight = start + 2 * room
@@ -80,14 +82,6 @@ cdef inline key lowest_key(key like) noexcept nogil:
         return <int64_t>0x8000000000000000ULL
     else:
         return -infinity(like)
-
-
-cdef inline key nan(key like) noexcept nogil:
-    """Return NaN; 0 of an integer type, which has none."""
-    if key is int64_t:
-        return 0
-    else:
-        return infinity(like) - infinity(like)
 
 
 cdef inline bint unordered(key x) noexcept nogil:
@@ -194,6 +188,8 @@ cdef inline Py_ssize_t collect(
         high += LANES
         if not reaches(high, LANES, t, ties < k):
             continue
+        if m + size > work.room:  # another thread has written into the row
+            break
         stop = min(n, start + size)
         lane = lanes = 0
         for l in range(LANES):
@@ -326,11 +322,13 @@ cdef inline void take(
 ) noexcept nogil:
     """Pick the first k of x[0:n] by digits, in index order; `place` as in `keep`."""
     cdef uint64_t last
-    cdef Py_ssize_t ties, i
+    cdef Py_ssize_t ties, i, m
     for i in range(n):
         work.keys[i] = order_of(x[i])
     cut(work.keys, NULL, n, <double>k, &last, &ties)
-    keep(x, place, n, value_of(last, <key>0), ties, <key *>work.value, work.index, NULL)
+    m = keep(x, place, n, value_of(last, <key>0), ties, <key *>work.value, work.index, NULL)
+    for i in range(m, k):  # another thread has written into the row
+        work.index[i] = 0
 
 
 cdef inline void pick(
@@ -342,7 +340,7 @@ cdef inline void pick(
     """
     cdef key *value = <key *>work.value
     cdef Py_ssize_t size = SIZE
-    cdef Py_ssize_t blocks, i, m
+    cdef Py_ssize_t blocks, i, m, missing
     cdef key t
     if k > n // DENSE:
         take(x, NULL, n, k, work)
@@ -361,7 +359,16 @@ cdef inline void pick(
     if m > k:
         take(value, work.index, m, k, work)
     elif m < k:  # these are all numbers that there are: fill up with NaN
-        keep(x, NULL, n, nan(<key>0), k - m, value, work.index, NULL)
+        missing = k - m
+        m = 0
+        for i in range(n):
+            if m < k and (missing > 0 or not unordered(x[i])):
+                missing -= unordered(x[i])
+                value[m] = x[i]
+                work.index[m] = i
+                m += 1
+        for i in range(m, k):  # another thread has written into the row
+            work.index[i] = 0
 
 
 cdef inline void sort_picked(

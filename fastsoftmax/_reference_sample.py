@@ -170,6 +170,8 @@ def sample(
     min_p: Any = None,
     min_keep: int = 1,
     rng: Any = None,
+    seed: Any = None,
+    position: Any = None,
     on_invalid: str = "raise",
 ) -> Any:
     """Draw one index a row with the probabilities of its logits, after the filters.
@@ -194,6 +196,10 @@ def sample(
         Each filter leaves at least this many.
     rng : None, int or numpy.random.Generator
         Where the randomness comes from: one float64 uniform a row, ``rng.random(rows)``.
+    seed, position : int or array_like of int, optional
+        From 0 to 2**64 - 1, both or none, instead of `rng`: the uniform of a row is then a function
+        of its seed and position alone, whatever else is drawn, in which batch and in which order.
+        It is ``Generator(Philox(key=seed, counter=position)).random()`` of numpy.random.
     on_invalid : {"raise", "flag"}
         What a row with NaN, with +inf or with nothing to draw does: an error, or the index -1.
 
@@ -206,9 +212,11 @@ def sample(
     Raises
     ------
     ValueError
-        A parameter out of range, or a row that cannot be drawn from (it is named).
+        A parameter out of range, `rng` beside `seed`, or a row that cannot be drawn from (it is
+        named).
     TypeError
-        A dtype without probabilities, a `top_k` or `min_keep` that is no integer.
+        A dtype without probabilities, a `top_k`, `min_keep`, `seed` or `position` that is no
+        integer.
 
     Notes
     -----
@@ -237,11 +245,13 @@ def sample(
     array([2, 0])
     >>> sample(logits, temperature=0)
     array([2, 0])
+    >>> sample(logits, seed=[3, 4], position=17)  # request 3 and request 4, token 17
+    array([2, 0])
     """
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
-    uniforms = _arrays.generator(rng).random(len(rows.data))
+    uniforms = _arrays.uniforms(rng, seed, position, rows.shape)
     ids = np.empty(len(rows.data), dtype=np.int64)
     for i, (row, f) in enumerate(rows.with_filters(filters)):
         kept, weight = _survivors(row, f, rows.eps)

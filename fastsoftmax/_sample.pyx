@@ -188,13 +188,15 @@ cdef double highest_of(const real *x, Py_ssize_t n, real *maxima) noexcept nogil
     return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
 
 
-cdef Py_ssize_t place_of(const real *x, real highest, const real *maxima) noexcept nogil:
+cdef Py_ssize_t place_of(
+    const real *x, Py_ssize_t n, real highest, const real *maxima
+) noexcept nogil:
     """Return the first place of the largest element."""
     cdef Py_ssize_t i = 0, j
     while maxima[i] != highest:
         i += 1
     j = i // LANES * SIZE  # the first chunk that has it
-    while x[j] != highest:
+    while j < n - 1 and x[j] != highest:  # the bound: another thread may write into the row
         j += 1
     return j
 
@@ -204,7 +206,7 @@ cdef Py_ssize_t survivors(
 ) noexcept nogil:
     """Leave what the filters leave of a valid row in `work`, in index order; return how many."""
     if f.temperature == 0:
-        work.index[0] = place_of(x, <real>highest, <real *>work.maxima)
+        work.index[0] = place_of(x, n, <real>highest, <real *>work.maxima)
         (<real *>work.value)[0] = x[work.index[0]]
         work.weight[0] = 1
         return 1
@@ -332,7 +334,7 @@ cdef void logprobs_row(
         if temperature > 0:
             weigh_all(x + start, weight, size, max(high, block), inverse)
         if block > high:
-            first = place_of(x + start, <real>block, maxima)
+            first = place_of(x + start, size, <real>block, maxima)
             weight[first] = 0  # the largest entry's own term stays out of the sum
             first += start
             if high > -inf:

@@ -515,6 +515,47 @@ def test_without_rng_every_call_differs(impl):
     assert len({*first}) > 5
 
 
+@pytest.mark.parametrize("parameters", [{}, {"top_k": 40, "top_p": 0.9}])
+def test_seed_and_position_are_a_philox_of_numpy(impl, parameters):
+    rng = np.random.default_rng(0)
+    seed = rng.integers(0, 2**64, (3, 4), dtype=np.uint64)
+    position = rng.integers(0, 2**64, 4, dtype=np.uint64)
+    seed[0, :3] = 0, 1, 2**64 - 1
+    position[:3] = 2**64 - 1, 0, 2**64 - 2
+    x = rng.normal(size=(3, 4, 1000)).astype(np.float32)
+    both = np.broadcast(seed, position)
+    uniforms = [
+        np.random.Generator(np.random.Philox(key=int(s), counter=int(p))).random() for s, p in both
+    ]
+    want = impl.sample(x, rng=Uniforms(uniforms), **parameters)
+    got = impl.sample(x, seed=seed, position=position, **parameters)
+    np.testing.assert_array_equal(got, want)
+    for i, j in ((0, 2), (2, 0)):  # in no batch, as plain ints
+        alone = {"seed": int(seed[i, j]), "position": int(position[j])}
+        assert impl.sample(x[i, j], **alone, **parameters) == want[i, j]
+    assert impl.sample(x[:0], seed=1, position=2).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"seed": 1}, TypeError, "position is None; allowed are integers"),
+        ({"position": 1}, TypeError, "seed is None; allowed are integers"),
+        ({"seed": 1, "position": 1, "rng": 5}, ValueError, "rng is 5; allowed is None"),
+        ({"seed": -1, "position": 1}, ValueError, "seed is -1; allowed is 0 to 2**64 - 1"),
+        ({"seed": 1, "position": 2**64}, ValueError, f"position is {2**64}; allowed is 0"),
+        ({"seed": [1, -2], "position": 1}, ValueError, "seed is -2; allowed is 0"),
+        ({"seed": 1.0, "position": 1}, TypeError, "seed is 1.0; allowed are integers"),
+        ({"seed": 1, "position": True}, TypeError, "position is True; allowed are integers"),
+        ({"seed": 1, "position": [1, 2, 3]}, ValueError, "(3,), which does not broadcast"),
+    ],
+)
+def test_wrong_seeds_and_positions(impl, wrong, error, says):
+    with pytest.raises(error) as caught:
+        impl.sample(np.zeros((2, 3), dtype=np.float32), **wrong)
+    assert says in str(caught.value)
+
+
 def test_the_logits_are_never_written(impl):
     x = rows_of(1025, "float32").copy()
     for parameters in PARAMETERS:

@@ -219,7 +219,7 @@ def test_no_rows(impl, dtype, shape):
 @pytest.mark.parametrize("n", LENGTHS)
 def test_temperature_one_changes_no_bit(impl, dtype, n):
     x = ordinary(n, dtype) * dtype(1.1)
-    for one in (1, 1.0, np.float32(1), np.ones(()), True):
+    for one in (1, 1.0, np.float32(1), np.ones(())):
         for a, b in zip(outputs(impl, x, temperature=one), outputs(impl, x), strict=True):
             np.testing.assert_array_equal(a, b)
 
