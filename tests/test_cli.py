@@ -14,6 +14,7 @@ import pytest
 
 import fastsoftmax
 from fastsoftmax import _cli, _demo, _dispatch, _reference
+from tests.conftest import Uniforms
 
 ESCAPE = "\x1b"
 
@@ -356,9 +357,14 @@ def test_demo_stages_are_what_sample_does(call, row, knobs):
     ends = np.cumsum(p[np.argsort(order)][ids])
     for i in (0, len(ids) // 2, len(ids) - 1):
         u = ((ends[i - 1] if i else 0) + ends[i]) / 2
-        drawn = _reference._sample_row(
-            row.astype(float), u, options.temperature, options.top_k or 0, options.top_p,
-            np.log(options.min_p) if options.min_p else -np.inf, 1, float(np.finfo(np.float32).eps))
+        drawn = _reference.sample(
+            row,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+            min_p=options.min_p,
+            rng=Uniforms([u]),
+        )
         assert drawn == ids[i]
 
 
