@@ -92,6 +92,10 @@ CELLS = (
     ),
     _softmax_family("softmax", _ROW),
     _softmax_family("softmax", (1, 10)),
+    _softmax_family("softmax", (1000, 100)),
+    _softmax_family("softmax", (5000, 32)),
+    _softmax_family("softmax", (10000, 10)),
+    _softmax_family("softmax", (1000000, 3)),
     _softmax_family("log_softmax", (64, 1000)),
     _softmax_family("logsumexp", (64, 1000)),
     _softmax_family("softmax", (64, 1000), "float64"),
@@ -111,10 +115,23 @@ CELLS = (
         _name(f"sample T={TEMPERATURE} top_k={K} top_p={TOP_P}", _ROW),
         _ROW,
         (
-            Run("fastsoftmax", "fastsoftmax", "sample"),
-            Run("numpy argpartition", "numpy", "sample"),
-            Run("numpy partition", "numpy", "sample partition"),
+            Run("fastsoftmax", "fastsoftmax", "sample top_k top_p"),
+            Run("numpy argpartition", "numpy", "sample top_k top_p"),
+            Run("numpy partition", "numpy", "sample partition top_p"),
         ),
+    ),
+    Cell(
+        _name(f"sample T={TEMPERATURE} top_p={TOP_P}", _ROW),
+        _ROW,
+        (
+            Run("fastsoftmax", "fastsoftmax", "sample top_p"),
+            Run("numpy", "numpy", "sample top_p"),
+        ),
+    ),
+    Cell(
+        _name(f"sample T={TEMPERATURE}", _ROW),
+        _ROW,
+        (Run("fastsoftmax", "fastsoftmax", "sample"), Run("numpy", "numpy", "sample")),
     ),
 )
 
@@ -163,14 +180,19 @@ def _fastsoftmax():
     def softmax_out(x):
         return partial(fs.softmax, x, out=np.empty_like(x))
 
-    def sample(x):
+    def sample(x, **filters):
         rng = np.random.default_rng(0)
-        return partial(fs.sample, x, temperature=TEMPERATURE, top_k=K, top_p=TOP_P, rng=rng)
+        return partial(fs.sample, x, temperature=TEMPERATURE, rng=rng, **filters)
 
     ops = {op: partial(last_axis, getattr(fs, op)) for op in SOFTMAX_FAMILY}
     ops |= {"softmax out": softmax_out, "top_k": lambda x: partial(fs.top_k, x, K)}
     ops["cross_entropy"] = lambda x: partial(fs.cross_entropy_with_grad, x, targets(x))
-    return Side(fs.__version__, ops | {"sample": sample})
+    ops |= {
+        "sample": sample,
+        "sample top_p": partial(sample, top_p=TOP_P),
+        "sample top_k top_p": partial(sample, top_k=K, top_p=TOP_P),
+    }
+    return Side(fs.__version__, ops)
 
 
 def _torch():
@@ -257,8 +279,8 @@ def _numpy():
     def softmax_out(x):
         return partial(_numpy_softmax, x, np.empty_like(x))
 
-    def sample(top_k, x):
-        return partial(_numpy_sample, x[0], np.random.default_rng(0), top_k)
+    def sample(choose, x):
+        return partial(_numpy_sample, x[0], np.random.default_rng(0), choose)
 
     ops = {
         "softmax": lambda x: partial(_numpy_softmax, x),
@@ -269,8 +291,10 @@ def _numpy():
         # The idioms are for one row: on a batch, take_along_axis would slow them down.
         "top_k": lambda x: partial(_numpy_top_k_argpartition, x[0]),
         "top_k partition": lambda x: partial(_numpy_top_k_partition, x[0]),
-        "sample": partial(sample, _numpy_top_k_argpartition),
-        "sample partition": partial(sample, _numpy_top_k_partition),
+        "sample": lambda x: partial(_numpy_draw, x[0], np.random.default_rng(0)),
+        "sample top_p": partial(sample, _numpy_sort),
+        "sample top_k top_p": partial(sample, _numpy_top_k_argpartition),
+        "sample partition top_p": partial(sample, _numpy_top_k_partition),
     }
     return Side(np.__version__, ops)
 
@@ -327,13 +351,25 @@ def _numpy_top_k_partition(row):
     return values[order], found[order]
 
 
-def _numpy_sample(row, rng, top_k):
-    """Draw one id after temperature, top-k and top-p."""
-    values, ids = top_k(row)
+def _numpy_sort(row):
+    """The whole row, largest first: what top-p without top-k takes."""
+    order = row.argsort()[::-1]
+    return row[order], order
+
+
+def _numpy_sample(row, rng, choose):
+    """Draw one id by temperature and top-p from what `choose` leaves, largest first."""
+    values, ids = choose(row)
     weights = np.exp((values - values[0]) / TEMPERATURE)
     mass = weights.cumsum(dtype=np.float64)
     kept = mass[mass.searchsorted(TOP_P * mass[-1])]
     return ids[mass.searchsorted(rng.random() * kept, side="right")]
+
+
+def _numpy_draw(row, rng):
+    """Draw one id by temperature alone."""
+    mass = np.exp((row - row.max()) / TEMPERATURE).cumsum(dtype=np.float64)
+    return mass.searchsorted(rng.random() * mass[-1], side="right")
 
 
 # --- ONNX models, encoded by hand ---------------------------------------------------------------
