@@ -32,7 +32,9 @@ from fastsoftmax._rows cimport (
     STEP,
     Lanes,
     Pair,
+    add,
     add_to,
+    adder,
     clear,
     close,
     exp_block,
@@ -118,9 +120,6 @@ cdef inline void labels_of(
         weigh(labels.weight + start, q, n)
 
 
-ctypedef void (*adder)(Lanes *lanes, const double *e, Py_ssize_t n) noexcept nogil
-
-# By pointer, which keeps gcc from inlining it: inlined, the sums of float64 stay scalar.
 cdef adder add_double = add_to[double]
 
 
@@ -191,12 +190,8 @@ cdef Pair exp_row(
             y[start + place] = 0
         elif place < m:
             tail[place - w] = 0
-        if real is float:
-            add_to(&lanes, <const float *>(y + start), w)
-            add_to(&lanes, <const float *>tail, STEP if w < m else 0)
-        else:
-            add_double(&lanes, y + start, w)
-            add_double(&lanes, tail, STEP if w < m else 0)
+        add(&lanes, <const real *>(y + start), w, add_double)
+        add(&lanes, <const real *>tail, STEP if w < m else 0, add_double)
         if place < w:
             y[start + place] = 1
         close(&s, &lanes, <real>0)
@@ -262,7 +257,7 @@ cdef double loss_row(
         loss += fall_of(labels, x, label, n, highest, &others)
     total = own + others
     if y == NULL:
-        rest = sum_of_others(x, n, highest, block, <real>1)
+        rest = sum_of_others(x, n, highest, block, <real>1, add_double)
     else:
         rest = exp_row(x, y, n, highest, block)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):

@@ -114,6 +114,19 @@ cdef inline void subtract(
         y[j] = (x[j] - highest) * inverse - log_sum
 
 
+# Inlined, the sums of float64 stay scalar. Through this pointer, a variable of each kernel, gcc
+# cannot inline them.
+ctypedef void (*adder)(Lanes *lanes, const double *e, Py_ssize_t n) noexcept nogil
+
+
+cdef inline void add(Lanes *lanes, const real *e, Py_ssize_t n, adder add_double) noexcept nogil:
+    """Add e[0:n] to the lanes."""
+    if real is float:
+        add_to(lanes, e, n)
+    else:
+        add_double(lanes, e, n)
+
+
 # ---- blocks --------------------------------------------------------------------------------------
 
 
@@ -218,7 +231,7 @@ cdef inline Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexc
 
 
 cdef inline Pair sum_of_others(
-    const real *x, Py_ssize_t n, real highest, Py_ssize_t block, real inverse
+    const real *x, Py_ssize_t n, real highest, Py_ssize_t block, real inverse, adder add_double
 ) noexcept nogil:
     """Return the sum of exp((x - highest) * inverse) without the largest entry's own term."""
     cdef Py_ssize_t start, m, w, j
@@ -237,6 +250,6 @@ cdef inline Pair sum_of_others(
             exp_padded(e + w, highest, inverse)
         if start == block and highest < infinity(<real>0):
             e[place_of(x + start, m, highest)] = 0
-        add_to(&lanes, e, w + (STEP if w < m else 0))
+        add(&lanes, e, w + (STEP if w < m else 0), add_double)
         close(&s, &lanes, <real>0)
     return s

@@ -63,7 +63,9 @@ from fastsoftmax._rows cimport (
     STEP,
     Lanes,
     Pair,
+    add,
     add_to,
+    adder,
     close,
     exp_block,
     exp_of,
@@ -78,6 +80,9 @@ from fastsoftmax._rows cimport (
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+
+
+cdef adder add_double = add_to[double]
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -179,11 +184,11 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
             memcpy(copy, source, w * sizeof(real))
             source = copy
         exp_block(source, y + start, w, highest, inverse)
-        add_to(&lanes, y + start, w)
+        add(&lanes, <const real *>(y + start), w, add_double)
         if w < m:
             pad(x + start + w, tail, m - w)
             exp_padded(tail, highest, inverse)
-            add_to(&lanes, tail, STEP)
+            add(&lanes, <const real *>tail, STEP, add_double)
         close(&s, &lanes, <real>0)
     factors(&s, 1, &high, &low)
     w = whole(n)
@@ -205,7 +210,7 @@ cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperatu
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
     highest = highest_of(x, n, &block)
-    s = sum_of_others(x, n, highest, block, inverse)
+    s = sum_of_others(x, n, highest, block, inverse, add_double)
     log_sum = <real>log1p_pos(s.high + s.low)
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
@@ -232,7 +237,7 @@ cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
             if x[j] != x[j]:
                 return x[j]
         return highest
-    s = sum_of_others(x, n, highest, block, <real>1)
+    s = sum_of_others(x, n, highest, block, <real>1, add_double)
     return add_log(highest, s)
 
 
@@ -397,9 +402,10 @@ cdef void answer_rows(
         one_row(x, y, n, temperature[0], kind)
         return
     if n >= SHORTEST:
-        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most.
+        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most. The
+        # sums of float64 are scalar code in a group, vector code in a long row.
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
-        if size < 4 and rows * n > 1 << 16:
+        if size < 4 and (rows * n > 1 << 16 or real is double):
             size = 1
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1
