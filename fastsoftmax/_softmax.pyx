@@ -253,7 +253,7 @@ cdef inline void log_sums(const Pair *s, Py_ssize_t rows, real *log_sum) noexcep
 
 cdef inline void group_of_rows(
     const real *x,
-    written y,
+    real *y,
     written e,
     Py_ssize_t rows,
     Py_ssize_t n,
@@ -285,7 +285,7 @@ cdef inline void group_of_rows(
     sums(scratch, rows, width // STEP, lanes, s)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
-        scaled_rows(<const real *>e, width, y, rows, n, high, low)
+        scaled_rows(<const real *>e, width, <written>y, rows, n, high, low)
         return
     log_sums(s, rows, high)
     if kind == LOGSUMEXP:
@@ -294,29 +294,29 @@ cdef inline void group_of_rows(
                 y[r] = add_log(highest[r], s[r])
             else:
                 y[r] = logsumexp_row(x + r * n, n)
-    elif <const real *>y == x:  # the loop is promised that it does not read what it writes
+    elif y == x:  # the loop is promised that it does not read what it writes
         for r in range(rows):
             memcpy(<real *>e, x + r * n, n * sizeof(real))
             difference_rows(
-                <const real *>e, y + r * n, 1, n, highest + r, inverse + r, high + r
+                <const real *>e, <written>(y + r * n), 1, n, highest + r, inverse + r, high + r
             )
         memset(<real *>e, 0, width * sizeof(real))
     else:
-        difference_rows(x, y, rows, n, highest, inverse, high)
+        difference_rows(x, <written>y, rows, n, highest, inverse, high)
 
 
 cdef inline void group_of_planes(
     const real *x,
-    written y,
+    real *y,
+    written e,
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
     bint scaled,
     Kind kind,
 ) noexcept nogil:
-    """The answer for some rows of n < SHORTEST elements; y may be x."""
+    """The answer for some rows of n < SHORTEST elements; y may be x. `e` is scratch."""
     cdef real planes[SHORTEST * ROWS]
-    cdef real e[SHORTEST * ROWS]
     cdef real quads[8 * ROWS]
     cdef real highest[ROWS]
     cdef real high[ROWS]
@@ -326,20 +326,20 @@ cdef inline void group_of_planes(
     cdef Py_ssize_t r
     to_planes(x, rows, n, <written>planes, <written>highest)
     if scaled:
-        plane_exponentials(planes, <written>e, rows, n, highest, inverse, <Scaled>1, low_end)
+        plane_exponentials(planes, e, rows, n, highest, inverse, <Scaled>1, low_end)
     else:
-        plane_exponentials(planes, <written>e, rows, n, highest, inverse, <Plain>0, low_end)
+        plane_exponentials(planes, e, rows, n, highest, inverse, <Plain>0, low_end)
     if kind != SOFTMAX:
-        drop_largest_plane(planes, <written>e, rows, n, highest)
-    plane_sums(e, quads, rows, n, s)
+        drop_largest_plane(planes, e, rows, n, highest)
+    plane_sums(<const real *>e, quads, rows, n, s)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
-        scale_planes(<written>e, rows, n, high, low)
-        from_planes(e, y, rows, n)
+        scale_planes(e, rows, n, high, low)
+        from_planes(<const real *>e, <written>y, rows, n)
     elif kind == LOG_SOFTMAX:
         log_sums(s, rows, high)
         plane_differences(<written>planes, rows, n, highest, inverse, high)
-        from_planes(planes, y, rows, n)
+        from_planes(planes, <written>y, rows, n)
     else:
         for r in range(rows):
             if -infinity(<real>0) < highest[r] < infinity(<real>0):
@@ -350,7 +350,7 @@ cdef inline void group_of_planes(
 
 cdef inline void group(
     const real *x,
-    written y,
+    real *y,
     written e,
     Py_ssize_t rows,
     Py_ssize_t n,
@@ -360,7 +360,7 @@ cdef inline void group(
 ) noexcept nogil:
     """The answer for some rows, in the form that suits their length."""
     if n < SHORTEST:
-        group_of_planes(x, y, rows, n, inverse, scaled, kind)
+        group_of_planes(x, y, e, rows, n, inverse, scaled, kind)
     else:
         group_of_rows(x, y, e, rows, n, inverse, scaled, kind)
 
@@ -424,12 +424,12 @@ cdef void answer_rows(
         if ordinary and r > 1:
             if real is float:
                 group(
-                    x + start * n, <written32>y + start * width, <written32>e, r, n, inverse,
+                    x + start * n, y + start * width, <written32>e, r, n, inverse,
                     scaled, kind,
                 )
             else:
                 group(
-                    x + start * n, <written64>y + start * width, <written64>e, r, n, inverse,
+                    x + start * n, y + start * width, <written64>e, r, n, inverse,
                     scaled, kind,
                 )
         else:
