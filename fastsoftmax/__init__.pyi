@@ -142,6 +142,8 @@ def sample(
     top_p: ArrayLike | None = None,
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
+    size: int | None = None,
+    replace: bool = True,
     rng: int | np.random.Generator | None = None,
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,

@@ -190,6 +190,18 @@ def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
+def switch(value: Any, name: str) -> bool:
+    """Return `value` if it is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; allowed are True and False")
+    return bool(value)
+
+
+def draws(size: Any) -> int:
+    """Return how many indices `size` asks for in each row."""
+    return 1 if size is None else count(size, "size", 0)
+
+
 def mask(where: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return `where` broadcast to `shape`, None if there is none."""
     if where is None:
@@ -230,13 +242,13 @@ def generator(rng: Any) -> np.random.Generator:
     return np.random.default_rng(rng)
 
 
-def uniforms(rng: Any, seed: Any, position: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a uniform for each row, from `rng` or from `seed` and `position`."""
+def uniforms(rng: Any, seed: Any, position: Any, shape: tuple[int, ...], m: int) -> np.ndarray:
+    """Return m uniforms for each row, from `rng` or from `seed` and `position`: (rows, m)."""
     if seed is None and position is None:
-        return generator(rng).random(prod(shape))
+        return generator(rng).random((prod(shape), m))
     if rng is not None:
         raise ValueError(f"rng is {rng!r}; allowed is None where seed and position are given")
-    return _philox.uniforms(_words(seed, "seed", shape), _words(position, "position", shape))
+    return _philox.uniforms(_words(seed, "seed", shape), _words(position, "position", shape), m)
 
 
 def _words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -288,27 +300,34 @@ def filters(
     return result
 
 
-def drawn(ids: np.ndarray, rows: np.ndarray, shape: tuple[int, ...], flag: bool) -> Any:
-    """Return the indices drawn from `rows` in the rows' shape, -1 from invalid ones.
+def drawn(
+    ids: np.ndarray, rows: np.ndarray, shape: tuple[int, ...], size: int | None, flag: bool
+) -> Any:
+    """Return the indices drawn from `rows` in the shape that `size` asks for, -1 for the missing.
 
     Raises
     ------
     ValueError
-        Unless `flag`, for the first invalid row.
+        Unless `flag`, for the first row that is invalid or had too few to draw.
     """
     if not flag and ids.min(initial=0) < 0:
-        i = int(ids.argmin())
+        i = int(ids.min(axis=1).argmin())
+        place = tuple(map(int, np.unravel_index(i, shape))) if shape else ()
+        if ids[i, 0] >= 0:
+            raise ValueError(
+                f"size is {size}; allowed without replacement is 0 to {(ids[i] >= 0).sum()}, what "
+                f"can be drawn from row {place} (or pass on_invalid='flag')"
+            )
         why = "nothing above -inf"
         if np.isnan(rows[i]).any():
             why = "NaN"
         elif np.isposinf(rows[i]).any():
             why = "+inf"
-        place = tuple(map(int, np.unravel_index(i, shape))) if shape else ()
         raise ValueError(
             f"logits has {why} in row {place}; allowed are rows of finite numbers and -inf, one of "
             "them finite (or pass on_invalid='flag')"
         )
-    return ids.reshape(shape)[()]
+    return ids.reshape(shape if size is None else (*shape, size))[()]
 
 
 def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:

@@ -100,6 +100,11 @@ cdef inline bint filters(
     return True
 
 
+cdef inline double room(cnp.ndarray x) noexcept:
+    """Return how many draws from each row are little work, for an x that is."""
+    return <double>ONE_CALL * cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1) / cnp.PyArray_SIZE(x)
+
+
 cdef class Implementation:
     """The public functions, computed by the kernels of one instruction set.
 
@@ -461,15 +466,20 @@ cdef class Implementation:
         top_p=None,
         min_p=None,
         min_keep=1,
+        size=None,
+        replace=True,
         rng=None,
         seed=None,
         position=None,
         on_invalid="raise",
     ):
         cdef Filters f
+        cdef double m = 1
         if (
             plain(logits)
             and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
+            and (size is None or type(size) is int and small_number(size, room(logits), &m))
+            and type(replace) is bool
             and filters(temperature, top_k, top_p, min_p, min_keep, &f)
             and seed is None
             and position is None
@@ -477,46 +487,57 @@ cdef class Implementation:
             and type(on_invalid) is str
             and (on_invalid == "raise" or on_invalid == "flag")
         ):
-            return self.sample_plain(logits, &f, rng, on_invalid == "flag")
+            return self.sample_plain(
+                logits, <Py_ssize_t>m, size, replace, &f, rng, on_invalid == "flag"
+            )
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
         flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
-        uniforms = _arrays.uniforms(rng, seed, position, rows.shape)
+        again = _arrays.switch(replace, "replace")
+        uniforms = _arrays.uniforms(rng, seed, position, rows.shape, _arrays.draws(size))
         ids = np.empty(uniforms.shape, dtype=np.int64)
-        self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, given, ids)
-        return _arrays.drawn(ids, rows.data, rows.shape, flag)
+        self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, again, given, ids)
+        return _arrays.drawn(ids, rows.data, rows.shape, size, flag)
 
-    cdef object sample_plain(self, cnp.ndarray x, Filters *f, object rng, bint flag):
+    cdef object sample_plain(
+        self, cnp.ndarray x, Py_ssize_t m, object size, bint replace, Filters *f, object rng,
+        bint flag,
+    ):
         """Draw from ordinary rows, by pointer and without the GIL."""
         cdef int ndim = cnp.PyArray_NDIM(x)
         cdef Py_ssize_t n = cnp.PyArray_DIM(x, ndim - 1)
         cdef Py_ssize_t rows = cnp.PyArray_SIZE(x) // n
-        cdef cnp.ndarray ids = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(x), cnp.NPY_INT64, 0)
-        cdef int64_t *id = <int64_t *>cnp.PyArray_DATA(ids)
+        cdef cnp.npy_intp shape[64]  # NumPy's limit
         cdef const void *p = cnp.PyArray_DATA(x)
-        cdef cnp.ndarray uniforms
+        cdef cnp.ndarray uniforms, ids
+        cdef int64_t *id
         cdef double one
         cdef const double *u = &one
         cdef Py_ssize_t i
         cdef bint done, valid = True
-        if rows == 1:
+        memcpy(shape, cnp.PyArray_DIMS(x), ndim * sizeof(cnp.npy_intp))
+        shape[ndim - 1] = m
+        ids = cnp.PyArray_EMPTY(ndim - (size is None), shape, cnp.NPY_INT64, 0)
+        id = <int64_t *>cnp.PyArray_DATA(ids)
+        if rows * m == 1:
             one = rng.random()
         else:
-            uniforms = rng.random(rows)
+            uniforms = rng.random(rows * m)
             u = <const double *>cnp.PyArray_DATA(uniforms)
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
             with nogil:
-                done = self.sampling.draw32(<const float *>p, rows, n, u, f, id)
+                done = self.sampling.draw32(<const float *>p, rows, n, u, m, replace, f, id)
         else:
             with nogil:
-                done = self.sampling.draw64(<const double *>p, rows, n, u, f, id)
+                done = self.sampling.draw64(<const double *>p, rows, n, u, m, replace, f, id)
         if not done:
             raise MemoryError(f"no memory to draw from rows of {n} elements")
-        for i in range(rows):
+        for i in range(rows * m):
             valid &= id[i] >= 0
         if not valid and not flag:
-            _arrays.drawn(ids.reshape(-1), x.reshape(rows, n), (<object>ids).shape, False)
-        return ids if ndim > 1 else ids[()]
+            given = (<object>x).shape[:-1]
+            _arrays.drawn(ids.reshape(rows, m), x.reshape(rows, n), given, size, False)
+        return ids if cnp.PyArray_NDIM(ids) > 0 else ids[()]
 
     def filter_logits(
         self,

@@ -49,11 +49,14 @@ cdef struct Filters:
     double log_min_p  # -inf for all
     Py_ssize_t min_keep
 
+# u and ids have m elements a row.
 ctypedef bint (*drawing32)(
-    const float *x, Py_ssize_t rows, Py_ssize_t n, const double *u, const Filters *f, int64_t *ids
+    const float *x, Py_ssize_t rows, Py_ssize_t n,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, int64_t *ids,
 ) noexcept nogil
 ctypedef bint (*drawing64)(
-    const double *x, Py_ssize_t rows, Py_ssize_t n, const double *u, const Filters *f, int64_t *ids
+    const double *x, Py_ssize_t rows, Py_ssize_t n,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, int64_t *ids,
 ) noexcept nogil
 
 cdef struct SampleFunctions:

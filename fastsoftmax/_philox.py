@@ -1,4 +1,4 @@
-"""Uniforms that depend on a seed and a position alone: Philox4x64-10, one block for each.
+"""Uniforms that depend on a seed and a position alone, by Philox4x64-10.
 
 Source: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as
 1, 2, 3", SC 2011, https://doi.org/10.1145/2063384.2063405
@@ -6,28 +6,29 @@ Source: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random num
 
 import numpy as np
 
-_MULTIPLIERS = np.array([[0xD2E7470EE14C6C93], [0xCA5A826395121157]], dtype=np.uint64)
-_STEPS = np.array([[0x9E3779B97F4A7C15], [0xBB67AE8584CAA73B]], dtype=np.uint64)
+_MULTIPLIERS = np.array([[[0xD2E7470EE14C6C93]], [[0xCA5A826395121157]]], dtype=np.uint64)
+_STEPS = np.array([[[0x9E3779B97F4A7C15]], [[0xBB67AE8584CAA73B]]], dtype=np.uint64)
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
 
-def uniforms(seed: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Return ``Generator(Philox(key=seed, counter=position)).random()`` for each pair of uint64.
+def uniforms(seed: np.ndarray, position: np.ndarray, m: int) -> np.ndarray:
+    """Return ``Generator(Philox(key=seed, counter=position)).random(m)`` for each pair of uint64.
 
-    NumPy's Philox counts before it makes a block: the block is that of `position` + 1, its first
-    word's upper 53 bits make the uniform.
+    NumPy's Philox counts before it makes a block of four words: the first block is that of
+    `position` + 1. A word's upper 53 bits make a uniform.
     """
-    zero = np.zeros_like(position)
-    first = position + np.uint64(1)
+    first = position[:, None] + np.arange(1, m // 4 + 2, dtype=np.uint64)
+    zero = np.zeros_like(first)
     even = np.stack([first, zero])  # words 0 and 2 of the counter
-    odd = np.stack([(first == 0).astype(np.uint64), zero])  # words 1 and 3
-    key = np.stack([seed, zero])
+    odd = np.stack([(first <= position[:, None]).astype(np.uint64), zero])  # words 1 and 3
+    key = np.stack([seed, np.zeros_like(seed)])[..., None]
     for _ in range(10):
         high, low = _product(even)
         even, odd = high[::-1] ^ odd ^ key, low[::-1]
         key = key + _STEPS
-    return (even[0] >> np.uint64(11)) * 2.0**-53
+    words = np.stack([even[0], odd[0], even[1], odd[1]], axis=-1)
+    return (words.reshape(len(seed), 4 * first.shape[1])[:, :m] >> np.uint64(11)) * 2.0**-53
 
 
 def _product(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

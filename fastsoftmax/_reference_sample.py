@@ -169,12 +169,14 @@ def sample(
     top_p: Any = None,
     min_p: Any = None,
     min_keep: int = 1,
+    size: int | None = None,
+    replace: bool = True,
     rng: Any = None,
     seed: Any = None,
     position: Any = None,
     on_invalid: str = "raise",
 ) -> Any:
-    """Draw one index a row with the probabilities of its logits, after the filters.
+    """Draw one index a row, or many, with the probabilities of its logits after the filters.
 
     The order is: temperature, then `top_k`, then `top_p` on the probabilities renormalised over
     what `top_k` left, then `min_p`. What survives is renormalised and drawn from.
@@ -194,40 +196,53 @@ def sample(
         Keep what is at least `min_p` times as likely as the most likely entry. None and 0 keep all.
     min_keep : int, default 1
         Each filter leaves at least this many.
+    size : int, optional
+        How many to draw from each row. None draws one and adds no axis; 0 draws nothing and looks
+        at nothing.
+    replace : bool, default True
+        Whether an index can be drawn again. False draws each from what the draws before it left,
+        with renormalised probabilities, so that the `size` indices are distinct.
     rng : None, int or numpy.random.Generator
-        Where the randomness comes from: one float64 uniform a row, ``rng.random(rows)``.
+        Where the randomness comes from: one float64 uniform a draw, ``rng.random((rows, size))``.
     seed, position : int or array_like of int, optional
-        From 0 to 2**64 - 1, both or none, instead of `rng`: the uniform of a row is then a function
-        of its seed and position alone, whatever else is drawn, in which batch and in which order.
-        It is ``Generator(Philox(key=seed, counter=position)).random()`` of numpy.random.
+        From 0 to 2**64 - 1, both or none, instead of `rng`: the uniforms of a row are a function
+        of its seed and position alone, whatever else is drawn, in which batch and in which order:
+        ``Generator(Philox(key=seed, counter=position)).random(size)`` of numpy.random. A position
+        provides four; more come from the positions behind it, so that draws of `size` are
+        independent at positions ``ceil(size / 4)`` apart.
     on_invalid : {"raise", "flag"}
-        What a row with NaN, with +inf or with nothing to draw does: an error, or the index -1.
+        What a row with NaN, with +inf or with nothing to draw does, and one with fewer than `size`
+        to draw without replacement: an error, or the index -1 for what is missing.
 
     Returns
     -------
-    ndarray of int64, shape ``logits.shape[:-1]``
-        A NumPy scalar for one row of logits. Each parameter may have one value a row (it
-        broadcasts to this shape).
+    ndarray of int64, shape ``logits.shape[:-1]``, or ``(*logits.shape[:-1], size)``
+        In the order drawn. A NumPy scalar for one row of logits without `size`. `temperature`,
+        `top_k`, `top_p`, `min_p`, `seed` and `position` may have one value a row (they broadcast to
+        ``logits.shape[:-1]``).
 
     Raises
     ------
     ValueError
-        A parameter out of range, `rng` beside `seed`, or a row that cannot be drawn from (it is
-        named).
+        A parameter out of range, `rng` beside `seed`, or a row that cannot be drawn from, or not
+        `size` times without replacement (it is named).
     TypeError
-        A dtype without probabilities, a `top_k`, `min_keep`, `seed` or `position` that is no
-        integer.
+        A dtype without probabilities, a `top_k`, `min_keep`, `size`, `seed` or `position` that is
+        no integer, a `replace` that is no bool.
 
     Notes
     -----
     The index drawn is the first, walking the survivors in index order, whose cumulative weight
-    exceeds ``u * total``. Weights and sums are float64 for every dtype, so that implementations
-    draw the same index unless `u` is within rounding (some 2**-52) of where two indices meet; an
-    entry of weight zero is never drawn. `top_p` counts as reached at
-    ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts the vocabulary. At T = inf all
-    that `top_k` leaves (and that is not -inf) is equally likely: the index decides in `top_p`.
+    exceeds ``u * total``; without replacement, what was drawn is no survivor any more. Weights and
+    sums are float64 for every dtype, so that implementations draw the same index unless `u` is
+    within rounding (some 2**-52) of where two indices meet; an entry of weight zero is never drawn.
+    `top_p` counts as reached at ``top_p * (1 - 4 eps)``, eps of the logits' dtype. Nothing sorts
+    the vocabulary. At T = inf all that `top_k` leaves (and that is not -inf) is equally likely: the
+    index decides in `top_p`.
 
-    Cost: one read of the row with `top_k`; one exponential an entry without.
+    Cost: one read of the row with `top_k`; one exponential an entry without. Further draws look at
+    the survivors alone: with replacement each is a bisection, without it a walk over at most 2048
+    of them and over the sums of the others by 2048.
 
     References
     ----------
@@ -247,19 +262,29 @@ def sample(
     array([2, 0])
     >>> sample(logits, seed=[3, 4], position=17)  # request 3 and request 4, token 17
     array([2, 0])
+    >>> sample(logits, size=4, rng=0)
+    array([[2, 1, 0, 0],
+           [1, 1, 1, 1]])
+    >>> sample(logits, size=2, replace=False, rng=0)
+    array([[2, 1],
+           [0, 1]])
     """
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
-    uniforms = _arrays.uniforms(rng, seed, position, rows.shape)
-    ids = np.empty(len(rows.data), dtype=np.int64)
-    for i, (row, f) in enumerate(rows.with_filters(filters)):
+    again = _arrays.switch(replace, "replace")
+    uniforms = _arrays.uniforms(rng, seed, position, rows.shape, _arrays.draws(size))
+    ids = np.full(uniforms.shape, -1, dtype=np.int64)
+    for row_ids, u, (row, f) in zip(ids, uniforms, rows.with_filters(filters), strict=True):
         kept, weight = _survivors(row, f, rows.eps)
-        ids[i] = -1
-        if kept.size:
-            cumulative = np.cumsum(weight)
-            ids[i] = kept[np.searchsorted(cumulative, uniforms[i] * cumulative[-1], side="right")]
-    return _arrays.drawn(ids, rows.data, rows.shape, flag)
+        if kept.size and again:
+            row_ids[:] = kept[_places(weight, u)]
+        elif kept.size:
+            for j in range(min(u.size, np.count_nonzero(weight))):
+                place = _places(weight, u[j])
+                row_ids[j] = kept[place]
+                weight[place] = 0
+    return _arrays.drawn(ids, rows.data, rows.shape, size, flag)
 
 
 # ---- one row, float64 ----------------------------------------------------------------------------
@@ -326,6 +351,13 @@ def _survivors(
     kept = kept[: max(np.count_nonzero(d[kept] >= log_min_p), min_keep)]
     kept = np.sort(kept)
     return kept, weight[kept]
+
+
+def _places(weight: np.ndarray, u: Any) -> Any:
+    """Return the first places whose cumulative weight exceeds ``u * total``."""
+    cumulative = np.cumsum(weight)
+    places = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+    return np.minimum(places, np.flatnonzero(weight)[-1])  # u * total may round up to the total
 
 
 class _Rows:

@@ -12,6 +12,7 @@ Passes over memory
     One read for the block maxima and the checks. With top_k nothing else of the row's size; without
     it a second one for the weights. top_p and min_p look at a few hundred candidates first, and at
     eight times more while those do not settle it. Nothing is sorted but what `support` returns.
+    However many are drawn, the row is filtered and weighed once.
     Log-probabilities: one read, whose sum is scaled down when a larger entry comes.
 
 Precision policy
@@ -49,7 +50,10 @@ from fastsoftmax._partial cimport (
 )
 from fastsoftmax._weights cimport (
     BLOCK,
+    add_up,
+    first_above,
     inverse_of,
+    sum_blocks,
     sum_in_order,
     sum_of,
     walk,
@@ -67,14 +71,63 @@ cdef Py_ssize_t draw_from_row(
 ) noexcept nogil:
     """Draw from a whole row: find the block by the blocks' sums, then the place within it."""
     cdef double weight[BLOCK]
-    cdef double before = 0
     cdef double target = u * weigh_blocks(x, n, highest, inverse, sums)
     cdef Py_ssize_t block = walk(sums, (n + BLOCK - 1) // BLOCK, 0, target)
-    cdef Py_ssize_t j, m = min(<Py_ssize_t>BLOCK, n - block * BLOCK)
-    for j in range(block):
-        before += sums[j]
+    cdef Py_ssize_t m = min(<Py_ssize_t>BLOCK, n - block * BLOCK)
     weigh_all(x + block * BLOCK, weight, m, highest, inverse)
-    return block * BLOCK + walk(weight, m, before, target)
+    return block * BLOCK + walk(weight, m, sum_in_order(sums, block), target)
+
+
+cdef void draw_distinct(
+    double *weight, Py_ssize_t n, const double *u, Py_ssize_t m, double *sums, int64_t *places
+) noexcept nogil:
+    """Draw m places of n weights one after the other, each from what is left; -1 if nothing is.
+
+    The weights drawn become 0.
+    """
+    cdef double target, total
+    cdef Py_ssize_t i, block, start, size
+    cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    sum_blocks(weight, n, sums)
+    for i in range(m):
+        total = sum_in_order(sums, blocks)
+        if total == 0:
+            places[i] = -1
+            continue
+        target = u[i] * total
+        block = walk(sums, blocks, 0, target)
+        start = block * BLOCK
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        places[i] = start + walk(weight + start, size, sum_in_order(sums, block), target)
+        weight[places[i]] = 0
+        sum_blocks(weight + start, size, sums + block)
+
+
+cdef void draw_again(
+    const double *weight, Py_ssize_t n, const double *u, Py_ssize_t m,
+    double *cumulative, double *ends, int64_t *places,
+) noexcept nogil:
+    """Draw m places of n weights, each from all of them: what walking finds, by bisection."""
+    cdef double target, before, total = 0
+    cdef Py_ssize_t i, block, start, size, place
+    cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    sum_blocks(weight, n, ends)
+    for block in range(blocks):
+        total += ends[block]
+        ends[block] = total
+        cumulative[block * BLOCK] = -1  # not known yet: few draws meet few blocks
+    for i in range(m):
+        target = u[i] * total
+        block = min(first_above(ends, blocks, target), blocks - 1)
+        start = block * BLOCK
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        before = ends[block - 1] if block else 0
+        if cumulative[start] < 0:
+            add_up(weight + start, size, before, cumulative + start)
+        place = first_above(cumulative + start, size, target)
+        if place == size:  # the lanes' sum was larger; `walk` says what is drawn then
+            place = walk(weight + start, size, before, target)
+        places[i] = start + place
 
 
 cdef Py_ssize_t shorten(
@@ -213,18 +266,29 @@ cdef Py_ssize_t survivors(
     return candidates(x, n, highest, inverse_of(f.temperature), f, work)
 
 
-cdef int64_t draw_row(
-    const real *x, Py_ssize_t n, double u, const Filters *f, Work *work
+cdef void draw_row(
+    const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
+    const Filters *f, Work *work, int64_t *ids,
 ) noexcept nogil:
-    """Return the index that the uniform u draws, -1 from a row that has no probabilities."""
+    """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up."""
     cdef double highest = highest_of(x, n, <real *>work.maxima)
-    cdef Py_ssize_t count
+    cdef double *sums = <double *>work.keys  # free once the survivors are known
+    cdef Py_ssize_t i, count
     if highest != highest:
-        return -1
-    if f.temperature > 0 and not filtering(f, n):
-        return draw_from_row(x, n, u, highest, inverse_of(f.temperature), work.masses)
+        for i in range(m):
+            ids[i] = -1
+        return
+    if m == 1 and f.temperature > 0 and not filtering(f, n):
+        ids[0] = draw_from_row(x, n, u[0], highest, inverse_of(f.temperature), sums)
+        return
     count = survivors(x, n, highest, f, work)
-    return work.index[walk(work.weight, count, 0, u * sum_in_order(work.weight, count))]
+    if m == 1 or not replace:
+        draw_distinct(work.weight, count, u, m, sums, ids)
+    else:
+        draw_again(work.weight, count, u, m, work.masses, sums, ids)
+    for i in range(m):
+        if ids[i] >= 0:
+            ids[i] = work.index[ids[i]]
 
 
 cdef real scaled(real x, double temperature) noexcept nogil:
@@ -367,15 +431,18 @@ cdef Py_ssize_t most(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noex
 
 
 cdef bint draw(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *u, const Filters *f, int64_t *ids
+    const real *x, Py_ssize_t rows, Py_ssize_t n,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, int64_t *ids,
 ) noexcept nogil:
-    """Write the index drawn from each of a few rows, or -1; tell if memory sufficed."""
+    """Write the m indices drawn from each of a few rows, or -1; tell if memory sufficed."""
     cdef Work work
     cdef Py_ssize_t i
-    if not allocate(&work, n, most(n, f, 0)):
+    if m == 0:
+        return True
+    if not allocate(&work, n, most(n, f, n if m > 1 else 0)):
         return False
     for i in range(rows):
-        ids[i] = draw_row(x + i * n, n, u[i], f, &work)
+        draw_row(x + i * n, n, u + i * m, m, replace, f, &work, ids + i * m)
     release(&work)
     return True
 
@@ -403,21 +470,27 @@ cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
     return 0
 
 
-def draw_rows(const real[:, ::1] x, const double[::1] u, const Filters[::1] f, int64_t[::1] ids):
-    """Write the index drawn from each row of `x` into `ids`, or -1."""
+def draw_rows(
+    const real[:, ::1] x, const double[:, ::1] u, bint replace, const Filters[::1] f,
+    int64_t[:, ::1] ids,
+):
+    """Write the indices drawn from each row of `x`, one for each uniform, or -1."""
     cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t m = u.shape[1]
     cdef Py_ssize_t each = f.shape[0] > 1
     cdef Py_ssize_t i, stop, start = 0
     cdef const real *row = NULL
     cdef Work work
-    prepare(&work, n, most_of(n, f, 0))
+    if m == 0:
+        return
+    prepare(&work, n, most_of(n, f, n if m > 1 else 0))
     try:
         while start < x.shape[0]:
-            stop = min(x.shape[0], start + chunk_of(n))
+            stop = min(x.shape[0], start + chunk_of(n + m))
             with nogil:
                 for i in range(start, stop):
                     row = &x[i, 0] if n else NULL
-                    ids[i] = draw_row(row, n, u[i], &f[i * each], &work)
+                    draw_row(row, n, &u[i, 0], m, replace, &f[i * each], &work, &ids[i, 0])
             PyErr_CheckSignals()
             start = stop
     finally:

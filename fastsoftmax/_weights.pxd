@@ -89,3 +89,35 @@ cdef inline double weigh_blocks(
         sums[start // BLOCK] = sum_of(weight, m)
         total += sums[start // BLOCK]
     return total
+
+
+cdef inline void sum_blocks(const double *weight, Py_ssize_t n, double *sums) noexcept nogil:
+    """Write the sum of each block of weights, as `weigh_blocks` does."""
+    cdef Py_ssize_t start
+    for start from 0 <= start < n by BLOCK:
+        sums[start // BLOCK] = sum_of(weight + start, min(<Py_ssize_t>BLOCK, n - start))
+
+
+cdef inline void add_up(
+    const double *weight, Py_ssize_t n, double before, double *cumulative
+) noexcept nogil:
+    """Write the cumulative weights, on top of `before`, as `walk` adds them."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        before += weight[j]
+        cumulative[j] = before
+
+
+cdef inline Py_ssize_t first_above(
+    const double *rising, Py_ssize_t n, double target
+) noexcept nogil:
+    """Return the first of n rising numbers that exceeds `target`; n if none does."""
+    cdef Py_ssize_t half, start = 0
+    while n > 0:
+        half = n >> 1
+        if rising[start + half] <= target:
+            start += half + 1
+            n -= half + 1
+        else:
+            n = half
+    return start
