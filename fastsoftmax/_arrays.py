@@ -3,14 +3,13 @@
 Everything that can be wrong with an argument is found here, before anything is computed or written.
 """
 
+from collections.abc import Callable
 from math import prod
 from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
-
-from . import _philox
 
 
 class TopK(NamedTuple):
@@ -242,13 +241,20 @@ def generator(rng: Any) -> np.random.Generator:
     return np.random.default_rng(rng)
 
 
-def uniforms(rng: Any, seed: Any, position: Any, shape: tuple[int, ...], m: int) -> np.ndarray:
-    """Return m uniforms for each row, from `rng` or from `seed` and `position`: (rows, m)."""
+def uniforms(
+    rng: Any,
+    seed: Any,
+    position: Any,
+    shape: tuple[int, ...],
+    m: int,
+    philox: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+) -> np.ndarray:
+    """Return m uniforms for each row, from `rng` or, by `philox`, from `seed` and `position`."""
     if seed is None and position is None:
         return generator(rng).random((prod(shape), m))
     if rng is not None:
         raise ValueError(f"rng is {rng!r}; allowed is None where seed and position are given")
-    return _philox.uniforms(_words(seed, "seed", shape), _words(position, "position", shape), m)
+    return philox(_words(seed, "seed", shape), _words(position, "position", shape), m)
 
 
 def _words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:

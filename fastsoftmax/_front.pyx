@@ -11,7 +11,7 @@ import numpy as np
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 cimport cython
@@ -494,7 +494,7 @@ cdef class Implementation:
         given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
         flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
         again = _arrays.switch(replace, "replace")
-        uniforms = _arrays.uniforms(rng, seed, position, rows.shape, _arrays.draws(size))
+        uniforms = _arrays.uniforms(rng, seed, position, rows.shape, _arrays.draws(size), philox)
         ids = np.empty(uniforms.shape, dtype=np.int64)
         self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, again, given, ids)
         return _arrays.drawn(ids, rows.data, rows.shape, size, flag)
@@ -653,6 +653,39 @@ cdef inline bint classes_for(object targets, object logits) noexcept:
         if cnp.PyArray_DIM(targets, d) != cnp.PyArray_DIM(logits, d):
             return False
     return True
+
+
+cdef extern from *:
+    ctypedef unsigned long long wide "unsigned __int128"
+
+
+def philox(const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m):
+    """Return what ``_philox.uniforms`` does; there, it says what that is."""
+    cdef Py_ssize_t rows = seed.shape[0]
+    cdef double[:, ::1] u = np.empty((rows, m))
+    cdef uint64_t c0, c1, c2, c3, k0, k1, first
+    cdef wide even, odd
+    cdef uint64_t word[4]
+    cdef Py_ssize_t r, j, l
+    with nogil:
+        for r in range(rows):
+            for j from 0 <= j < m by 4:
+                first = position[r] + <uint64_t>(j // 4) + 1
+                c0, c1, c2, c3 = first, first <= position[r], 0, 0
+                k0, k1 = seed[r], 0
+                for _ in range(10):
+                    even = <wide>c0 * 0xD2E7470EE14C6C93ULL
+                    odd = <wide>c2 * 0xCA5A826395121157ULL
+                    c0 = <uint64_t>(odd >> 64) ^ c1 ^ k0
+                    c1 = <uint64_t>odd
+                    c2 = <uint64_t>(even >> 64) ^ c3 ^ k1
+                    c3 = <uint64_t>even
+                    k0 += 0x9E3779B97F4A7C15ULL
+                    k1 += 0xBB67AE8584CAA73BULL
+                word[0], word[1], word[2], word[3] = c0, c1, c2, c3
+                for l in range(min(<Py_ssize_t>4, m - j)):
+                    u[r, j + l] = (word[l] >> 11) * 2.0**-53
+    return np.asarray(u)
 
 
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:

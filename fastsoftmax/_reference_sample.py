@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
+from . import _arrays, _philox
 from ._arrays import Support
 
 LARGEST = np.finfo(np.float64).max
@@ -273,7 +273,9 @@ def sample(
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
     again = _arrays.switch(replace, "replace")
-    uniforms = _arrays.uniforms(rng, seed, position, rows.shape, _arrays.draws(size))
+    uniforms = _arrays.uniforms(
+        rng, seed, position, rows.shape, _arrays.draws(size), _philox.uniforms
+    )
     ids = np.full(uniforms.shape, -1, dtype=np.int64)
     for row_ids, u, (row, f) in zip(ids, uniforms, rows.with_filters(filters), strict=True):
         kept, weight = _survivors(row, f, rows.eps)
