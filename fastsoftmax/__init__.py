@@ -4,7 +4,7 @@ The functions below are those of one implementation, chosen at import (``show_co
 one and why): compiled for this CPU's instruction set, or the pure-Python reference.
 """
 
-from ._arrays import Support, TopK, TopLogprobs
+from ._arrays import Drawn, Support, TopK, TopLogprobs
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
 from ._sampler import Sampler
@@ -23,11 +23,13 @@ top_k = _chosen.top_k
 filter_logits = _chosen.filter_logits
 support = _chosen.support
 sample = _chosen.sample
+sample_with_logprobs = _chosen.sample_with_logprobs
 token_logprobs = _chosen.token_logprobs
 top_logprobs = _chosen.top_logprobs
 rank = _chosen.rank
 
 __all__ = [
+    "Drawn",
     "LossAndGrad",
     "Sampler",
     "Support",
@@ -41,6 +43,7 @@ __all__ = [
     "logsumexp",
     "rank",
     "sample",
+    "sample_with_logprobs",
     "show_config",
     "softmax",
     "softmax_backward",

@@ -8,6 +8,7 @@ from ._sampler import Sampler as Sampler
 
 __version__: str
 __all__ = [
+    "Drawn",
     "LossAndGrad",
     "Sampler",
     "Support",
@@ -21,6 +22,7 @@ __all__ = [
     "logsumexp",
     "rank",
     "sample",
+    "sample_with_logprobs",
     "show_config",
     "softmax",
     "softmax_backward",
@@ -29,6 +31,12 @@ __all__ = [
     "top_k",
     "top_logprobs",
 ]
+
+class Drawn(NamedTuple):
+    ids: Any
+    logprobs: Any
+    filtered_logprobs: Any
+    ranks: Any
 
 class LossAndGrad(NamedTuple):
     loss: Any
@@ -149,6 +157,21 @@ def sample(
     position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
 ) -> Any: ...
+def sample_with_logprobs(
+    logits: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+    size: int | None = None,
+    replace: bool = True,
+    rng: int | np.random.Generator | None = None,
+    seed: ArrayLike | None = None,
+    position: ArrayLike | None = None,
+    on_invalid: Literal["raise", "flag"] = "raise",
+) -> Drawn: ...
 def token_logprobs(
     logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0
 ) -> Any: ...

@@ -34,6 +34,15 @@ class TopLogprobs(NamedTuple):
     indices: np.ndarray
 
 
+class Drawn(NamedTuple):
+    """What ``sample_with_logprobs`` returns, one element for each draw."""
+
+    ids: Any
+    logprobs: Any
+    filtered_logprobs: Any
+    ranks: Any
+
+
 def as_array(x: Any, name: str) -> np.ndarray:
     """Return `x` as a plain ndarray in native byte order, of a dtype that has an order.
 
@@ -334,6 +343,19 @@ def drawn(
             "them finite (or pass on_invalid='flag')"
         )
     return ids.reshape(shape if size is None else (*shape, size))[()]
+
+
+def reported(
+    ids: Any, own: Any, logits: np.ndarray, temperature: Any, token_logprobs: Any, rank: Any
+) -> Drawn:
+    """Return what an implementation's functions say about the ids drawn; NaN and -1 if missing."""
+    missing = ids < 0
+    if np.all(missing):  # there may be no id to ask about
+        return Drawn(ids, np.full_like(own, np.nan)[()], own, np.full_like(ids, -1)[()])
+    some = np.where(missing, 0, ids)
+    logprobs = token_logprobs(logits, some, temperature=temperature)
+    logprobs = np.where(missing, logprobs.dtype.type(np.nan), logprobs)[()]
+    return Drawn(ids, logprobs, own, np.where(missing, -1, rank(logits, some))[()])
 
 
 def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:

@@ -490,14 +490,47 @@ cdef class Implementation:
             return self.sample_plain(
                 logits, <Py_ssize_t>m, size, replace, &f, rng, on_invalid == "flag"
             )
+        knobs = temperature, top_k, top_p, min_p, min_keep
+        chance = rng, seed, position
+        return self.draw(logits, knobs, size, replace, chance, on_invalid, False)[0]
+
+    def sample_with_logprobs(
+        self,
+        logits,
+        *,
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        min_p=None,
+        min_keep=1,
+        size=None,
+        replace=True,
+        rng=None,
+        seed=None,
+        position=None,
+        on_invalid="raise",
+    ):
+        x = _arrays.as_array(logits, "logits")
+        knobs = temperature, top_k, top_p, min_p, min_keep
+        chance = rng, seed, position
+        ids, own = self.draw(x, knobs, size, replace, chance, on_invalid, True)
+        return _arrays.reported(ids, own, x, temperature, self.token_logprobs, self.rank)
+
+    cdef object draw(self, logits, knobs, size, replace, chance, on_invalid, bint report):
+        """Draw from any rows; return the ids and, if asked, what their log-probabilities are."""
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
-        given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+        given = _arrays.filters(rows.shape, *knobs)
         flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
         again = _arrays.switch(replace, "replace")
-        uniforms = _arrays.uniforms(rng, seed, position, rows.shape, _arrays.draws(size), philox)
+        uniforms = _arrays.uniforms(*chance, rows.shape, _arrays.draws(size), philox)
         ids = np.empty(uniforms.shape, dtype=np.int64)
-        self.draw_rows[_SELECT[rows.data.dtype.char]](rows.data, uniforms, again, given, ids)
-        return _arrays.drawn(ids, rows.data, rows.shape, size, flag)
+        logs = np.empty(ids.shape if report else (0, 0), dtype=rows.data.dtype)
+        self.draw_rows[_SELECT[logs.dtype.char]](rows.data, uniforms, again, given, ids, logs)
+        ids = _arrays.drawn(ids, rows.data, rows.shape, size, flag)
+        if report:
+            with np.errstate(all="ignore"):
+                logs = logs.astype(rows.dtype, copy=False).reshape(ids.shape)[()]
+        return ids, logs
 
     cdef object sample_plain(
         self, cnp.ndarray x, Py_ssize_t m, object size, bint replace, Filters *f, object rng,

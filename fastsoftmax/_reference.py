@@ -21,7 +21,7 @@ from ._reference_loss import (
     softmax_backward,
 )
 from ._reference_sample import _order, _others, _scores, filter_logits, sample, support
-from ._reference_tokens import rank, token_logprobs, top_logprobs
+from ._reference_tokens import rank, sample_with_logprobs, token_logprobs, top_logprobs
 
 __all__ = [
     "cross_entropy",
@@ -32,6 +32,7 @@ __all__ = [
     "logsumexp",
     "rank",
     "sample",
+    "sample_with_logprobs",
     "softmax",
     "softmax_backward",
     "support",

@@ -271,22 +271,7 @@ def sample(
     """
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
-    flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
-    again = _arrays.switch(replace, "replace")
-    uniforms = _arrays.uniforms(
-        rng, seed, position, rows.shape, _arrays.draws(size), _philox.uniforms
-    )
-    ids = np.full(uniforms.shape, -1, dtype=np.int64)
-    for row_ids, u, (row, f) in zip(ids, uniforms, rows.with_filters(filters), strict=True):
-        kept, weight = _survivors(row, f, rows.eps)
-        if kept.size and again:
-            row_ids[:] = kept[_places(weight, u)]
-        elif kept.size:
-            for j in range(min(u.size, np.count_nonzero(weight))):
-                place = _places(weight, u[j])
-                row_ids[j] = kept[place]
-                weight[place] = 0
-    return _arrays.drawn(ids, rows.data, rows.shape, size, flag)
+    return _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)[0]
 
 
 # ---- one row, float64 ----------------------------------------------------------------------------
@@ -353,6 +338,41 @@ def _survivors(
     kept = kept[: max(np.count_nonzero(d[kept] >= log_min_p), min_keep)]
     kept = np.sort(kept)
     return kept, weight[kept]
+
+
+def _draw(
+    rows: "_Rows",
+    filters: np.ndarray,
+    size: Any,
+    replace: Any,
+    chance: tuple[Any, Any, Any],
+    on_invalid: Any,
+) -> tuple[Any, Any]:
+    """Return the indices drawn, and their log-probabilities among the survivors."""
+    flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
+    again = _arrays.switch(replace, "replace")
+    uniforms = _arrays.uniforms(*chance, rows.shape, _arrays.draws(size), _philox.uniforms)
+    ids = np.full(uniforms.shape, -1, dtype=np.int64)
+    logs = np.full(uniforms.shape, np.nan)
+    for i, (row, f) in enumerate(rows.with_filters(filters)):
+        kept, weight = _survivors(row, f, rows.eps)
+        if kept.size == 0:
+            continue
+        if again:
+            places = _places(weight, uniforms[i])
+        else:
+            left = weight.copy()
+            places = np.empty(min(len(uniforms[i]), np.count_nonzero(left)), dtype=np.int64)
+            for j in range(places.size):
+                places[j] = _places(left, uniforms[i, j])
+                left[places[j]] = 0
+        with np.errstate(all="ignore"):
+            d = _scores(row[kept], f["temperature"])
+            ids[i, : places.size] = kept[places]
+            logs[i, : places.size] = (d - np.log1p(_others(d)))[places]
+    ids = _arrays.drawn(ids, rows.data, rows.shape, size, flag)
+    with np.errstate(over="ignore"):
+        return ids, logs.astype(rows.dtype).reshape(ids.shape)[()]
 
 
 def _places(weight: np.ndarray, u: Any) -> Any:

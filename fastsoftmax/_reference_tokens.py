@@ -5,8 +5,72 @@ from typing import Any
 import numpy as np
 
 from . import _arrays
-from ._arrays import TopLogprobs
-from ._reference_sample import _order, _others, _Rows, _scores
+from ._arrays import Drawn, TopLogprobs
+from ._reference_sample import _draw, _order, _others, _Rows, _scores
+
+
+def sample_with_logprobs(
+    logits: Any,
+    *,
+    temperature: Any = 1.0,
+    top_k: Any = None,
+    top_p: Any = None,
+    min_p: Any = None,
+    min_keep: int = 1,
+    size: int | None = None,
+    replace: bool = True,
+    rng: Any = None,
+    seed: Any = None,
+    position: Any = None,
+    on_invalid: str = "raise",
+) -> Drawn:
+    """Draw as `sample`, and return with each index its log-probabilities and its rank.
+
+    Parameters
+    ----------
+    logits, temperature, top_k, top_p, min_p, min_keep, size, replace
+        As in `sample`.
+    rng, seed, position, on_invalid
+        As in `sample`.
+
+    Returns
+    -------
+    Drawn
+        Named tuple of four arrays of one shape, that of what `sample` returns: ``ids``, what
+        `sample` draws; ``logprobs``, their `token_logprobs` at this temperature, over the whole
+        row; ``filtered_logprobs``, their log-probability among what the filters left, renormalised;
+        and ``ranks``, their `rank`. Log-probabilities are in the dtype of `log_softmax`. For an
+        index that is missing (-1) they are NaN, and the rank is -1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `sample`.
+
+    Notes
+    -----
+    ``filtered_logprobs`` is ``(x_i - max)/T - log1p(rest)`` in float64, rounded once; `rest` is the
+    sum of the survivors' weights without the largest one's own. Without replacement it is the same:
+    what was drawn before is not taken out of it. T = 0 gives 0.
+
+    Cost: that of `sample`, `token_logprobs` and `rank`; ``filtered_logprobs`` are by-products of
+    the draw.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastsoftmax import sample_with_logprobs
+    >>> drawn = sample_with_logprobs(np.log([0.1, 0.6, 0.3]), top_k=2, rng=0)
+    >>> drawn.ids, drawn.ranks
+    (np.int64(1), np.int64(0))
+    >>> np.exp([drawn.logprobs, drawn.filtered_logprobs]).round(4)
+    array([0.6   , 0.6667])
+    """
+    rows = _Rows(logits)
+    filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
+    ids, own = _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)
+    x = rows.data.reshape(*rows.shape, rows.n)
+    return _arrays.reported(ids, own, x, temperature, token_logprobs, rank)
 
 
 def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:

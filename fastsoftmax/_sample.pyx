@@ -266,27 +266,58 @@ cdef Py_ssize_t survivors(
     return candidates(x, n, highest, inverse_of(f.temperature), f, work)
 
 
+cdef double others(
+    const real *value, double *weight, Py_ssize_t n, double highest, double *sums
+) noexcept nogil:
+    """Return the sum of the weights without the first largest entry's own."""
+    cdef double total, own
+    cdef Py_ssize_t j = 0
+    while j < n - 1 and value[j] != highest:
+        j += 1
+    own = weight[j]
+    weight[j] = 0
+    sum_blocks(weight, n, sums)
+    total = sum_in_order(sums, (n + BLOCK - 1) // BLOCK)
+    weight[j] = own
+    return total
+
+
 cdef void draw_row(
     const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
-    const Filters *f, Work *work, int64_t *ids,
+    const Filters *f, Work *work, int64_t *ids, real *logs,
 ) noexcept nogil:
-    """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up."""
+    """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up.
+
+    And, unless `logs` is NULL, their log-probabilities among the survivors.
+    """
+    cdef real *value = <real *>work.value
     cdef double highest = highest_of(x, n, <real *>work.maxima)
     cdef double *sums = <double *>work.keys  # free once the survivors are known
+    cdef double rest = 0, inverse = 0
     cdef Py_ssize_t i, count
     if highest != highest:
         for i in range(m):
             ids[i] = -1
+            if logs != NULL:
+                logs[i] = NAN
         return
-    if m == 1 and f.temperature > 0 and not filtering(f, n):
+    if m == 1 and logs == NULL and f.temperature > 0 and not filtering(f, n):
         ids[0] = draw_from_row(x, n, u[0], highest, inverse_of(f.temperature), sums)
         return
     count = survivors(x, n, highest, f, work)
+    if logs != NULL:
+        rest = log1p_pos(others(value, work.weight, count, highest, sums))
+        if f.temperature > 0:
+            inverse = inverse_of(f.temperature)
     if m == 1 or not replace:
         draw_distinct(work.weight, count, u, m, sums, ids)
     else:
         draw_again(work.weight, count, u, m, work.masses, sums, ids)
     for i in range(m):
+        if logs != NULL:
+            logs[i] = NAN
+            if ids[i] >= 0:
+                logs[i] = <real>((value[ids[i]] - highest) * inverse - rest)
         if ids[i] >= 0:
             ids[i] = work.index[ids[i]]
 
@@ -442,7 +473,7 @@ cdef bint draw(
     if not allocate(&work, n, most(n, f, n if m > 1 else 0)):
         return False
     for i in range(rows):
-        draw_row(x + i * n, n, u + i * m, m, replace, f, &work, ids + i * m)
+        draw_row(x + i * n, n, u + i * m, m, replace, f, &work, ids + i * m, <real *>NULL)
     release(&work)
     return True
 
@@ -472,25 +503,32 @@ cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
 
 def draw_rows(
     const real[:, ::1] x, const double[:, ::1] u, bint replace, const Filters[::1] f,
-    int64_t[:, ::1] ids,
+    int64_t[:, ::1] ids, real[:, ::1] logs,
 ):
-    """Write the indices drawn from each row of `x`, one for each uniform, or -1."""
+    """Write the indices drawn from each row of `x`, one for each uniform, or -1.
+
+    And their log-probabilities among the survivors, unless `logs` is empty.
+    """
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t m = u.shape[1]
     cdef Py_ssize_t each = f.shape[0] > 1
     cdef Py_ssize_t i, stop, start = 0
     cdef const real *row = NULL
+    cdef real *own = NULL
+    cdef bint told = logs.shape[0] > 0
     cdef Work work
     if m == 0:
         return
-    prepare(&work, n, most_of(n, f, n if m > 1 else 0))
+    prepare(&work, n, most_of(n, f, n if m > 1 or told else 0))
     try:
         while start < x.shape[0]:
             stop = min(x.shape[0], start + chunk_of(n + m))
             with nogil:
                 for i in range(start, stop):
                     row = &x[i, 0] if n else NULL
-                    draw_row(row, n, &u[i, 0], m, replace, &f[i * each], &work, &ids[i, 0])
+                    if told:
+                        own = &logs[i, 0]
+                    draw_row(row, n, &u[i, 0], m, replace, &f[i * each], &work, &ids[i, 0], own)
             PyErr_CheckSignals()
             start = stop
     finally:
