@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.conftest import Uniforms
+from tests.conftest import Uniforms, survivors
 
 ALPHA = 1e-6
 LAST = 1 - 2**-53
 VOCABULARY = 152_000
 
 
-def draws(sample, row, uniforms, **parameters):
+def draws(sample, row, uniforms):
     """Return the id that each uniform draws, some rows at a time."""
     step = max(1, (1 << 22) // row.size)
     parts = [uniforms[i : i + step] for i in range(0, len(uniforms), step)]
     rows = [np.broadcast_to(row, (len(u), row.size)) for u in parts]
     pairs = zip(rows, parts, strict=True)
-    return np.concatenate([sample(r, rng=Uniforms(u), **parameters) for r, u in pairs])
+    return np.concatenate([sample(r, rng=Uniforms(u)) for r, u in pairs])
 
 
 # ---- samplers with a bias: the statistics must reject them ---------------------------------------
@@ -56,6 +56,41 @@ HALF = biased(dtype=np.float16)  # weights and sums in float16
 def EVEN(rows, rng):  # noqa: N802
     """Half the vocabulary is unreachable."""
     return EXACT(rows, rng) // 2 * 2
+
+
+def from_table(look_up):
+    """Return a sampler of many draws that looks uniforms up in the weights of a row's survivors."""
+
+    def sample(row, size, rng, **parameters):
+        ids, kept = survivors(row, **parameters)
+        weights = np.zeros(row.size)
+        weights[ids] = kept
+        return np.minimum(look_up(weights, rng.random(size)), row.size - 1)
+
+    return sample
+
+
+def exactly(weights, u):
+    cumulative = np.cumsum(weights)
+    return np.searchsorted(cumulative, u * cumulative[-1], side="right")
+
+
+def unscaled(weights, u):
+    """The sum of probabilities in float32 ends somewhat below 1, and u lies behind it."""
+    p = (weights / weights.sum()).astype(np.float32)
+    return np.searchsorted(np.cumsum(p).astype(float), u, side="right")
+
+
+def leaking(weights, u):
+    """One draw in a million is from the whole row."""
+    leak = np.random.default_rng(0).random(u.size) < 1e-6
+    return np.where(leak, (u * weights.size).astype(int), exactly(weights, u))
+
+
+def halved(weights, u):
+    """Every other survivor is unreachable."""
+    ids = np.flatnonzero(weights)
+    return ids[np.searchsorted(ids, exactly(weights, u)) // 2 * 2]
 
 
 # ---- the statistics ------------------------------------------------------------------------------
@@ -129,6 +164,29 @@ def ends(sample):
     return True
 
 
+def in_support(sample, count):
+    """Return whether all draws are survivors, and whether each is drawn that must have been.
+
+    That is one whose expected number is 30 or more.
+    """
+    row = np.random.default_rng(9).normal(size=20_000).astype(np.float32) * 2
+    row[:3000] = row[-3000:] = -np.inf
+    rng = np.random.default_rng(10)
+    stays, reaches = True, True
+    for parameters in (
+        {},
+        {"top_k": 300},
+        {"top_p": 0.9},
+        {"min_p": 0.01, "temperature": 1.5},
+        {"top_k": 1000, "top_p": 0.8, "temperature": 2.0},
+    ):
+        ids, weights = survivors(row, **parameters)
+        drawn = np.bincount(sample(row, size=count // 5, rng=rng, **parameters), minlength=row.size)
+        stays &= drawn[ids].sum() == count // 5
+        reaches &= drawn[ids][weights / weights.sum() * (count // 5) >= 30].all()
+    return stays, reaches
+
+
 # ---- applied -------------------------------------------------------------------------------------
 
 
@@ -157,6 +215,10 @@ def test_uniforms_at_both_ends(impl):
     assert ends(impl.sample)
 
 
+def test_ten_million_draws_are_survivors(impl):
+    assert in_support(impl.sample, few(impl, 10_000_000, 1_000_000)) == (True, True)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize(
     "parameters",
@@ -181,8 +243,7 @@ def test_frequencies_after_the_filters(impl, parameters, dtype):
     reached_at = np.searchsorted(np.cumsum(p[order]), parameters.get("top_p", 2.0))
     p[order[reached_at + 1 :]] = 0
     p[p < parameters.get("min_p", 0) * p.max()] = 0
-    uniforms = np.random.default_rng(6).random(few(impl, 20_000, 1000))
-    ids = draws(impl.sample, row, uniforms, **parameters)
+    ids = impl.sample(row, size=20_000, rng=6, **parameters)
     assert (p[ids] > 0).all()
     assert chi_square(ids, np.arange(50), p) > ALPHA
 
@@ -204,6 +265,19 @@ def test_the_statistics_accept_an_exact_sampler():
     assert tail(EXACT, 20_000) > ALPHA
     assert reached(EXACT)
     assert ends(EXACT)
+    assert in_support(from_table(exactly), 1_000_000) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("look_up", "count", "stays_and_reaches"),
+    [
+        (unscaled, 10_000_000, (False, True)),
+        (leaking, 10_000_000, (False, True)),
+        (halved, 1_000_000, (True, False)),
+    ],
+)
+def test_in_support_rejects(look_up, count, stays_and_reaches):
+    assert in_support(from_table(look_up), count) == stays_and_reaches
 
 
 @pytest.mark.parametrize(
