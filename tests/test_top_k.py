@@ -76,7 +76,10 @@ def row(kind, n, dtype="float32"):
         x = (i > n - 9) * i
     if dtype == "bool":
         return np.asarray(x) > np.mean(x)
-    return np.asarray(x).astype(dtype_of(dtype))
+    x = np.asarray(x)
+    if np.dtype(dtype_of(dtype)).kind == "u" and x.dtype.kind == "f":
+        x = x.astype(np.int64)  # what a negative float becomes without a sign, C leaves open
+    return x.astype(dtype_of(dtype))
 
 
 # ---- which entries -------------------------------------------------------------------------------
