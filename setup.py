@@ -63,7 +63,8 @@ def extensions():
         for kernel in isa.KERNELS
         for i in isa.isas_for(machine)
     ]
-    return [*kernels, extension("_front"), extension("_cpu")]
+    # The longest ones first, so that in the end no core waits for another.
+    return [extension("_front"), *kernels, extension("_cpu")]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)
