@@ -6,7 +6,7 @@ of IEEE operations with explicit fused multiply-adds only, so that every vector 
 bits. Where there is no fused multiply-add (x86-64 without AVX2) ``fma`` is a multiply and an add.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 ctypedef fused real:
     float

@@ -234,7 +234,7 @@ cdef inline Pair sum_of_others(
     const real *x, Py_ssize_t n, real highest, Py_ssize_t block, real inverse, adder add_double
 ) noexcept nogil:
     """Return the sum of exp((x - highest) * inverse) without the largest entry's own term."""
-    cdef Py_ssize_t start, m, w, j
+    cdef Py_ssize_t start, m, w
     cdef Pair s
     cdef Lanes lanes
     cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
@@ -242,8 +242,7 @@ cdef inline Pair sum_of_others(
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = whole(m)
-        for j in range(8):
-            lanes.high[j] = lanes.low[j] = 0
+        clear(&lanes)
         exp_block(x + start, e, w, highest, inverse)
         if w < m:
             pad(x + start + w, e + w, m - w)

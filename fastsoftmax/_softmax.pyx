@@ -66,6 +66,7 @@ from fastsoftmax._rows cimport (
     add,
     add_to,
     adder,
+    clear,
     close,
     exp_block,
     exp_of,
@@ -95,10 +96,10 @@ cdef bint substitute(const real *x, real *y, Py_ssize_t n, double temperature) n
     """
     cdef real inf = infinity(<real>0)
     cdef real highest
-    cdef Py_ssize_t block, j, first = -1
+    cdef Py_ssize_t j, first = -1
     cdef bint bad = False
     if temperature == 0:
-        highest = highest_of(x, n, &block)
+        highest = maximum(x, n)
         for j in range(n):
             bad |= x[j] != x[j]
             if first < 0 and x[j] == highest:
@@ -146,7 +147,7 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
 
 
 cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return the largest element of a row; NaN is passed over."""
+    """Return the largest element of a row; of one with NaN it may be NaN."""
     cdef real q[48]
     cdef real tail[STEP]
     cdef real highest
@@ -160,7 +161,7 @@ cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
 
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = softmax(x / temperature); y is x or does not overlap it."""
-    cdef Py_ssize_t start, m, w, j
+    cdef Py_ssize_t start, m, w
     cdef Pair s
     cdef Lanes lanes
     cdef real highest, inverse, high, low
@@ -177,8 +178,7 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = whole(m)
-        for j in range(8):
-            lanes.high[j] = lanes.low[j] = 0
+        clear(&lanes)
         source = x + start
         if x == y:  # the loop must know that it does not read what it writes
             memcpy(copy, source, w * sizeof(real))
@@ -251,6 +251,18 @@ cdef inline void log_sums(const Pair *s, Py_ssize_t rows, real *log_sum) noexcep
         log_sum[r] = <real>log1p_pos(s[r].high + s[r].low)
 
 
+cdef inline void add_logs(
+    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const real *highest, const Pair *s
+) noexcept nogil:
+    """y = highest + log1p(s); rows without a finite maximum are looked at again."""
+    cdef Py_ssize_t r
+    for r in range(rows):
+        if -infinity(<real>0) < highest[r] < infinity(<real>0):
+            y[r] = add_log(highest[r], s[r])
+        else:
+            y[r] = logsumexp_row(x + r * n, n)
+
+
 cdef inline void group_of_rows(
     const real *x,
     real *y,
@@ -289,11 +301,7 @@ cdef inline void group_of_rows(
         return
     log_sums(s, rows, high)
     if kind == LOGSUMEXP:
-        for r in range(rows):
-            if -infinity(<real>0) < highest[r] < infinity(<real>0):
-                y[r] = add_log(highest[r], s[r])
-            else:
-                y[r] = logsumexp_row(x + r * n, n)
+        add_logs(x, y, rows, n, highest, s)
     elif y == x:  # the loop is promised that it does not read what it writes
         for r in range(rows):
             memcpy(<real *>e, x + r * n, n * sizeof(real))
@@ -323,7 +331,6 @@ cdef inline void group_of_planes(
     cdef real low[ROWS]
     cdef Pair s[ROWS]
     cdef real low_end = lowest(<real>0)
-    cdef Py_ssize_t r
     to_planes(x, rows, n, <written>planes, <written>highest)
     if scaled:
         plane_exponentials(planes, e, rows, n, highest, inverse, <Scaled>1, low_end)
@@ -341,11 +348,7 @@ cdef inline void group_of_planes(
         plane_differences(<written>planes, rows, n, highest, inverse, high)
         from_planes(planes, <written>y, rows, n)
     else:
-        for r in range(rows):
-            if -infinity(<real>0) < highest[r] < infinity(<real>0):
-                y[r] = add_log(highest[r], s[r])
-            else:
-                y[r] = logsumexp_row(x + r * n, n)
+        add_logs(x, y, rows, n, highest, s)
 
 
 cdef inline void group(
