@@ -167,7 +167,7 @@ cdef inline Py_ssize_t before_line(const real *p) noexcept nogil:
 
 
 cdef void scale_row(real *y, Py_ssize_t n, Py_ssize_t skip, real high, real low) noexcept nogil:
-    """y = y * (high + low) over whole steps, from the line on that starts behind `skip` elements."""
+    """y = y * (high + low) over whole steps, line by line from behind the first `skip` elements."""
     cdef real step[STEP]
     cdef real *end = y + n - (STEP - skip)
     if skip == 0:
