@@ -432,10 +432,9 @@ cdef void answer_rows(
         one_row(x, y, n, temperature[0], kind)
         return
     if n >= SHORTEST:
-        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most. The
-        # sums of float64 are scalar code in a group, vector code in a long row.
+        # The sums of float64 are scalar code in a group, vector code in a long row.
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
-        if size < 4 and (rows * n > 1 << 16 or real is double):
+        if size < 4 and real is double:
             size = 1
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1
