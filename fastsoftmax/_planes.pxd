@@ -16,32 +16,33 @@ cdef inline void to_planes(
 ) noexcept nogil:
     """planes[j] = element j of each row, for rows of n < SHORTEST; and the largest of each."""
     cdef Py_ssize_t r, j
-    if n == 1:
-        gather(x, n, rows, 1, planes)
-    elif n == 2:
-        gather(x, n, rows, 2, planes)
-    elif n == 3:
-        gather(x, n, rows, 3, planes)
-    for j from 0 <= j <= n - 4 by 4:
-        gather(x + j, n, rows, 4, planes + j * ROWS)
-    if n > 4:  # overlaps the columns before
-        gather(x + n - 4, n, rows, 4, planes + (n - 4) * ROWS)
     for r in range(rows):
-        highest[r] = planes[r]
-    for j in range(1, n):
-        for r in range(rows):
-            highest[r] = larger(planes[j * ROWS + r], highest[r])
+        highest[r] = -infinity(<real>0)
+    if n == 1:
+        gather(x, n, rows, 1, planes, highest)
+    elif n == 2:
+        gather(x, n, rows, 2, planes, highest)
+    elif n == 3:
+        gather(x, n, rows, 3, planes, highest)
+    for j from 0 <= j <= n - 4 by 4:
+        gather(x + j, n, rows, 4, planes + j * ROWS, highest)
+    if n > 4 and n % 4:  # overlaps the columns before
+        gather(x + n - 4, n, rows, 4, planes + (n - 4) * ROWS, highest)
 
 
 cdef inline void gather(
-    const real *x, Py_ssize_t n, Py_ssize_t rows, int columns, written planes
+    const real *x, Py_ssize_t n, Py_ssize_t rows, int columns, written planes, written highest
 ) noexcept nogil:
     """Copy some columns; their number is a literal: four together cost half of four alone."""
     cdef Py_ssize_t r
     cdef int j
+    cdef real h
     for r in range(rows):
+        h = highest[r]
         for j in range(columns):
+            h = larger(x[r * n + j], h)
             planes[j * ROWS + r] = x[r * n + j]
+        highest[r] = h
 
 
 cdef inline void scatter(
@@ -68,7 +69,7 @@ cdef inline void from_planes(
         scatter(planes, y, n, rows, 3)
     for j from 0 <= j <= n - 4 by 4:
         scatter(planes + j * ROWS, y + j, n, rows, 4)
-    if n > 4:
+    if n > 4 and n % 4:
         scatter(planes + (n - 4) * ROWS, y + n - 4, n, rows, 4)
 
 
