@@ -31,6 +31,7 @@ cdef enum:
     SHORTEST = 16  # elements of a row that does not lie across
     GROUP = 2048  # elements of scratch
     ROWS = 64  # most rows of a group: GROUP // STEP
+    SEARCHED = 128  # elements of a row up to which its largest one is sought in all rows at once
 
 # Whether exponents are multiplied by 1/T is a type, so that each loop is compiled for one answer: a
 # flag would have both computed and one thrown away.
@@ -190,17 +191,103 @@ cdef inline void drop_largest(
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *highest,
+    real *place,
+    real *q,
 ) noexcept nogil:
-    """Take the first largest element of each row out of what `exponentials` wrote."""
+    """Take the first largest element of each row out of what `exponentials` wrote.
+
+    `q` is scratch for 48 a row, `place` for one.
+    """
     cdef Py_ssize_t r, j
     cdef real *y
+    if n <= SEARCHED:
+        first_places(x, rows, n, highest, place, q)
+    else:
+        search_places(x, rows, n, highest, place)
     for r in range(rows):
-        j = place_of(x + r * n, n, highest[r])
-        if j == n or highest[r] == infinity(<real>0):
+        if place[r] <= -n or highest[r] == infinity(<real>0):
             continue  # NaN and +inf stay in the sum and make it NaN
+        j = <Py_ssize_t>-place[r]
         e[r * width + j] = 0
         y = e + r * width + j // STEP * STEP + j % LANES
         quads[r * (width // 4) + j // STEP * LANES + j % LANES] = (y[0] + y[8]) + (y[16] + y[24])
+
+
+cdef inline void search_places(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *place
+) noexcept nogil:
+    """Write minus the first place of the largest element of each row, -n where there is none."""
+    cdef Py_ssize_t r
+    for r in range(rows):
+        place[r] = <real>-place_of(x + r * n, n, highest[r])
+
+
+cdef inline void first_places(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *place, real *q
+) noexcept nogil:
+    """The same for all rows at once, by `maxima` of minus the places; -inf where there is none."""
+    cdef real *other = q + 32 * rows
+    if n < STEP:
+        fold_places_short(x, rows, n, highest, other)
+    else:
+        fold_places(x, rows, n, highest, q)
+        fold_halves(q, other, rows, 16)
+    fold_halves(other, q, rows, 8)
+    fold_halves(q, other, rows, 4)
+    fold_halves(other, q, rows, 2)
+    fold_halves(q, place, rows, 1)
+
+
+cdef inline void fold_places(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *q
+) noexcept nogil:
+    """Write 32 partial results of `first_places` for each row of n >= STEP elements."""
+    cdef real none = -infinity(<real>0)
+    cdef real last = <real>(STEP - n)
+    cdef real first[STEP]
+    cdef real lane[STEP]
+    cdef real at[STEP]
+    cdef const real *p
+    cdef real h
+    cdef Py_ssize_t r, j, l
+    for l in range(STEP):
+        first[l] = <real>-l
+    for r in range(rows):
+        p = x + r * n
+        h = highest[r]
+        for l in range(STEP):  # the last step first: it may overlap the one before
+            lane[l] = first[l] + last if p[n - STEP + l] == h else none
+        for l in range(STEP):
+            at[l] = first[l]
+        for j from 0 <= j < n - STEP by STEP:
+            for l in range(STEP):
+                lane[l] = larger(at[l] if p[j + l] == h else none, lane[l])
+            for l in range(STEP):
+                at[l] -= STEP
+        for l in range(STEP):
+            q[r * STEP + l] = lane[l]
+
+
+cdef inline void fold_places_short(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *q
+) noexcept nogil:
+    """Write 16 partial results of each row of SHORTEST <= n < STEP elements."""
+    cdef real none = -infinity(<real>0)
+    cdef real last = <real>(SHORTEST - n)
+    cdef real first[SHORTEST]
+    cdef const real *p
+    cdef real h
+    cdef Py_ssize_t r, l
+    for l in range(SHORTEST):
+        first[l] = <real>-l
+    for r in range(rows):
+        p = x + r * n
+        h = highest[r]
+        for l in range(SHORTEST):
+            q[16 * r + l] = larger(
+                first[l] if p[l] == h else none,
+                first[l] + last if p[n - SHORTEST + l] == h else none,
+            )
 
 
 # ---- sums ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ of IEEE operations with explicit fused multiply-adds only, so that every vector 
 bits. Where there is no fused multiply-add (x86-64 without AVX2) ``fma`` is a multiply and an add.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 ctypedef fused real:
     float
@@ -147,13 +147,14 @@ cdef inline double log1p_pos(double s) noexcept nogil:
     """
     cdef double w = 1.0 + s
     cdef double lost = 1.0 - (w - s) if s >= 1.0 else s - (w - 1.0)
-    cdef int64_t b = <int64_t>bits64(w)
-    cdef int64_t k = (b - 0x3FE6A09E667F3BCDLL) >> 52
-    cdef double f = from_bits64(<uint64_t>(b - k * (1LL << 52))) - 1.0
+    cdef uint64_t b = bits64(w)
+    cdef uint64_t k = (b - 0x3FE6A09E667F3BCDULL) >> 52  # w >= 1: nothing is negative
+    cdef double f = from_bits64(b - (k << 52)) - 1.0
     cdef double t = f / (2.0 + f)
     cdef double z = t * t
     cdef double h = 0.5 * f * f
-    cdef double e = <double>k
+    # A cast of 64 bits would keep a loop over this from becoming vector instructions.
+    cdef double e = from_bits64(k | 0x4330000000000000ULL) - 4503599627370496.0
     cdef double p = fma64(0.14797465750741423, z, 0.15313907169147561)
     p = fma64(p, z, 0.1818356959787981)
     p = fma64(p, z, 0.2222219847848389)

@@ -225,11 +225,19 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
         memcpy(y + end, tail, (n - end) * sizeof(real))
 
 
+cdef void log_sums(const Pair *s, Py_ssize_t rows, double *logs) noexcept nogil:
+    """logs = log1p(s)"""
+    cdef Py_ssize_t r
+    for r in range(rows):
+        logs[r] = log1p_pos(s[r].high + s[r].low)
+
+
 cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = log_softmax(x / temperature); y is x or does not overlap it."""
     cdef Py_ssize_t start, m, block
     cdef Pair s
-    cdef real highest, inverse, log_sum
+    cdef real highest, inverse
+    cdef double log_sum
     cdef real copy[BLOCK]
     cdef const real *source
     if temperature != 1 and substitute(x, y, n, temperature):
@@ -238,19 +246,14 @@ cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperatu
     inverse = inverse_of(temperature, <real>0)
     highest = highest_of(x, n, &block)
     s = sum_of_others(x, n, highest, block, inverse, add_double)
-    log_sum = <real>log1p_pos(s.high + s.low)
+    log_sums(&s, 1, &log_sum)
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         source = x + start
         if x == y:
             memcpy(copy, source, m * sizeof(real))
             source = copy
-        subtract(source, y + start, m, highest, inverse, log_sum)
-
-
-cdef inline real add_log(real highest, Pair s) noexcept nogil:
-    """Return highest + log1p(s)."""
-    return <real>(highest + log1p_pos(s.high + s.low))
+        subtract(source, y + start, m, highest, inverse, <real>log_sum)
 
 
 cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
@@ -258,6 +261,7 @@ cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
     cdef real inf = infinity(<real>0)
     cdef Py_ssize_t block, j
     cdef Pair s
+    cdef double log_sum
     cdef real highest = highest_of(x, n, &block)
     if highest == inf or highest == -inf:
         for j in range(n):
@@ -265,27 +269,21 @@ cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
                 return x[j]
         return highest
     s = sum_of_others(x, n, highest, block, <real>1, add_double)
-    return add_log(highest, s)
+    log_sums(&s, 1, &log_sum)
+    return <real>(highest + log_sum)
 
 
 # ---- groups of rows ------------------------------------------------------------------------------
 
 
-cdef inline void log_sums(const Pair *s, Py_ssize_t rows, real *log_sum) noexcept nogil:
-    """log_sum = log1p(s)"""
-    cdef Py_ssize_t r
-    for r in range(rows):
-        log_sum[r] = <real>log1p_pos(s[r].high + s[r].low)
-
-
 cdef inline void add_logs(
-    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const real *highest, const Pair *s
+    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const real *highest, const double *logs
 ) noexcept nogil:
-    """y = highest + log1p(s); rows without a finite maximum are looked at again."""
+    """y = highest + logs; rows without a finite maximum are looked at again."""
     cdef Py_ssize_t r
     for r in range(rows):
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
-            y[r] = add_log(highest[r], s[r])
+            y[r] = <real>(highest[r] + logs[r])
         else:
             y[r] = logsumexp_row(x + r * n, n)
 
@@ -305,11 +303,13 @@ cdef inline void group_of_rows(
     Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
     """
     cdef real scratch[48 * ROWS]
+    cdef real places[48 * ROWS]
     cdef written quads = <written>scratch
     cdef double lanes[16 * ROWS]
     cdef real highest[ROWS]
     cdef real high[ROWS]
     cdef real low[ROWS]
+    cdef double logs[ROWS]
     cdef Pair s[ROWS]
     cdef real low_end = lowest(<real>0)
     cdef Py_ssize_t r
@@ -320,16 +320,19 @@ cdef inline void group_of_rows(
     else:
         exponentials(x, e, width, quads, rows, n, highest, inverse, <Plain>0, low_end)
     if kind != SOFTMAX:
-        drop_largest(x, <real *>e, width, scratch, rows, n, highest)
+        drop_largest(x, <real *>e, width, scratch, rows, n, highest, high, places)
     sums(scratch, rows, width // STEP, lanes, s)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
         scaled_rows(<const real *>e, width, <written>y, rows, n, high, low)
         return
-    log_sums(s, rows, high)
+    log_sums(s, rows, logs)
     if kind == LOGSUMEXP:
-        add_logs(x, y, rows, n, highest, s)
-    elif y == x:  # the loop is promised that it does not read what it writes
+        add_logs(x, y, rows, n, highest, logs)
+        return
+    for r in range(rows):
+        high[r] = <real>logs[r]
+    if y == x:  # the loop is promised that it does not read what it writes
         for r in range(rows):
             memcpy(<real *>e, x + r * n, n * sizeof(real))
             difference_rows(
@@ -356,8 +359,10 @@ cdef inline void group_of_planes(
     cdef real highest[ROWS]
     cdef real high[ROWS]
     cdef real low[ROWS]
+    cdef double logs[ROWS]
     cdef Pair s[ROWS]
     cdef real low_end = lowest(<real>0)
+    cdef Py_ssize_t r
     to_planes(x, rows, n, <written>planes, <written>highest)
     if scaled:
         plane_exponentials(planes, e, rows, n, highest, inverse, <Scaled>1, low_end)
@@ -370,12 +375,15 @@ cdef inline void group_of_planes(
         factors(s, rows, high, low)
         scale_planes(e, rows, n, high, low)
         from_planes(<const real *>e, <written>y, rows, n)
-    elif kind == LOG_SOFTMAX:
-        log_sums(s, rows, high)
-        plane_differences(<written>planes, rows, n, highest, inverse, high)
-        from_planes(planes, <written>y, rows, n)
-    else:
-        add_logs(x, y, rows, n, highest, s)
+        return
+    log_sums(s, rows, logs)
+    if kind == LOGSUMEXP:
+        add_logs(x, y, rows, n, highest, logs)
+        return
+    for r in range(rows):
+        high[r] = <real>logs[r]
+    plane_differences(<written>planes, rows, n, highest, inverse, high)
+    from_planes(planes, <written>y, rows, n)
 
 
 cdef inline void group(
