@@ -1,4 +1,4 @@
-"""Time and error of fastsoftmax beside its peers, one thread each, and beside the machine's limit."""
+"""Time and error of fastsoftmax beside its peers, one thread each, and the machine's limit."""
 
 import argparse
 import json
@@ -38,7 +38,10 @@ def main(argv=None):
         names = "; ".join(cell.name for cell in CELLS)
         parser.error(f"no cell matches {args.only!r}; there are: {names}")
     if args.picture:
-        from benchmarks import picture  # before the work, so that a lack of it shows at once
+        try:  # before the work
+            from benchmarks import picture
+        except ImportError as error:
+            parser.error(f"--picture needs matplotlib: {error}")
 
     with on_one_cpu():
         run = _run(cells, QUICK_BUDGET_S if args.quick else BUDGET_S, loud=not args.markdown)
@@ -75,7 +78,7 @@ def _silent(*_, **__):
 
 def _compare(old, new):
     worse, notes = compare.compare(*(json.loads(path.read_text()) for path in (old, new)))
-    print("\n".join([*notes, *worse, f"{len(worse)} worse"]))
+    print("\n".join([*notes, *(f"worse: {line}" for line in worse), f"{len(worse)} worse"]))
     return 1 if worse else 0
 
 

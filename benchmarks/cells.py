@@ -119,8 +119,7 @@ def _top_k(shape, k, rows="random", pictured=None):
 
 
 def _top_k_orders(shape, k):
-    kinds = ("random", "ascending", "descending", "constant", "all -inf", "organ pipe", "few values")
-    runs = [Run(kind, "fastsoftmax", "top_k", kind, {"k": k}) for kind in kinds]
+    runs = [Run(kind, "fastsoftmax", "top_k", kind, {"k": k}) for kind in ("random", *_ORDERS)]
     name = f"top_k k={k} float32 {_shape(shape)} in other orders"
     return Cell(name, "itself", shape, tuple(runs), passes=limits.FOUND)
 
@@ -136,6 +135,7 @@ def _sample(shape, rows="random", pictured=None, **filters):
     )  # fmt: skip
 
 
+_ORDERS = ("ascending", "descending", "constant", "all -inf", "organ pipe", "few values")
 _SHORT = {"temperature": "T"}
 _ROW, _BATCH, _REAL = (1, 128256), (8, 128256), (3, 49152)
 _FIVE = ((64, 1000), (1024, 1024), (1, 32000), _ROW, (32, 128256))
@@ -163,7 +163,7 @@ CELLS = (
     _softmax("softmax", (1000, 100)),
     _softmax("softmax", (500, 200)),
     _softmax("softmax", (1, 2**24), pictured="softmax 1 × 16,777,216"),
-    _softmax("softmax", (1000, 4096), axis=0),
+    _softmax("softmax", (1000, 4096), axis=0, pictured="softmax axis 0 of 1000 × 4096"),
     _softmax("softmax", (8, 21, 256, 256), axis=1, pictured="softmax axis 1 of 8 × 21 × 256 × 256"),
     _softmax("softmax", (64, 1000), "float64", pictured="softmax float64 64 × 1000"),
     _softmax("softmax", (64, 1000), temperature=0.8),

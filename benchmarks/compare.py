@@ -29,10 +29,10 @@ def compare(old, new):
             continue
         now = after[cell, label][1]
         if kind == "ratio" and now["q3"] * (1 + BETWEEN_RUNS) < was["q1"]:
-            worse.append(f"worse: {cell}: {label} takes {_told(was)} -> {_told(now)} times our time")
+            worse.append(f"{cell}: {label} takes {_told(was)} -> {_told(now)} times our time")
         elif kind == "us" and now["q1"] > was["q3"] * (1 + BETWEEN_RUNS):
-            worse.append(f"worse: {cell}: {label} takes {_told(was)} -> {_told(now)} us")
-    notes += [f"only in the new run: {c}: {label}" for c, label in after if (c, label) not in before]
+            worse.append(f"{cell}: {label} takes {_told(was)} -> {_told(now)} us")
+    notes += [f"only in the new run: {': '.join(key)}" for key in after if key not in before]
     return worse, notes
 
 

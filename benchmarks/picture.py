@@ -32,7 +32,9 @@ def draw(run, path):
             if line["label"] not in STYLES:
                 continue
             colour, marker = STYLES[line["label"]]
-            look = {"color": colour, "marker": marker, "s": 34, "zorder": 3, "linewidths": 0}
+            front = 4 if line["label"] == "fastsoftmax" else 3
+            look = {"color": colour, "marker": marker, "s": 36, "zorder": front, "linewidths": 0.6,
+                    "edgecolors": "white"}  # fmt: skip
             ratio = line.get("ratio", {"median": 1})["median"]
             left.scatter(ratio, y, label=line["label"], **look)
             if line["error_u"]:
@@ -40,18 +42,20 @@ def draw(run, path):
                 right.scatter(min(max(worst, 0.1), WORST), y, **look)
     for axes in (left, right):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.grid(axis="both", color="#e4e4e4", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     left.axvline(1, color="#111111", linewidth=0.8)
     left.set_yticks(range(len(cells)), [cell["pictured"] for cell in cells], fontsize=9)
     left.invert_yaxis()
-    left.set_title("time, in times fastsoftmax's (right of the line: slower)", fontsize=10)
-    right.set_title("largest error, in u (float32: 2⁻²⁴)", fontsize=10)
+    left.set_title("time of a call / fastsoftmax's time (right of the line: slower)", fontsize=10)
+    right.set_title("largest error, in u (2⁻²⁴; float64: 2⁻⁵³)", fontsize=10)
     found = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
     order = [label for label in STYLES if label in found]
     figure.legend([found[x] for x in order], order, loc="outside lower center", ncols=len(order),
                   frameon=False, fontsize=9, handletextpad=0.1, columnspacing=1.2)  # fmt: skip
     about = run["about"]
-    figure.suptitle(f"{about['cpu']}, {about['implementation']}, one thread, float32", fontsize=9)
+    where = f"{about['cpu']}, {about['implementation']}, commit {about['commit']}; one thread"
+    figure.suptitle(where, fontsize=9)
     figure.savefig(path, dpi=100)
     plt.close(figure)

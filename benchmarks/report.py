@@ -66,7 +66,8 @@ def _beside(title, cells, means):
         mean = cell["mean"]
         if mean and (i + 1 == len(cells) or cells[i + 1]["mean"] != mean):
             found = (means[mean].get(label) for label in labels)
-            rows.append([f"**{mean}**", "", "", "", *(f"**{short(r)}**" if r else "" for r in found)])
+            bold = (f"**{short(ratio)}**" if ratio else "" for ratio in found)
+            rows.append([f"**{mean}**", "", "", "", *bold])
     head = [f"{title}: times fastsoftmax's time", "fastsoftmax", "GB/s", "of the limit", *labels]
     yield from _table(head, rows)
 

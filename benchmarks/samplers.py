@@ -9,7 +9,7 @@ from benchmarks.timing import Refilled
 
 
 def transformers():
-    """Return version and operations of Hugging Face's warpers, in the order `generate` runs them."""
+    """Return version and operations of Hugging Face's warpers, in the order of `generate`."""
     import torch
     import transformers as hf
     from transformers.generation import logits_process as warpers

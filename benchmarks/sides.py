@@ -161,6 +161,9 @@ def _jax():
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     import jax
 
+    # Handing each call to another thread and back costs more than a small softmax.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
     def compiled(function, x, *others):
         function, x = jax.jit(function), jax.device_put(x)
         return lambda: jax.block_until_ready(function(x, *others))
