@@ -9,8 +9,15 @@ from benchmarks import limits
 from benchmarks.errors import ordinary
 from benchmarks.sides import SOFTMAX_FAMILY
 
-PEERS = ("torch", "onnxruntime", "scipy", "jax", "numpy", "numpy threshold", "transformers",
-         "llama.cpp")  # fmt: skip
+# Who does what; one that is absent, or lacks the dtype, is left out when a cell is measured.
+_SOFTMAX_PEERS = ("torch", "onnxruntime", "scipy", "jax", "numpy")
+_OUT_PEERS = ("torch", "onnxruntime", "numpy")
+_LOSS_PEERS = ("torch", "jax", "numpy")
+_TOP_K_PEERS = ("torch", "onnxruntime", "jax", "numpy", "numpy threshold")
+_SAMPLE_PEERS = ("numpy", "transformers", "llama.cpp")
+_TOP_K_SAMPLE_PEERS = ("numpy", "numpy threshold", "transformers", "llama.cpp")
+_GREEDY_PEERS = ("torch", "jax", "numpy", "llama.cpp")
+_PER_ROW_PEERS = ("numpy", "numpy threshold", "llama.cpp")
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Cell:
 
 
 def make_rows(kind, shape, dtype="float32"):
-    """Rows of a kind; all but "random" are of one shape fit for them."""
+    """Float rows of the kind that a `Run` names."""
     if kind == "real":
         from fastsoftmax import _demo
 
@@ -74,8 +81,8 @@ def make_rows(kind, shape, dtype="float32"):
     return rows
 
 
-def _beside(name, table, shape, op, rows="random", peers=PEERS, also=(), parameters=None, **about):
-    """A cell of fastsoftmax and its peers; those that lack the operation are left out later."""
+def _beside(name, table, shape, op, peers, rows="random", also=(), parameters=None, **about):
+    """A cell of fastsoftmax and its peers."""
     runs = [Run(side, side, op, rows, parameters or {}) for side in ("fastsoftmax", *peers)]
     return Cell(name, table, shape, (*runs, *also), **about)
 
@@ -89,9 +96,9 @@ def _softmax(op, shape, dtype="float32", rows="random", mean=None, pictured=None
     notes += " real logits" if rows == "real" else ""
     maps = op != "logsumexp"
     return _beside(
-        f"{op} {dtype} {_shape(shape)}{notes}", "softmax", shape, op, rows, parameters=parameters,
-        passes=limits.FULL if maps else limits.SUMMED, written=maps, dtype=dtype, family=op,
-        mean=mean, pictured=pictured,
+        f"{op} {dtype} {_shape(shape)}{notes}", "softmax", shape, op, _SOFTMAX_PEERS, rows,
+        parameters=parameters, passes=limits.FULL if maps else limits.SUMMED, written=maps,
+        dtype=dtype, family=op, mean=mean, pictured=pictured,
     )  # fmt: skip
 
 
@@ -99,21 +106,21 @@ def _softmax_out(shape):
     # Fresh output of some MB costs page faults; this is what is left without them.
     fresh = Run("fastsoftmax fresh output", "fastsoftmax", "softmax")
     return _beside(
-        f"softmax float32 {_shape(shape)} out=", "softmax", shape, "softmax out", also=(fresh,),
-        passes=limits.FULL, written=True, family="softmax",
+        f"softmax float32 {_shape(shape)} out=", "softmax", shape, "softmax out", _OUT_PEERS,
+        also=(fresh,), passes=limits.FULL, written=True, family="softmax",
     )  # fmt: skip
 
 
 def _cross_entropy(shape, pictured=None):
     return _beside(
         f"cross_entropy with gradient float32 {_shape(shape)}", "loss", shape, "cross_entropy",
-        passes=limits.FULL, written=True, pictured=pictured,
+        _LOSS_PEERS, passes=limits.FULL, written=True, pictured=pictured,
     )  # fmt: skip
 
 
 def _top_k(shape, k, rows="random", pictured=None):
     return _beside(
-        f"top_k k={k} float32 {_shape(shape)} {rows}", "top_k", shape, "top_k", rows,
+        f"top_k k={k} float32 {_shape(shape)} {rows}", "top_k", shape, "top_k", _TOP_K_PEERS, rows,
         parameters={"k": k}, passes=limits.FOUND, pictured=pictured,
     )  # fmt: skip
 
@@ -126,12 +133,12 @@ def _top_k_orders(shape, k):
 
 def _sample(shape, rows="random", pictured=None, **filters):
     notes = " ".join(f"{_SHORT.get(name, name)}={value}" for name, value in filters.items())
-    threshold = [Run("numpy threshold", "numpy threshold", "sample with top_k", rows, filters)]
+    notes += f" float32 {_shape(shape)}{' real logits' if rows == 'real' else ''}"
+    few = "top_k" in filters
     return _beside(
-        f"sample {notes} float32 {_shape(shape)}{' real logits' if rows == 'real' else ''}",
-        "sample", shape, "sample", rows, also=threshold if "top_k" in filters else (),
-        parameters=filters, passes=limits.FOUND if "top_k" in filters else limits.SUMMED,
-        pictured=pictured,
+        f"sample {notes}", "sample", shape, "sample",
+        _TOP_K_SAMPLE_PEERS if few else _SAMPLE_PEERS, rows, parameters=filters,
+        passes=limits.FOUND if few else limits.SUMMED, pictured=pictured,
     )  # fmt: skip
 
 
@@ -182,9 +189,10 @@ CELLS = (
     _sample(_ROW, temperature=0.8, top_p=0.9, pictured="draw: top-p .9"),
     _sample(_REAL, "real", temperature=0.8, top_p=0.9, pictured="draw: top-p .9, real logits"),
     _sample(_ROW, temperature=0.8, pictured="draw: temperature alone"),
-    _beside(f"sample greedy float32 {_shape(_ROW)}", "sample", _ROW, "greedy", passes=limits.FOUND),
+    _beside(f"sample greedy float32 {_shape(_ROW)}", "sample", _ROW, "greedy", _GREEDY_PEERS,
+        passes=limits.FOUND),
     _beside(
         f"sample T, top_k, top_p per row float32 {_shape(_BATCH)}", "sample", _BATCH,
-        "sample per row", parameters=_PER_ROW, passes=limits.FOUND,
+        "sample per row", _PER_ROW_PEERS, parameters=_PER_ROW, passes=limits.FOUND,
     ),
 )  # fmt: skip

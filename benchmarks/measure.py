@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 from dataclasses import asdict
+from statistics import fmean
 
 import numpy as np
 
@@ -46,14 +47,15 @@ def measure(cell, sides, budget_s, pass_ns):
     dict
         Ready for JSON. ``ns`` of the first run is over the samples of all its pairs.
     """
-    runs = [run for run in cell.runs if run.side in sides and _does(sides[run.side], cell, run)]
+    runs = [run for run in cell.runs if _takes_part(sides.get(run.side), cell)]
     rows = {kind: make_rows(kind, cell.shape, cell.dtype) for kind in {run.rows for run in runs}}
     base = _call(sides, runs[0], rows)
     x = rows[runs[0].rows]
     moving = time_pair(base, limits.mover(x, cell.written), budget_s=budget_s)
-    base_ns, lines = list(moving.base_ns), [_line(runs[0])]
+    base_ns, lines, paces = list(moving.base_ns), [_line(runs[0])], [limits.pace_ns()]
     for run in runs[1:]:
         pair = time_pair(base, _call(sides, run, rows), budget_s=budget_s)
+        paces.append(limits.pace_ns())
         base_ns += pair.base_ns
         lines.append(_line(run) | {
             "ns": asdict(spread(pair.peer_ns)), "base_ns": asdict(spread(pair.base_ns)),
@@ -75,8 +77,15 @@ def measure(cell, sides, budget_s, pass_ns):
     return {
         "name": cell.name, "table": cell.table, "shape": cell.shape, "dtype": cell.dtype,
         "mean": cell.mean, "pictured": cell.pictured, "limit": limit, "runs": lines,
+        "pace_ns": fmean(paces),
         "absent": sorted({run.side for run in cell.runs} - sides.keys()),
     }  # fmt: skip
+
+
+def disturbance(results):
+    """How much slower the core ran during each cell than during its best one: 0.1 is 10 %."""
+    best = min(result["pace_ns"] for result in results)
+    return [result["pace_ns"] / best - 1 for result in results]
 
 
 def means(results):
@@ -93,8 +102,8 @@ def means(results):
     return found
 
 
-def _does(side, cell, run):
-    return run.op in side.ops and cell.dtype in side.dtypes
+def _takes_part(side, cell):
+    return side is not None and cell.dtype in side.dtypes
 
 
 def _call(sides, run, rows):

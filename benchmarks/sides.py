@@ -147,8 +147,7 @@ def _numpy_threshold():
     choose = numpy_idioms.by_threshold
     ops = {
         "top_k": lambda x, k: partial(numpy_idioms.top_k, choose, x, k),
-        # Without a top-k there is nothing to choose: that is the side above.
-        "sample with top_k": partial(numpy_idioms.sampler, choose),
+        "sample": partial(numpy_idioms.sampler, choose),
         "sample per row": partial(numpy_idioms.sampler, choose),
     }
     return np.__version__, ops

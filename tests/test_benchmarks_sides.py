@@ -32,7 +32,7 @@ def each_run(sides, cell, scale=1):
     done = 0
     for run in cell.runs:
         side = sides.get(run.side)
-        if side and run.op in side.ops and cell.dtype in side.dtypes:
+        if side and cell.dtype in side.dtypes:
             rows = 8 if run.op == "sample per row" else 3
             shape = [min(n, rows) for n in cell.shape]
             shape[cell.axis] = min(cell.shape[cell.axis], 2 * run.parameters.get("k", 100))
