@@ -1,101 +1,114 @@
-"""Command line: ``python -m benchmarks [--quick] [--only PATTERN] [--json FILE] [--markdown]``."""
+"""Time and error of fastsoftmax beside its peers, one thread each, and the machine's limit."""
 
 import argparse
 import json
+import os
 import platform
 import re
 import subprocess
 import sys
-from dataclasses import asdict
+import time
 from pathlib import Path
 
-from benchmarks.cells import CELLS, load_sides
-from benchmarks.errors import error_u, hard_rows, oracle, ordinary_rows
-from benchmarks.timing import spread, time_pair
+from benchmarks import compare, limits, report
+from benchmarks.cells import CELLS
+from benchmarks.measure import disturbance, means, measure, on_one_cpu
+from benchmarks.sides import load_sides
 
-ROUNDS, QUICK_ROUNDS = 60, 15
+BUDGET_S, QUICK_BUDGET_S = 1.0, 0.08  # for each pair of sides
+# A cell during which the core ran this much slower than at its best is measured once more at the
+# end, until the run has taken so many times as long as without.
+DISTURBED, AGAIN = 0.15, 1.25
 
 
 def main(argv=None):
-    """Run the benchmark."""
+    """Run the benchmark, or compare two runs; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer samples: a first impression")
+    parser.add_argument("--quick", action="store_true", help="fewer samples: under two minutes")
     parser.add_argument("--only", metavar="PATTERN", help="cells whose name this regex is found in")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write everything here")
     parser.add_argument("--markdown", action="store_true", help="print tables for the README")
+    parser.add_argument("--picture", metavar="FILE", type=Path, help="also draw it (matplotlib)")
+    parser.add_argument(
+        "--compare", nargs=2, metavar=("OLD", "NEW"), type=Path,
+        help="run nothing: exit code 1 if NEW is worse than OLD, both of --json",
+    )  # fmt: skip
     args = parser.parse_args(argv)
+    if args.compare:
+        return _compare(*args.compare)
     cells = [cell for cell in CELLS if not args.only or re.search(args.only, cell.name)]
     if not cells:
         names = "; ".join(cell.name for cell in CELLS)
         parser.error(f"no cell matches {args.only!r}; there are: {names}")
+    if args.picture:
+        try:  # before the work
+            from benchmarks import picture
+        except ImportError as error:
+            parser.error(f"--picture needs matplotlib: {error}")
 
-    sides, absent = load_sides()
-    about = describe(sides, absent)
-    rounds = QUICK_ROUNDS if args.quick else ROUNDS
-    results = []
-    if not args.markdown:
-        print("\n".join(_about_lines(about)))
-    for cell in cells:
-        results.append(measure(cell, sides, rounds))
-        if not args.markdown:
-            print("\n".join(_cell_lines(results[-1])), flush=True)
+    with on_one_cpu():
+        run = _run(cells, QUICK_BUDGET_S if args.quick else BUDGET_S, loud=not args.markdown)
     if args.markdown:
-        print("\n".join(_markdown_lines(about, results)))
+        print("\n".join(report.markdown_lines(run)))
     if args.json:
-        args.json.write_text(json.dumps({"about": about, "cells": results}, indent=1) + "\n")
+        args.json.write_text(json.dumps(run, indent=1) + "\n")
+    if args.picture:
+        picture.draw(run, args.picture)
+    return 0
 
 
-def measure(cell, sides, rounds):
-    """Time every run of a cell against its first, and measure the error of each.
+def _run(cells, budget_s, loud):
+    """Measure the cells, and say so as it goes if `loud`."""
+    start = time.monotonic()
+    about = describe(*(loaded := load_sides()), sorted({cell.dtype for cell in cells}))
+    run = {"about": about, "means": {}, "cells": []}
+    tell = print if loud else _silent
+    tell("\n".join(report.about_lines(about)))
 
-    Returns
-    -------
-    dict
-        Ready for JSON. ``ns`` of the first run is over the samples of all its pairs.
-    """
-    runs = [run for run in cell.runs if run.side in sides]
-    calls = [sides[run.side].ops[run.op](cell.rows(run.order)) for run in runs]
-    pairs = [time_pair(calls[0], call, rounds=rounds) for call in calls[1:]]
-    lines = []
-    for run in runs:
-        errors = _errors(cell, run, sides) if cell.family else None
-        lines.append({"label": run.label, "side": run.side, "error_u": errors})
-    lines[0]["ns"] = asdict(spread([ns for pair in pairs for ns in pair.base_ns]))
-    for line, pair in zip(lines[1:], pairs, strict=True):
-        line["ns"] = asdict(spread(pair.peer_ns))
-        line["base_ns"] = asdict(spread(pair.base_ns))
-        line["ratio"] = asdict(pair.ratio)
-        line["pairs"] = len(pair.peer_ns)
-        line["loops"] = {"base": pair.base_loops, "peer": pair.peer_loops}
-    return {"name": cell.name, "shape": cell.shape, "dtype": cell.dtype, "runs": lines}
+    def measured(cell):
+        result = measure(cell, loaded[0], budget_s, about["pass_ns"][cell.dtype])
+        tell("\n".join(report.cell_lines(result)), flush=True)
+        return result
 
-
-def _errors(cell, run, sides):
-    side = sides[run.side]
-    errors = {}
-    for kind, make in (("ordinary", ordinary_rows), ("hard", hard_rows)):
-        rows = make(cell.shape, cell.dtype)
-        exact = oracle(cell.family, rows)
-        got = side.as_numpy(side.ops[run.op](rows)())
-        errors[kind] = None if exact is None else error_u(got, exact)
-    return errors
+    results = run["cells"] = [measured(cell) for cell in cells]
+    late = start + AGAIN * (time.monotonic() - start)
+    for i, slowed in enumerate(disturbance(results)):
+        if slowed > DISTURBED and time.monotonic() < late:
+            tell(f"\nAgain, because something else slowed the core by {slowed:.0%}:", end="")
+            results[i] = min(results[i], measured(cells[i]), key=lambda r: r["pace_ns"])
+    for result, slowed in zip(results, disturbance(results), strict=True):
+        result["disturbed"] = slowed
+    run["means"] = means(results)
+    about["seconds"] = round(time.monotonic() - start)
+    tell("\n".join(report.mean_lines(run["means"])))
+    tell(f"\n{about['seconds']} seconds")
+    return run
 
 
-# --- Where it ran -------------------------------------------------------------------------------
+def _silent(*_, **__):
+    pass
 
 
-def describe(sides, absent):
+def _compare(old, new):
+    worse, notes = compare.compare(*(json.loads(path.read_text()) for path in (old, new)))
+    print("\n".join([*notes, *(f"worse: {line}" for line in worse), f"{len(worse)} worse"]))
+    return 1 if worse else 0
+
+
+def describe(sides, absent, dtypes):
     """Everything a reader needs to judge the figures: CPU, versions, implementation, commit."""
     import fastsoftmax
 
     return {
         "cpu": _cpu(),
         "platform": platform.platform(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "commit": _commit(),
         "implementation": fastsoftmax.show_config(mode="dicts")["implementation"],
         "versions": {"python": platform.python_version()}
-        | {name: side.version for name, side in sides.items()},
+        | {name: side.version for name, side in sides.items() if name != "numpy threshold"},
         "absent": absent,
+        "pass_ns": {dtype: limits.pass_ns(dtype) for dtype in dtypes},
     }
 
 
@@ -119,74 +132,6 @@ def _commit():
     except OSError:
         return None
     return done.stdout.strip() or None
-
-
-# --- Printing -----------------------------------------------------------------------------------
-
-
-def _about_lines(about):
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    yield f"CPU: {about['cpu']}, one thread"
-    yield f"Implementation: {about['implementation']}, commit {about['commit'] or 'unknown'}"
-    yield f"Versions: {versions}"
-    if about["absent"]:
-        yield f"Absent: {', '.join(about['absent'])}"
-
-
-def _cell_lines(result):
-    errors = "error in u, ordinary / hard rows" if result["runs"][0]["error_u"] else ""
-    yield f"\n{result['name']}"
-    yield f"  {'':26}{'time':26}{'times base':26}{errors}".rstrip()
-    for run in result["runs"]:
-        ratio = _spread(run["ratio"]) if "ratio" in run else "base"
-        yield f"  {run['label']:26}{_time(run['ns']):26}{ratio:26}{_error(run)}".rstrip()
-
-
-def _markdown_lines(about, results):
-    for line in _about_lines(about):
-        yield f"- {line}"
-    # A run of fastsoftmax against itself goes into a table of its own: it is no peer.
-    runs = [run for cell in results for run in cell["runs"]]
-    labels = list(dict.fromkeys(run["label"] for run in runs if run["side"] != "fastsoftmax"))
-    beside, errors, itself = [], [], []
-    for cell in results:
-        base, *others = cell["runs"]
-        peers = {run["label"]: run for run in others if run["side"] != "fastsoftmax"}
-        if peers:
-            ratios = [_spread(peers[x]["ratio"]) if x in peers else "" for x in labels]
-            beside.append([cell["name"], _time(base["ns"]), *ratios])
-        if base["error_u"]:
-            found = [_error(peers[x]) if x in peers else "" for x in labels]
-            errors.append([cell["name"], _error(base), *found])
-        for run in others:
-            if run["side"] == "fastsoftmax":
-                ratio = _spread(run["ratio"])
-                itself.append([f"{cell['name']}: {run['label']} / {base['label']}", ratio])
-    yield from _table(["times fastsoftmax's time", "fastsoftmax (time)", *labels], beside)
-    yield from _table(["error in u, ordinary / hard rows", "fastsoftmax", *labels], errors)
-    yield from _table(["fastsoftmax against itself", "ratio"], itself)
-
-
-def _table(head, rows):
-    if rows:
-        yield ""
-        for row in (head, ["---"] + ["---:"] * (len(head) - 1), *rows):
-            yield f"| {' | '.join(row)} |"
-
-
-def _spread(s, scale=1, unit=""):
-    q1, median, q3 = (f"{s[key] / scale:#.3g}".rstrip(".") for key in ("q1", "median", "q3"))
-    return f"{median}{unit} [{q1}, {q3}]"
-
-
-def _time(s):
-    return _spread(s, 1e6, " ms") if s["median"] >= 1e6 else _spread(s, 1e3, " us")
-
-
-def _error(run):
-    if not run["error_u"]:
-        return ""
-    return " / ".join("?" if e is None else f"{e:.3g}" for e in run["error_u"].values())
 
 
 if __name__ == "__main__":

@@ -1,437 +1,198 @@
-"""What is compared: the cells, and how each library does the work of one.
+"""What is compared: the cells, each some runs of an operation on the same rows."""
 
-A *side* is a library. For each operation it knows, it prepares a call on given rows: everything
-that can be done beforehand (conversion, session, binding) is done there and stays out of the time.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benchmarks.errors import ordinary_rows
+from benchmarks import limits
+from benchmarks.errors import ordinary
+from benchmarks.sides import SOFTMAX_FAMILY
 
-K = 50
-TEMPERATURE, TOP_P = 0.8, 0.9
-SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
-
-
-# --- Cells --------------------------------------------------------------------------------------
+# Who does what; one that is absent, or lacks the dtype, is left out when a cell is measured.
+_SOFTMAX_PEERS = ("torch", "onnxruntime", "scipy", "jax", "numpy")
+_OUT_PEERS = ("torch", "onnxruntime", "numpy")
+_LOSS_PEERS = ("torch", "jax", "numpy")
+_TOP_K_PEERS = ("torch", "onnxruntime", "jax", "numpy", "numpy threshold")
+_SAMPLE_PEERS = ("numpy", "transformers", "llama.cpp")
+_TOP_K_SAMPLE_PEERS = ("numpy", "numpy threshold", "transformers", "llama.cpp")
+_GREEDY_PEERS = ("torch", "jax", "numpy", "llama.cpp")
+_PER_ROW_PEERS = ("numpy", "numpy threshold", "llama.cpp")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One line of a cell: a side doing an operation, on rows in some order."""
+    """One line of a cell: a side doing an operation, on rows of some kind."""
 
     label: str
     side: str
     op: str
-    order: str = "random"
+    rows: str = "random"
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Cell:
     """Runs to be timed side by side; the first is the base of every ratio.
 
-    `family` names the softmax function that all runs compute, and whose error is measured.
+    `passes` are those of `limits` that the work is made of, and `written` is whether it writes as
+    much as it reads. `family` names the softmax function that all runs compute, and whose error is
+    measured. Cells of one `mean` are also summed up by the geometric mean of their ratios.
     """
 
     name: str
+    table: str
     shape: tuple[int, ...]
     runs: tuple[Run, ...]
+    passes: tuple[str, ...]
+    written: bool = False
     dtype: str = "float32"
     family: str | None = None
-
-    def rows(self, order, shape=None):
-        """The input in the given order; `shape` stands in for the cell's own in tests."""
-        rows = ordinary_rows(shape or self.shape, self.dtype, seed=1)
-        return np.sort(rows, axis=-1) if order == "ascending" else rows
-
-
-def _name(what, shape, dtype="float32"):
-    return f"{what} {dtype} ({','.join(map(str, shape))})"
-
-
-def _softmax_family(op, shape, dtype="float32"):
-    sides = ("fastsoftmax", "torch", "onnxruntime", "scipy", "numpy")
-    runs = tuple(Run(side, side, op) for side in sides)
-    return Cell(_name(op, shape, dtype), shape, runs, dtype, family=op)
-
-
-def _top_k(shape, order):
-    runs = [Run(side, side, "top_k", order) for side in ("fastsoftmax", "torch", "onnxruntime")]
-    runs.append(Run("numpy argpartition", "numpy", "top_k", order))
-    runs.append(Run("numpy partition", "numpy", "top_k partition", order))
-    return Cell(f"{_name(f'top_k k={K}', shape)} {order}", shape, tuple(runs))
-
-
-def _cross_entropy(shape):
-    runs = tuple(Run(side, side, "cross_entropy") for side in ("fastsoftmax", "torch", "numpy"))
-    return Cell(_name("cross_entropy with gradient", shape), shape, runs)
-
-
-_ROW = (1, 128256)
-
-CELLS = (
-    _softmax_family("softmax", (64, 1000)),
-    _softmax_family("softmax", (1024, 1024)),
-    Cell(
-        # Fresh output of some MB costs page faults; this is what is left without them.
-        f"{_name('softmax', (1024, 1024))} out=",
-        (1024, 1024),
-        (
-            Run("fastsoftmax out=", "fastsoftmax", "softmax out"),
-            Run("fastsoftmax fresh output", "fastsoftmax", "softmax"),
-            Run("torch", "torch", "softmax out"),
-            Run("onnxruntime", "onnxruntime", "softmax out"),
-            Run("numpy", "numpy", "softmax out"),
-        ),
-        family="softmax",
-    ),
-    _softmax_family("softmax", _ROW),
-    _softmax_family("softmax", (1, 10)),
-    _softmax_family("softmax", (1000, 100)),
-    _softmax_family("softmax", (5000, 32)),
-    _softmax_family("softmax", (10000, 10)),
-    _softmax_family("softmax", (1000000, 3)),
-    _softmax_family("log_softmax", (64, 1000)),
-    _softmax_family("logsumexp", (64, 1000)),
-    _softmax_family("softmax", (64, 1000), "float64"),
-    _cross_entropy((512, 32000)),
-    _cross_entropy((4096, 1000)),
-    _top_k(_ROW, "random"),
-    _top_k(_ROW, "ascending"),
-    Cell(
-        f"{_name(f'top_k k={K}', _ROW)} ascending against random",
-        _ROW,
-        (
-            Run("fastsoftmax random", "fastsoftmax", "top_k", "random"),
-            Run("fastsoftmax ascending", "fastsoftmax", "top_k", "ascending"),
-        ),
-    ),
-    Cell(
-        _name(f"sample T={TEMPERATURE} top_k={K} top_p={TOP_P}", _ROW),
-        _ROW,
-        (
-            Run("fastsoftmax", "fastsoftmax", "sample top_k top_p"),
-            Run("numpy argpartition", "numpy", "sample top_k top_p"),
-            Run("numpy partition", "numpy", "sample partition top_p"),
-        ),
-    ),
-    Cell(
-        _name(f"sample T={TEMPERATURE} top_p={TOP_P}", _ROW),
-        _ROW,
-        (
-            Run("fastsoftmax", "fastsoftmax", "sample top_p"),
-            Run("numpy", "numpy", "sample top_p"),
-        ),
-    ),
-    Cell(
-        _name(f"sample T={TEMPERATURE}", _ROW),
-        _ROW,
-        (Run("fastsoftmax", "fastsoftmax", "sample"), Run("numpy", "numpy", "sample")),
-    ),
-)
-
-
-def targets(x):
-    """A class for each row."""
-    return np.random.default_rng(2).integers(x.shape[-1], size=x.shape[:-1])
-
-
-# --- Sides --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Side:
-    """A library: ``ops[op](x)`` is a call without arguments, its result read by `as_numpy`."""
-
-    version: str
-    ops: dict[str, Callable[[np.ndarray], Callable[[], Any]]] = field(repr=False)
-    as_numpy: Callable[[Any], np.ndarray] = field(default=np.asarray, repr=False)
-
-
-def load_sides():
-    """Import every library that is installed.
-
-    Returns
-    -------
-    sides : dict of str to Side
-    absent : list of str
-        Names of the peers that could not be imported.
-    """
-    sides, absent = {"fastsoftmax": _fastsoftmax(), "numpy": _numpy()}, []
-    for name, load in (("torch", _torch), ("onnxruntime", _onnxruntime), ("scipy", _scipy)):
-        try:
-            sides[name] = load()
-        except ImportError:
-            absent.append(name)
-    return sides, absent
-
-
-def _fastsoftmax():
-    import fastsoftmax as fs
-
-    def last_axis(function, x):
-        return partial(function, x)
-
-    def softmax_out(x):
-        return partial(fs.softmax, x, out=np.empty_like(x))
-
-    def sample(x, **filters):
-        rng = np.random.default_rng(0)
-        return partial(fs.sample, x, temperature=TEMPERATURE, rng=rng, **filters)
-
-    ops = {op: partial(last_axis, getattr(fs, op)) for op in SOFTMAX_FAMILY}
-    ops |= {"softmax out": softmax_out, "top_k": lambda x: partial(fs.top_k, x, K)}
-    ops["cross_entropy"] = lambda x: partial(fs.cross_entropy_with_grad, x, targets(x))
-    ops |= {
-        "sample": sample,
-        "sample top_p": partial(sample, top_p=TOP_P),
-        "sample top_k top_p": partial(sample, top_k=K, top_p=TOP_P),
-    }
-    return Side(fs.__version__, ops)
-
-
-def _torch():
-    import torch
-
-    torch.set_num_threads(1)
-
-    def tensor(x):
-        # torch's own memory is better aligned than NumPy's; an inference tensor skips autograd.
-        with torch.inference_mode():
-            return torch.from_numpy(x).clone()
-
-    def last_axis(function, x):
-        return partial(function, tensor(x), -1)
-
-    def softmax_out(x):
-        return partial(torch.softmax, tensor(x), -1, out=torch.empty(x.shape))
-
-    def cross_entropy(x):
-        logits, classes = torch.from_numpy(x).clone().requires_grad_(), torch.from_numpy(targets(x))
-
-        def call():
-            logits.grad = None
-            loss = torch.nn.functional.cross_entropy(logits, classes)
-            loss.backward()
-            return loss.detach(), logits.grad
-
-        return call
-
-    ops = {op: partial(last_axis, getattr(torch, op)) for op in SOFTMAX_FAMILY}
-    ops |= {"softmax out": softmax_out, "top_k": lambda x: partial(torch.topk, tensor(x), K)}
-    ops["cross_entropy"] = cross_entropy
-    return Side(torch.__version__, ops)
-
-
-def _scipy():
-    import scipy
-    from scipy import special
-
-    def last_axis(function, x):
-        return partial(function, x, axis=-1)
-
-    ops = {op: partial(last_axis, getattr(special, op)) for op in SOFTMAX_FAMILY}
-    return Side(scipy.__version__, ops)
-
-
-def _onnxruntime():
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-
-    def prepare(op, reuse_output, x):
-        session = onnxruntime.InferenceSession(
-            onnx_model(op, x.dtype), options, providers=["CPUExecutionProvider"]
-        )
-        # A bound call costs half of session.run, which looks up names and wraps arrays each time.
-        binding = session.io_binding()
-        binding.bind_ortvalue_input("x", onnxruntime.OrtValue.ortvalue_from_numpy(x))
-        if reuse_output:
-            out = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty_like(x))
-            binding.bind_ortvalue_output("y", out)
-        else:
-            for output in session.get_outputs():
-                binding.bind_output(output.name, "cpu")
-
-        def call():
-            session.run_with_iobinding(binding)
-            return binding
-
-        return call
-
-    def as_numpy(binding):
-        arrays = binding.copy_outputs_to_cpu()
-        return arrays[0] if len(arrays) == 1 else arrays
-
-    ops = {op: partial(prepare, op, False) for op in (*SOFTMAX_FAMILY, "top_k")}
-    ops["softmax out"] = partial(prepare, "softmax", True)
-    return Side(onnxruntime.__version__, ops, as_numpy)
-
-
-def _numpy():
-    def softmax_out(x):
-        return partial(_numpy_softmax, x, np.empty_like(x))
-
-    def sample(choose, x):
-        return partial(_numpy_sample, x[0], np.random.default_rng(0), choose)
-
-    ops = {
-        "softmax": lambda x: partial(_numpy_softmax, x),
-        "softmax out": softmax_out,
-        "log_softmax": lambda x: partial(_numpy_log_softmax, x),
-        "logsumexp": lambda x: partial(_numpy_logsumexp, x),
-        "cross_entropy": lambda x: partial(_numpy_cross_entropy, x, targets(x)),
-        # The idioms are for one row: on a batch, take_along_axis would slow them down.
-        "top_k": lambda x: partial(_numpy_top_k_argpartition, x[0]),
-        "top_k partition": lambda x: partial(_numpy_top_k_partition, x[0]),
-        "sample": lambda x: partial(_numpy_draw, x[0], np.random.default_rng(0)),
-        "sample top_p": partial(sample, _numpy_sort),
-        "sample top_k top_p": partial(sample, _numpy_top_k_argpartition),
-        "sample partition top_p": partial(sample, _numpy_top_k_partition),
-    }
-    return Side(np.__version__, ops)
-
-
-# --- NumPy by hand ------------------------------------------------------------------------------
-
-
-def _numpy_softmax(x, out=None):
-    out = np.subtract(x, x.max(axis=-1, keepdims=True), out=out)
-    np.exp(out, out=out)
-    out /= out.sum(axis=-1, keepdims=True)
-    return out
-
-
-def _numpy_log_softmax(x):
-    shifted = x - x.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
-
-
-def _numpy_logsumexp(x):
-    largest = x.max(axis=-1, keepdims=True)
-    terms = x - largest
-    np.exp(terms, out=terms)
-    return largest[..., 0] + np.log(terms.sum(axis=-1))
-
-
-def _numpy_cross_entropy(x, classes):
-    """Mean loss and gradient."""
-    place = (np.arange(len(x)), classes)
-    grad = x - x.max(axis=-1, keepdims=True)
-    at_target = grad[place]
-    np.exp(grad, out=grad)
-    total = grad.sum(axis=-1, keepdims=True)
-    grad /= total * len(x)
-    grad[place] -= 1 / len(x)
-    return (np.log(total[:, 0]) - at_target).mean(), grad
-
-
-def _numpy_top_k_argpartition(row):
-    """The k largest of a row, largest first: the usual idiom."""
-    found = np.argpartition(row, row.size - K)[row.size - K :]
-    values = row[found]
-    order = values.argsort()[::-1]
-    return values[order], found[order]
-
-
-def _numpy_top_k_partition(row):
-    """The same by a threshold: np.partition is twice as fast as np.argpartition."""
-    threshold = np.partition(row, row.size - K)[row.size - K]
-    found = np.flatnonzero(row >= threshold)
-    values = row[found]
-    order = values.argsort()[: -K - 1 : -1]
-    return values[order], found[order]
-
-
-def _numpy_sort(row):
-    """The whole row, largest first: what top-p without top-k takes."""
-    order = row.argsort()[::-1]
-    return row[order], order
-
-
-def _numpy_sample(row, rng, choose):
-    """Draw one id by temperature and top-p from what `choose` leaves, largest first."""
-    values, ids = choose(row)
-    weights = np.exp((values - values[0]) / TEMPERATURE)
-    mass = weights.cumsum(dtype=np.float64)
-    kept = mass[mass.searchsorted(TOP_P * mass[-1])]
-    return ids[mass.searchsorted(rng.random() * kept, side="right")]
-
-
-def _numpy_draw(row, rng):
-    """Draw one id by temperature alone."""
-    mass = np.exp((row - row.max()) / TEMPERATURE).cumsum(dtype=np.float64)
-    return mass.searchsorted(rng.random() * mass[-1], side="right")
-
-
-# --- ONNX models, encoded by hand ---------------------------------------------------------------
-# A model of one node is some sixty bytes of protobuf: not worth a dependency on `onnx`.
-# Field numbers are those of onnx.proto (ModelProto 1, 7, 8; GraphProto 1, 2, 5, 11, 12; ...).
-
-_ONNX_TYPES = {np.dtype("float32"): 1, np.dtype("int64"): 7, np.dtype("float64"): 11}
-_ONNX_OPS = {  # name, attributes, whether an attribute is a list of ints
-    "softmax": ("Softmax", {"axis": -1}),
-    "log_softmax": ("LogSoftmax", {"axis": -1}),
-    "logsumexp": ("ReduceLogSumExp", {"axes": [-1], "keepdims": 0}),
-    "top_k": ("TopK", {"axis": -1}),
+    mean: str | None = None
+    pictured: str | None = None
+
+    @property
+    def axis(self):
+        """The reduced axis."""
+        return self.runs[0].parameters.get("axis", -1)
+
+
+def make_rows(kind, shape, dtype="float32"):
+    """Float rows of the kind that a `Run` names."""
+    if kind == "real":
+        from fastsoftmax import _demo
+
+        return _demo.load().logits[tuple(slice(n) for n in shape)].astype(dtype)
+    rows = ordinary(shape, dtype, seed=1)
+    n = shape[-1]
+    if kind == "ascending":
+        rows.sort(axis=-1)
+    elif kind == "descending":
+        rows = np.sort(rows, axis=-1)[..., ::-1].copy()
+    elif kind == "organ pipe":
+        rows.sort(axis=-1)
+        rows = np.concatenate([rows[..., ::2], rows[..., 1::2][..., ::-1]], axis=-1)
+    elif kind == "few values":
+        rows = (rows.round() % 4).astype(dtype)
+    elif kind in ("constant", "all -inf"):
+        rows = np.full((*shape[:-1], n), 1.5 if kind == "constant" else -np.inf, dtype)
+    elif kind != "random":
+        raise ValueError(f"no rows are called {kind!r}")
+    return rows
+
+
+def _beside(name, table, shape, op, peers, rows="random", also=(), parameters=None, **about):
+    """A cell of fastsoftmax and its peers."""
+    runs = [Run(side, side, op, rows, parameters or {}) for side in ("fastsoftmax", *peers)]
+    return Cell(name, table, shape, (*runs, *also), **about)
+
+
+def _shape(shape):
+    return f"({','.join(map(str, shape))})"
+
+
+def _softmax(op, shape, dtype="float32", rows="random", mean=None, pictured=None, **parameters):
+    notes = "".join(f" {name}={value}" for name, value in parameters.items())
+    notes += " real logits" if rows == "real" else ""
+    maps = op != "logsumexp"
+    return _beside(
+        f"{op} {dtype} {_shape(shape)}{notes}", "softmax", shape, op, _SOFTMAX_PEERS, rows,
+        parameters=parameters, passes=limits.FULL if maps else limits.SUMMED, written=maps,
+        dtype=dtype, family=op, mean=mean, pictured=pictured,
+    )  # fmt: skip
+
+
+def _softmax_out(shape):
+    # Fresh output of some MB costs page faults; this is what is left without them.
+    fresh = Run("fastsoftmax fresh output", "fastsoftmax", "softmax")
+    return _beside(
+        f"softmax float32 {_shape(shape)} out=", "softmax", shape, "softmax out", _OUT_PEERS,
+        also=(fresh,), passes=limits.FULL, written=True, family="softmax",
+    )  # fmt: skip
+
+
+def _cross_entropy(shape, pictured=None):
+    return _beside(
+        f"cross_entropy with gradient float32 {_shape(shape)}", "loss", shape, "cross_entropy",
+        _LOSS_PEERS, passes=limits.FULL, written=True, pictured=pictured,
+    )  # fmt: skip
+
+
+def _top_k(shape, k, rows="random", pictured=None):
+    return _beside(
+        f"top_k k={k} float32 {_shape(shape)} {rows}", "top_k", shape, "top_k", _TOP_K_PEERS, rows,
+        parameters={"k": k}, passes=limits.FOUND, pictured=pictured,
+    )  # fmt: skip
+
+
+def _top_k_orders(shape, k):
+    runs = [Run(kind, "fastsoftmax", "top_k", kind, {"k": k}) for kind in ("random", *_ORDERS)]
+    name = f"top_k k={k} float32 {_shape(shape)} in other orders"
+    return Cell(name, "itself", shape, tuple(runs), passes=limits.FOUND)
+
+
+def _sample(shape, rows="random", pictured=None, **filters):
+    notes = " ".join(f"{_SHORT.get(name, name)}={value}" for name, value in filters.items())
+    notes += f" float32 {_shape(shape)}{' real logits' if rows == 'real' else ''}"
+    few = "top_k" in filters
+    return _beside(
+        f"sample {notes}", "sample", shape, "sample",
+        _TOP_K_SAMPLE_PEERS if few else _SAMPLE_PEERS, rows, parameters=filters,
+        passes=limits.FOUND if few else limits.SUMMED, pictured=pictured,
+    )  # fmt: skip
+
+
+_ORDERS = ("ascending", "descending", "constant", "all -inf", "organ pipe", "few values")
+_SHORT = {"temperature": "T"}
+_ROW, _BATCH, _REAL = (1, 128256), (8, 128256), (3, 49152)
+_FIVE = ((64, 1000), (1024, 1024), (1, 32000), _ROW, (32, 128256))
+_PICTURED = {(64, 1000): "64 × 1000", (1, 32000): "1 × 32,000", _ROW: "1 × 128,256"}
+_PER_ROW = {
+    "temperature": [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2],
+    "top_k": [20, 30, 40, 50, 60, 70, 80, 100],
+    "top_p": [0.8, 0.85, 0.9, 0.9, 0.92, 0.95, 0.95, 0.98],
 }
 
-
-def onnx_model(op, dtype):
-    """Serialize a model with one node, from input ``x`` to ``y`` (and ``ids`` for top_k)."""
-    name, attributes = _ONNX_OPS[op]
-    kind = _ONNX_TYPES[np.dtype(dtype)]
-    outputs = {"y": kind} | ({"ids": _ONNX_TYPES[np.dtype("int64")]} if op == "top_k" else {})
-    inputs = ["x", "k"] if op == "top_k" else ["x"]
-    node = _fields(
-        *((1, i) for i in inputs),
-        *((2, o) for o in outputs),
-        (4, name),
-        *((5, _attribute(*item)) for item in attributes.items()),
-    )
-    graph = [(1, node), (2, "one node")]
-    if op == "top_k":
-        graph.append((5, _fields((1, 1), (2, 7), (8, "k"), (9, K.to_bytes(8, "little")))))
-    graph.append((11, _value_info("x", kind)))
-    graph += [(12, _value_info(*output)) for output in outputs.items()]
-    # IR version 8 with opset 17, the last in which ReduceLogSumExp has its axes as an attribute
-    return _fields((1, 8), (7, _fields(*graph)), (8, _fields((2, 17))))
-
-
-def _attribute(name, value):
-    if isinstance(value, list):
-        return _fields((1, name), (20, 7), *((8, v) for v in value))
-    return _fields((1, name), (20, 2), (3, value))
-
-
-def _value_info(name, kind):
-    # no shape: any will do
-    return _fields((1, name), (2, _fields((1, _fields((1, kind))))))
-
-
-def _fields(*fields):
-    """Encode (field number, int or str or bytes) as a protobuf message."""
-    message = b""
-    for number, value in fields:
-        if isinstance(value, int):
-            message += _varint(number << 3) + _varint(value % 2**64)
-        else:
-            value = value.encode() if isinstance(value, str) else value
-            message += _varint(number << 3 | 2) + _varint(len(value)) + value
-    return message
-
-
-def _varint(n):
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    return bytes([*out, n])
+CELLS = (
+    *(
+        _softmax(
+            op, shape, mean=f"{op}, geometric mean of {len(_FIVE)}",
+            pictured=f"{op} {_PICTURED[shape]}" if shape in _PICTURED else None,
+        )
+        for op in SOFTMAX_FAMILY for shape in _FIVE
+    ),
+    _softmax("softmax", (1, 10), pictured="softmax 1 × 10"),
+    _softmax("softmax", (1000000, 3)),
+    _softmax("softmax", (10000, 10)),
+    _softmax("softmax", (5000, 17)),
+    _softmax("softmax", (5000, 32), pictured="softmax 5000 × 32"),
+    _softmax("softmax", (2000, 50)),
+    _softmax("softmax", (1000, 100)),
+    _softmax("softmax", (500, 200)),
+    _softmax("softmax", (1, 2**24), pictured="softmax 1 × 16,777,216"),
+    _softmax("softmax", (1000, 4096), axis=0, pictured="softmax axis 0 of 1000 × 4096"),
+    _softmax("softmax", (8, 21, 256, 256), axis=1, pictured="softmax axis 1 of 8 × 21 × 256 × 256"),
+    _softmax("softmax", (64, 1000), "float64", pictured="softmax float64 64 × 1000"),
+    _softmax("softmax", (64, 1000), temperature=0.8),
+    _softmax("softmax", _REAL, rows="real"),
+    _softmax_out((1024, 1024)),
+    _cross_entropy((512, 32000), pictured="loss and gradient 512 × 32,000"),
+    _cross_entropy((4096, 1000)),
+    _top_k(_ROW, 50, pictured="top 50 of 128,256"),
+    _top_k(_ROW, 50, "ascending"),
+    _top_k(_ROW, 1000),
+    _top_k(_BATCH, 50),
+    _top_k((64, 1000), 5),
+    _top_k(_REAL, 50, "real"),
+    _top_k_orders(_ROW, 50),
+    _sample(_ROW, temperature=0.8, top_k=50, top_p=0.9, pictured="draw: top-k 50, top-p .9"),
+    _sample(_ROW, temperature=0.8, top_p=0.9, pictured="draw: top-p .9"),
+    _sample(_REAL, "real", temperature=0.8, top_p=0.9, pictured="draw: top-p .9, real logits"),
+    _sample(_ROW, temperature=0.8, pictured="draw: temperature alone"),
+    _beside(f"sample greedy float32 {_shape(_ROW)}", "sample", _ROW, "greedy", _GREEDY_PEERS,
+        passes=limits.FOUND),
+    _beside(
+        f"sample T, top_k, top_p per row float32 {_shape(_BATCH)}", "sample", _BATCH,
+        "sample per row", _PER_ROW_PEERS, parameters=_PER_ROW, passes=limits.FOUND,
+    ),
+)  # fmt: skip

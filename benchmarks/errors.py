@@ -3,20 +3,20 @@
 import numpy as np
 
 # For each dtype: its u, a dtype wide enough to be the oracle, and how far below the largest entry
-# the small ones of `hard_rows` lie.
+# the small ones of `one_large` lie.
 _UNITS = {
     np.dtype("float32"): (2.0**-24, np.dtype("float64"), 17.0),
     np.dtype("float64"): (2.0**-53, np.dtype("longdouble"), 37.0),
 }
 
 
-def ordinary_rows(shape, dtype, seed=0):
+def ordinary(shape, dtype, seed=0):
     """Rows like a model's logits: four times standard normal."""
-    rows = 4 * np.random.default_rng(seed).standard_normal(shape)
+    rows = 4 * np.random.default_rng(seed).standard_normal(shape, "float32")
     return rows.astype(dtype)
 
 
-def hard_rows(shape, dtype):
+def one_large(shape, dtype):
     """Rows on which a plain sum in `dtype` fails: one large entry, then equal small ones.
 
     Each small term is about 0.7 u of the large one, less than half the spacing of numbers just
@@ -28,7 +28,21 @@ def hard_rows(shape, dtype):
     return rows
 
 
-def oracle(op, x):
+def two_levels(shape, dtype):
+    """Rows half of one value, then half of a lower one.
+
+    Equal terms are rounded alike each time they are added: a plain sum drifts, and chance evens
+    nothing out.
+    """
+    rows = np.full(shape, 0.3, dtype)
+    rows[..., shape[-1] // 2 :] = -7.4
+    return rows
+
+
+KINDS = {"ordinary": ordinary, "one large": one_large, "two levels": two_levels}
+
+
+def oracle(op, x, temperature=None):
     """Softmax, log_softmax or logsumexp over the last axis, in a wider dtype.
 
     Parameters
@@ -36,6 +50,8 @@ def oracle(op, x):
     op : {"softmax", "log_softmax", "logsumexp"}
     x : ndarray
         Finite float32 or float64.
+    temperature : float, optional
+        What the wide `x` is divided by.
 
     Returns
     -------
@@ -47,6 +63,8 @@ def oracle(op, x):
     if np.finfo(wide).nmant < np.finfo(x.dtype).nmant + 10:
         return None
     x = x.astype(wide)
+    if temperature:
+        x /= temperature
     top = x.argmax(axis=-1, keepdims=True)
     largest = np.take_along_axis(x, top, axis=-1)
     shifted = x - largest
@@ -56,7 +74,8 @@ def oracle(op, x):
     rest = terms.sum(axis=-1, keepdims=True)
     if op == "softmax":
         np.put_along_axis(terms, top, 1, axis=-1)
-        return terms / (1 + rest)
+        terms /= 1 + rest
+        return terms
     if op == "log_softmax":
         return shifted - np.log1p(rest)
     if op == "logsumexp":
@@ -81,8 +100,7 @@ def error_u(got, exact):
     """
     if not np.isfinite(got).all():
         return float("inf")
-    counted = np.abs(exact) >= np.finfo(got.dtype).tiny
-    got_wide, exact = got[counted].astype(exact.dtype), exact[counted]
-    if not exact.size:
-        return 0.0
-    return float(np.max(np.abs((got_wide - exact) / exact)) / _UNITS[got.dtype][0])
+    size = np.abs(exact)
+    counted = size >= np.finfo(got.dtype).tiny
+    relative = np.divide(np.abs(got - exact), size, where=counted, out=np.zeros_like(size))
+    return float(relative.max(initial=0) / _UNITS[got.dtype][0])

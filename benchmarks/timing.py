@@ -2,12 +2,15 @@
 
 import gc
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import repeat
 from time import perf_counter_ns
+from typing import Any
 
 # Long enough that reading the clock and one stray interrupt are small beside it.
 SAMPLE_NS = 2_000_000
+MIN_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,18 @@ class Spread:
     q1: float
     median: float
     q3: float
+
+
+@dataclass(frozen=True)
+class Refilled:
+    """A call that uses up its input: `refill` comes before each, and is not timed."""
+
+    refill: Callable[[], Any]
+    call: Callable[[], Any]
+
+    def __call__(self):
+        self.refill()
+        return self.call()
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ def spread(samples):
     return Spread(*statistics.quantiles(samples, n=4, method="inclusive"))
 
 
-def time_pair(base, peer, *, rounds, sample_ns=SAMPLE_NS):
+def time_pair(base, peer, *, budget_s, sample_ns=SAMPLE_NS):
     """Time two callables without arguments in turns.
 
     Each round takes four samples in the order base, peer, peer, base and gives two pairs: a clock
@@ -52,24 +67,25 @@ def time_pair(base, peer, *, rounds, sample_ns=SAMPLE_NS):
 
     Parameters
     ----------
-    base, peer : callable
+    base, peer : callable or Refilled
         What to time. Each is called a few times beforehand, to warm up and to be calibrated.
-    rounds : int
-        How often to go round.
+    budget_s : float
+        Rounds begin until this many seconds have passed, but at least `MIN_ROUNDS`.
     sample_ns : int, optional
         Shortest duration of one sample; short calls are repeated until they fill it.
 
     Returns
     -------
     Pair
-        ``2 * rounds`` pairs of samples.
+        Two pairs of samples for each round.
     """
     base_ns, peer_ns = [], []
     collecting = gc.isenabled()
     gc.disable()
     try:
         base_loops, peer_loops = _loops(base, sample_ns), _loops(peer, sample_ns)
-        for _ in range(rounds):
+        end = perf_counter_ns() + budget_s * 1e9
+        while len(base_ns) < 2 * MIN_ROUNDS or perf_counter_ns() < end:
             base_ns.append(_sample(base, base_loops))
             peer_ns.append(_sample(peer, peer_loops))
             peer_ns.append(_sample(peer, peer_loops))
@@ -80,12 +96,27 @@ def time_pair(base, peer, *, rounds, sample_ns=SAMPLE_NS):
     return Pair(base_ns, peer_ns, base_loops, peer_loops)
 
 
+def shortest(call, *, samples=40, sample_ns=SAMPLE_NS // 10):
+    """Return the least of a number of samples, in nanoseconds per call."""
+    loops = _loops(call, sample_ns)
+    return min(_sample(call, loops) for _ in range(samples))
+
+
 def _sample(call, loops):
     """Nanoseconds per call over one run of `loops` calls."""
+    if isinstance(call, Refilled):
+        return sum(_refilled(call) for _ in range(loops)) / loops
     start = perf_counter_ns()
     for _ in repeat(None, loops):
         call()
     return (perf_counter_ns() - start) / loops
+
+
+def _refilled(call):
+    call.refill()
+    start = perf_counter_ns()
+    call.call()
+    return perf_counter_ns() - start
 
 
 def _loops(call, sample_ns):

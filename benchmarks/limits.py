@@ -1,0 +1,75 @@
+"""What this machine could do at best: the limit that a cell's time is held against.
+
+An operation reads its input, perhaps writes its output, and makes some passes of arithmetic over
+the elements. Its limit is the larger of two times, both measured in the same run:
+
+- moving: the input copied (or only read) by NumPy at the cell's own size, in turns with
+  fastsoftmax, into memory made beforehand; less the time of the same call on one element.
+- passes: elements times what each pass alone costs an element in the first cache: the maximum
+  (NumPy's), exp (the compiled kernel) and a multiplication (NumPy's), each the difference of two
+  lengths, so that the cost of a call drops out. The sum has no pass of its own here.
+"""
+
+import importlib
+from functools import cache, partial
+
+import numpy as np
+
+from benchmarks.timing import shortest
+
+FULL, SUMMED, FOUND = ("max", "exp", "scale"), ("max", "exp"), ("max",)
+
+
+def pass_ns(dtype):
+    """Nanoseconds an element of each pass, in the first cache."""
+    long = 12 * 1024 // np.dtype(dtype).itemsize  # two arrays of it fit the smallest first caches
+    found = {}
+    for name in FULL:
+        short_ns, long_ns = (shortest(_pass(name, dtype, n)) for n in (long // 3, long))
+        found[name] = max(0.0, (long_ns - short_ns) / (long - long // 3))
+    return found
+
+
+def _pass(name, dtype, n):
+    x = np.linspace(-20, 0, n, dtype=dtype)
+    if name == "max":
+        return partial(np.maximum.reduce, x)
+    if name == "scale":
+        return partial(np.multiply, x, x.dtype.type(0.999), out=x)
+    return partial(_exp(), x, np.empty_like(x))
+
+
+def _exp():
+    """The compiled exp for values up to 0; NumPy's, if fastsoftmax runs its reference."""
+    import fastsoftmax
+
+    name = fastsoftmax.show_config(mode="dicts")["implementation"]
+    try:
+        return importlib.import_module(f"fastsoftmax._softmax_{name}").exp_rows
+    except ImportError:
+        return np.exp
+
+
+def pace_ns():
+    """Nanoseconds a few thousand exp take right now: it rises while the core is disturbed."""
+    return shortest(_pace(), samples=5)
+
+
+@cache
+def _pace():
+    return _pass("exp", "float32", 3072)
+
+
+def mover(x, written):
+    """A call that copies `x`, or only reads it."""
+    flat = x.reshape(-1)
+    return partial(np.copyto, np.zeros_like(flat), flat) if written else partial(_read, flat)
+
+
+_read = np.maximum.reduce  # as fast as any read
+
+
+@cache
+def call_ns(written):
+    """What the call of a `mover` costs with next to nothing to move."""
+    return shortest(mover(np.zeros(1, "float32"), written))

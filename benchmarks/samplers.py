@@ -1,0 +1,95 @@
+"""The sides that draw tokens in language model servers: transformers' warpers and llama.cpp."""
+
+import ctypes
+
+import numpy as np
+
+from benchmarks.numpy_idioms import per_row
+from benchmarks.timing import Refilled
+
+
+def transformers():
+    """Return version and operations of Hugging Face's warpers, in the order of `generate`."""
+    import torch
+    import transformers as hf
+    from transformers.generation import logits_process as warpers
+
+    def sample(x, temperature=1.0, top_k=None, top_p=None):
+        chain = [warpers.TemperatureLogitsWarper(temperature)]
+        chain += [warpers.TopKLogitsWarper(top_k)] if top_k else []
+        chain += [warpers.TopPLogitsWarper(top_p)] if top_p else []
+        logits, generator = torch.from_numpy(x).clone(), torch.Generator().manual_seed(0)
+
+        def call():
+            scores = logits
+            with torch.inference_mode():
+                for warper in chain:
+                    scores = warper(None, scores)
+                probs = torch.softmax(scores, -1)
+                return torch.multinomial(probs, 1, generator=generator)
+
+        return call
+
+    return hf.__version__, {"sample": sample}
+
+
+def llama_cpp():
+    """Return version and operations of llama.cpp's sampler chain.
+
+    It works in place on an array of candidates: (id, logit, probability) for each token. Filling
+    that array is not timed.
+    """
+    import llama_cpp as lib
+
+    def steps(temperature=1.0, top_k=None, top_p=None):
+        # Top-k comes first: the same tokens survive, and the others are not worth heating.
+        yield from [lib.llama_sampler_init_top_k(top_k)] if top_k else []
+        yield lib.llama_sampler_init_temp(temperature)
+        yield from [lib.llama_sampler_init_top_p(top_p, 1)] if top_p else []
+        yield lib.llama_sampler_init_dist(0)
+
+    def chain(samplers):
+        made = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+        for sampler in samplers:
+            lib.llama_sampler_chain_add(made, sampler)
+        return made
+
+    def prepare(x, make, filters):
+        rows = [(_Candidates(lib, row), chain(make(**each))) for row, each in per_row(x, filters)]
+        places = [(sampler, ctypes.byref(c.array), c) for c, sampler in rows]
+
+        def refill():
+            for candidates, _ in rows:
+                candidates.refill()
+
+        def call():
+            for sampler, place, _ in places:
+                lib.llama_sampler_apply(sampler, place)
+            return [c.array.data[c.array.selected].id for _, _, c in places]
+
+        return Refilled(refill, call)
+
+    def greedy():
+        yield lib.llama_sampler_init_greedy()
+
+    def sample(x, **filters):
+        return prepare(x, steps, filters)
+
+    ops = {"greedy": lambda x: prepare(x, greedy, {}), "sample": sample, "sample per row": sample}
+    return lib.__version__, ops
+
+
+class _Candidates:
+    """An array of candidates for one row."""
+
+    def __init__(self, lib, row):
+        fields = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+        self.full = np.zeros(row.size, fields)
+        self.full["id"], self.full["logit"] = np.arange(row.size), row
+        self.work = np.empty_like(self.full)
+        data = self.work.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        self.array = lib.llama_token_data_array(data, row.size, -1, False)
+
+    def refill(self):
+        self.work[...] = self.full
+        self.array.size, self.array.selected, self.array.sorted = self.full.size, -1, False

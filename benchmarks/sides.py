@@ -1,0 +1,208 @@
+"""How each library does the work of a cell.
+
+A *side* is a library. For each operation it knows, it prepares a call on given rows: everything
+that can be done beforehand (conversion, session, binding, compilation) is done there and stays out
+of the time.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks import numpy_idioms, onnx_models, samplers
+
+SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A library: ``ops[op](x, **parameters)`` is a call, its result read by `as_numpy`."""
+
+    version: str
+    ops: dict[str, Callable[..., Callable[[], Any]]] = field(repr=False)
+    as_numpy: Callable[[Any], np.ndarray] = field(default=np.asarray, repr=False)
+    dtypes: tuple[str, ...] = ("float32", "float64")
+
+
+def load_sides():
+    """Import every library that is installed.
+
+    Returns
+    -------
+    sides : dict of str to Side
+    absent : list of str
+        Names of the peers that could not be imported.
+    """
+    sides, absent = {}, []
+    for name, load in _LOADERS.items():
+        try:
+            sides[name] = Side(*load())
+        except ImportError:
+            absent.append(name)
+    return sides, absent
+
+
+def targets(x):
+    """A class for each row."""
+    return np.random.default_rng(2).integers(x.shape[-1], size=x.shape[:-1])
+
+
+def _fastsoftmax():
+    import fastsoftmax as fs
+
+    def family(function, x, **options):
+        return partial(function, x, **options)
+
+    def sample(x, **filters):
+        return partial(fs.sample, x, rng=np.random.default_rng(0), **filters)
+
+    ops = {op: partial(family, getattr(fs, op)) for op in SOFTMAX_FAMILY}
+    ops |= {
+        "softmax out": lambda x: partial(fs.softmax, x, out=np.empty_like(x)),
+        "cross_entropy": lambda x: partial(fs.cross_entropy_with_grad, x, targets(x)),
+        "top_k": lambda x, k: partial(fs.top_k, x, k),
+        "greedy": partial(sample, temperature=0),
+        "sample": sample,
+        # One value a row comes as a list; an array is what a server holds.
+        "sample per row": lambda x, **lists: sample(
+            x, **{name: np.array(values) for name, values in lists.items()}
+        ),
+    }
+    return fs.__version__, ops
+
+
+def _torch():
+    import torch
+
+    torch.set_num_threads(1)
+
+    def tensor(x):
+        # torch's own memory is better aligned than NumPy's; an inference tensor skips autograd.
+        with torch.inference_mode():
+            return torch.from_numpy(x).clone()
+
+    def family(function, x, **options):
+        return _divided(function, tensor(x), **options)
+
+    def softmax_out(x):
+        return partial(torch.softmax, tensor(x), -1, out=torch.empty(x.shape))
+
+    def cross_entropy(x):
+        logits, classes = torch.from_numpy(x).clone().requires_grad_(), torch.from_numpy(targets(x))
+
+        def call():
+            logits.grad = None
+            loss = torch.nn.functional.cross_entropy(logits, classes)
+            loss.backward()
+            return loss.detach(), logits.grad
+
+        return call
+
+    ops = {op: partial(family, getattr(torch, op)) for op in SOFTMAX_FAMILY}
+    ops |= {
+        "softmax out": softmax_out,
+        "cross_entropy": cross_entropy,
+        "top_k": lambda x, k: partial(torch.topk, tensor(x), k),
+        "greedy": lambda x: partial(torch.argmax, tensor(x), -1),
+    }
+    return torch.__version__, ops
+
+
+def _scipy():
+    import scipy
+    from scipy import special
+
+    def last_axis(function, x, axis):
+        return function(x, axis=axis)
+
+    def family(function, x, **options):
+        return _divided(partial(last_axis, function), x, **options)
+
+    ops = {op: partial(family, getattr(special, op)) for op in SOFTMAX_FAMILY}
+    return scipy.__version__, ops
+
+
+def _numpy():
+    def family(function, x, **options):
+        return partial(function, x, **options)
+
+    choose = numpy_idioms.by_argpartition
+    ops = {op: partial(family, getattr(numpy_idioms, op)) for op in SOFTMAX_FAMILY}
+    ops |= {
+        "softmax out": lambda x: partial(numpy_idioms.softmax, x, out=np.empty_like(x)),
+        "cross_entropy": lambda x: partial(numpy_idioms.cross_entropy, x, targets(x)),
+        "top_k": lambda x, k: partial(numpy_idioms.top_k, choose, x, k),
+        "greedy": lambda x: partial(np.argmax, x, -1),
+        "sample": partial(numpy_idioms.sampler, choose),
+        "sample per row": partial(numpy_idioms.sampler, choose),
+    }
+    return np.__version__, ops
+
+
+def _numpy_threshold():
+    choose = numpy_idioms.by_threshold
+    ops = {
+        "top_k": lambda x, k: partial(numpy_idioms.top_k, choose, x, k),
+        "sample": partial(numpy_idioms.sampler, choose),
+        "sample per row": partial(numpy_idioms.sampler, choose),
+    }
+    return np.__version__, ops
+
+
+def _jax():
+    # Read when JAX is imported: one thread, as everybody.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+    import jax
+
+    # Handing each call to another thread and back costs more than a small softmax.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+    def compiled(function, x, *others):
+        function, x = jax.jit(function), jax.device_put(x)
+        return lambda: jax.block_until_ready(function(x, *others))
+
+    def family(function, x, axis=-1, temperature=None):
+        if temperature:
+            return compiled(lambda x: function(x / temperature, axis), x)
+        return compiled(lambda x: function(x, axis), x)
+
+    def cross_entropy(x):
+        def loss(x, classes):
+            log_p = jax.nn.log_softmax(x, -1)
+            return -jax.numpy.take_along_axis(log_p, classes[:, None], -1).mean()
+
+        return compiled(jax.value_and_grad(loss), x, jax.device_put(targets(x)))
+
+    ops = {op: partial(family, getattr(jax.nn, op)) for op in SOFTMAX_FAMILY}
+    ops |= {
+        "cross_entropy": cross_entropy,
+        "top_k": lambda x, k: compiled(lambda x: jax.lax.top_k(x, k), x),
+        "greedy": lambda x: compiled(lambda x: x.argmax(-1), x),
+    }
+    return jax.__version__, ops, np.asarray, ("float32",)  # float64 is off by default
+
+
+def _divided(function, x, axis=-1, temperature=None):
+    """A softmax without a temperature: what it is given has been divided by one."""
+    if temperature:
+        return lambda: function(x / temperature, axis)
+    return partial(function, x, axis)
+
+
+_LOADERS = {
+    "fastsoftmax": _fastsoftmax,
+    "torch": _torch,
+    "onnxruntime": onnx_models.side,
+    "scipy": _scipy,
+    "jax": _jax,
+    "numpy": _numpy,
+    "numpy threshold": _numpy_threshold,
+    "transformers": samplers.transformers,
+    "llama.cpp": samplers.llama_cpp,
+}
