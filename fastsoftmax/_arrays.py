@@ -345,19 +345,6 @@ def drawn(
     return ids.reshape(shape if size is None else (*shape, size))[()]
 
 
-def reported(
-    ids: Any, own: Any, logits: np.ndarray, temperature: Any, token_logprobs: Any, rank: Any
-) -> Drawn:
-    """Return what an implementation's functions say about the ids drawn; NaN and -1 if missing."""
-    missing = ids < 0
-    if np.all(missing):  # there may be no id to ask about
-        return Drawn(ids, np.full_like(own, np.nan)[()], own, np.full_like(ids, -1)[()])
-    some = np.where(missing, 0, ids)
-    logprobs = token_logprobs(logits, some, temperature=temperature)
-    logprobs = np.where(missing, logprobs.dtype.type(np.nan), logprobs)[()]
-    return Drawn(ids, logprobs, own, np.where(missing, -1, rank(logits, some))[()])
-
-
 def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:
     """Return token ids as int64, checked against the rows' shape and the vocabulary of n.
 
