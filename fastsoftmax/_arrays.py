@@ -128,7 +128,9 @@ def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def _for_each(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return an array parameter with one element for each row, in row order."""
     try:
-        return np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1)
+        if array.shape != shape:  # a broadcast is slow
+            array = np.broadcast_to(array, shape)
+        return np.ascontiguousarray(array).reshape(-1)
     except ValueError:
         raise ValueError(
             f"{name} has shape {array.shape}, which does not broadcast to the rows' shape {shape}"
@@ -269,10 +271,15 @@ def uniforms(
 def _words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return a `seed` or `position` as a uint64 for each row."""
     allowed = "0 to 2**64 - 1, in seed and position alike"
-    array = np.array(value, dtype=object) if type(value) is int else np.asarray(value)
-    if type(value) is not int and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}")
-    _require(np.array((array >= 0) & (array < 1 << 64)), array, name, allowed)
+    if type(value) is int:
+        array = np.array(value, dtype=object)
+        good = np.array(0 <= value < 1 << 64)
+    else:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}")
+        good = np.asarray(array >= 0)
+    _require(good, array, name, allowed)
     return _for_each(array.astype(np.uint64), name, shape)
 
 

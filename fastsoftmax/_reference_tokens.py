@@ -55,8 +55,8 @@ def sample_with_logprobs(
 
     Integers count as float64 in the ranks, too.
 
-    Cost: that of `sample`, and one exponential an entry for ``logprobs`` where filters are on. The
-    ranks are those among what the filters left.
+    Cost: that of `sample`, and one exponential an entry for ``logprobs`` where `top_k` or `min_p`
+    spares `sample` that. The ranks are found among what the filters left.
 
     Examples
     --------

@@ -99,9 +99,7 @@ def top_k_rows(
         start = stop
 
 
-cdef Py_ssize_t count_before_nan(
-    const key *x, Py_ssize_t n, Py_ssize_t place
-) noexcept nogil:
+cdef Py_ssize_t count_before_nan(const key *x, Py_ssize_t n, Py_ssize_t place) noexcept nogil:
     """Return how many of n elements come before a NaN at `place`, which may lie outside."""
     cdef Py_ssize_t j, m = 0
     for j in range(n):
@@ -109,28 +107,33 @@ cdef Py_ssize_t count_before_nan(
     return m
 
 
+cdef void rank_row(
+    const key *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+) noexcept nogil:
+    """Write the rank of each of m entries."""
+    cdef key maxima[MAXIMA]
+    cdef Py_ssize_t start, size, i
+    cdef key v
+    for i in range(m):
+        ranks[i] = 0
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        scan(x + start, size, SIZE, maxima, <key *>NULL)
+        for i in range(m):
+            v = x[ids[i]]
+            if unordered(v):
+                ranks[i] += count_before_nan(x + start, size, ids[i] - start)
+            else:
+                ranks[i] += rank_of(v, ids[i] - start, x + start, size, maxima)
+
+
 cdef void rank(
     const key *x, Py_ssize_t rows, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
 ) noexcept nogil:
-    """Write the ranks of m entries of each of a few rows."""
-    cdef key maxima[MAXIMA]
-    cdef Py_ssize_t start, size, i, r
-    cdef key v
-    for i in range(rows * m):
-        ranks[i] = 0
-    for r in range(rows):
-        for start from 0 <= start < n by BLOCK:
-            size = min(<Py_ssize_t>BLOCK, n - start)
-            scan(x + start, size, SIZE, maxima, <key *>NULL)
-            for i in range(m):
-                v = x[ids[i]]
-                if unordered(v):
-                    ranks[i] += count_before_nan(x + start, size, ids[i] - start)
-                else:
-                    ranks[i] += rank_of(v, ids[i] - start, x + start, size, maxima)
-        x += n
-        ids += m
-        ranks += m
+    """Do the same for a few rows."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
 
 
 def rank_rows(const key[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ranks):
