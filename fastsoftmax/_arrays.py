@@ -128,7 +128,9 @@ def per_row(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
 def _for_each(array: np.ndarray, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return an array parameter with one element for each row, in row order."""
     try:
-        return np.ascontiguousarray(np.broadcast_to(array, shape)).reshape(-1)
+        if array.shape != shape:  # a broadcast is slow
+            array = np.broadcast_to(array, shape)
+        return np.ascontiguousarray(array).reshape(-1)
     except ValueError:
         raise ValueError(
             f"{name} has shape {array.shape}, which does not broadcast to the rows' shape {shape}"
@@ -269,10 +271,15 @@ def uniforms(
 def _words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return a `seed` or `position` as a uint64 for each row."""
     allowed = "0 to 2**64 - 1, in seed and position alike"
-    array = np.array(value, dtype=object) if type(value) is int else np.asarray(value)
-    if type(value) is not int and array.dtype.kind not in "iu":
-        raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}")
-    _require(np.array((array >= 0) & (array < 1 << 64)), array, name, allowed)
+    if type(value) is int:
+        array = np.array(value, dtype=object)
+        good = np.array(0 <= value < 1 << 64)
+    else:
+        array = np.asarray(value)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"{name} is {value!r}; allowed are integers, {allowed}")
+        good = np.asarray(array >= 0)
+    _require(good, array, name, allowed)
     return _for_each(array.astype(np.uint64), name, shape)
 
 
@@ -343,19 +350,6 @@ def drawn(
             "them finite (or pass on_invalid='flag')"
         )
     return ids.reshape(shape if size is None else (*shape, size))[()]
-
-
-def reported(
-    ids: Any, own: Any, logits: np.ndarray, temperature: Any, token_logprobs: Any, rank: Any
-) -> Drawn:
-    """Return what an implementation's functions say about the ids drawn; NaN and -1 if missing."""
-    missing = ids < 0
-    if np.all(missing):  # there may be no id to ask about
-        return Drawn(ids, np.full_like(own, np.nan)[()], own, np.full_like(ids, -1)[()])
-    some = np.where(missing, 0, ids)
-    logprobs = token_logprobs(logits, some, temperature=temperature)
-    logprobs = np.where(missing, logprobs.dtype.type(np.nan), logprobs)[()]
-    return Drawn(ids, logprobs, own, np.where(missing, -1, rank(logits, some))[()])
 
 
 def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:

@@ -26,10 +26,12 @@ from fastsoftmax._kernels cimport (
     SOFTMAX,
     Filters,
     Kind,
+    Report,
     RowFunctions,
     SampleFunctions,
     SelectFunctions,
 )
+from fastsoftmax._philox cimport philox_rows
 
 cnp.import_array()
 
@@ -40,6 +42,7 @@ cdef enum:
 
 cdef object ONE = np.ones(1)
 cdef object Generator = np.random.Generator
+cdef object Int64 = np.int64
 _SELECT = {"f": "float", "d": "double"}
 
 
@@ -81,11 +84,10 @@ cdef inline bint small_number(object value, double high, double *number) noexcep
     return False
 
 
-cdef inline bint filters(
-    object temperature, object top_k, object top_p, object min_p, object min_keep, Filters *f
-) except -1:
+cdef inline bint filters(tuple knobs, Filters *f) except -1:
     """Take over ordinary parameters, one for all rows; tell if all of them are that."""
     cdef double k = 0, keep = 0, least = 0
+    temperature, top_k, top_p, min_p, min_keep = knobs
     f.top_p = 1
     if not (
         small_number(temperature, INFINITY, &f.temperature)
@@ -486,26 +488,9 @@ cdef class Implementation:
         position=None,
         on_invalid="raise",
     ):
-        cdef Filters f
-        cdef double m = 1
-        if (
-            plain(logits)
-            and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
-            and (size is None or type(size) is int and small_number(size, room(logits), &m))
-            and type(replace) is bool
-            and filters(temperature, top_k, top_p, min_p, min_keep, &f)
-            and seed is None
-            and position is None
-            and type(rng := _arrays.generator(rng)) is Generator
-            and type(on_invalid) is str
-            and (on_invalid == "raise" or on_invalid == "flag")
-        ):
-            return self.sample_plain(
-                logits, <Py_ssize_t>m, size, replace, &f, rng, on_invalid == "flag"
-            )
         knobs = temperature, top_k, top_p, min_p, min_keep
         chance = rng, seed, position
-        return self.draw(logits, knobs, size, replace, chance, on_invalid, False)[0]
+        return self.draw(logits, knobs, size, replace, chance, on_invalid, False)
 
     def sample_with_logprobs(
         self,
@@ -523,59 +508,94 @@ cdef class Implementation:
         position=None,
         on_invalid="raise",
     ):
-        x = _arrays.as_array(logits, "logits")
         knobs = temperature, top_k, top_p, min_p, min_keep
         chance = rng, seed, position
-        ids, own = self.draw(x, knobs, size, replace, chance, on_invalid, True)
-        return _arrays.reported(ids, own, x, temperature, self.token_logprobs, self.rank)
+        return self.draw(logits, knobs, size, replace, chance, on_invalid, True)
 
-    cdef object draw(self, logits, knobs, size, replace, chance, on_invalid, bint report):
-        """Draw from any rows; return the ids and, if asked, what their log-probabilities are."""
+    cdef object draw(
+        self, logits, tuple knobs, size, replace, tuple chance, on_invalid, bint report
+    ):
+        """Draw; return the ids, or a Drawn if a report is asked for."""
+        cdef Filters f
+        cdef double m = 1
+        if (
+            plain(logits)
+            and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
+            and (size is None or type(size) is int and small_number(size, room(logits), &m))
+            and type(replace) is bool
+            and filters(knobs, &f)
+            and type(on_invalid) is str
+            and (on_invalid == "raise" or on_invalid == "flag")
+        ):
+            return self.draw_plain(
+                logits, <Py_ssize_t>m, size, replace, &f, chance, on_invalid == "flag", report
+            )
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, *knobs)
         flag = _arrays.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
         again = _arrays.switch(replace, "replace")
         uniforms = _arrays.uniforms(*chance, rows.shape, _arrays.draws(size), philox)
         ids = np.empty(uniforms.shape, dtype=np.int64)
-        logs = np.empty(ids.shape if report else (0, 0), dtype=rows.data.dtype)
-        self.draw_rows[_SELECT[logs.dtype.char]](rows.data, uniforms, again, given, ids, logs)
+        told = ids.shape if report else (0, 0)
+        logs = np.empty((2, *told), dtype=rows.data.dtype)
+        ranks = np.empty(told, dtype=np.int64)
+        self.draw_rows[_SELECT[logs.dtype.char]](
+            rows.data, uniforms, again, given, ids, logs, ranks
+        )
         ids = _arrays.drawn(ids, rows.data, rows.shape, size, flag)
-        if report:
-            with np.errstate(all="ignore"):
-                logs = logs.astype(rows.dtype, copy=False).reshape(ids.shape)[()]
-        return ids, logs
+        if not report:
+            return ids
+        with np.errstate(all="ignore"):
+            logs = logs.astype(rows.dtype, copy=False).reshape(2, *ids.shape)
+        return _arrays.Drawn(ids, logs[0], logs[1], ranks.reshape(ids.shape)[()])
 
-    cdef object sample_plain(
-        self, cnp.ndarray x, Py_ssize_t m, object size, bint replace, Filters *f, object rng,
-        bint flag,
+    cdef object draw_plain(
+        self, cnp.ndarray x, Py_ssize_t m, object size, bint replace, Filters *f, tuple chance,
+        bint flag, bint report,
     ):
         """Draw from ordinary rows, by pointer and without the GIL."""
         cdef int ndim = cnp.PyArray_NDIM(x)
+        cdef int kind = cnp.PyArray_TYPE(x)
         cdef Py_ssize_t n = cnp.PyArray_DIM(x, ndim - 1)
         cdef Py_ssize_t rows = cnp.PyArray_SIZE(x) // n
         cdef cnp.npy_intp shape[64]  # NumPy's limit
         cdef const void *p = cnp.PyArray_DATA(x)
-        cdef cnp.ndarray uniforms, ids
-        cdef int64_t *id
+        cdef cnp.ndarray ids, logprobs, filtered, ranks
         cdef double one
         cdef const double *u = &one
+        cdef int64_t *id
+        cdef Report told
+        cdef const Report *asked = NULL
         cdef Py_ssize_t i
         cdef bint done, valid = True
         memcpy(shape, cnp.PyArray_DIMS(x), ndim * sizeof(cnp.npy_intp))
         shape[ndim - 1] = m
-        ids = cnp.PyArray_EMPTY(ndim - (size is None), shape, cnp.NPY_INT64, 0)
-        id = <int64_t *>cnp.PyArray_DATA(ids)
-        if rows * m == 1:
-            one = rng.random()
-        else:
-            uniforms = rng.random(rows * m)
+        uniforms = uniforms_for(shape, ndim, rows, m, chance, &one)
+        if uniforms is not None:
             u = <const double *>cnp.PyArray_DATA(uniforms)
-        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
+        ndim -= size is None
+        ids = cnp.PyArray_EMPTY(ndim, shape, cnp.NPY_INT64, 0)
+        id = <int64_t *>cnp.PyArray_DATA(ids)
+        if report:
+            logprobs = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
+            filtered = cnp.PyArray_EMPTY(ndim, shape, kind, 0)
+            ranks = cnp.PyArray_EMPTY(ndim, shape, cnp.NPY_INT64, 0)
+            told.logprobs = cnp.PyArray_DATA(logprobs)
+            told.filtered = cnp.PyArray_DATA(filtered)
+            told.ranks = <int64_t *>cnp.PyArray_DATA(ranks)
+            asked = &told
+        if m == 0:
+            done = True
+        elif kind == cnp.NPY_FLOAT32:
             with nogil:
-                done = self.sampling.draw32(<const float *>p, rows, n, u, m, replace, f, id)
+                done = self.sampling.draw32(
+                    <const float *>p, rows, n, u, m, replace, f, 0, id, asked
+                )
         else:
             with nogil:
-                done = self.sampling.draw64(<const double *>p, rows, n, u, m, replace, f, id)
+                done = self.sampling.draw64(
+                    <const double *>p, rows, n, u, m, replace, f, 0, id, asked
+                )
         if not done:
             raise MemoryError(f"no memory to draw from rows of {n} elements")
         for i in range(rows * m):
@@ -583,7 +603,14 @@ cdef class Implementation:
         if not valid and not flag:
             given = (<object>x).shape[:-1]
             _arrays.drawn(ids.reshape(rows, m), x.reshape(rows, n), given, size, False)
-        return ids if cnp.PyArray_NDIM(ids) > 0 else ids[()]
+        if not report:
+            return scalar_or_array(ids)
+        return _arrays.Drawn(
+            scalar_or_array(ids),
+            scalar_or_array(logprobs),
+            scalar_or_array(filtered),
+            scalar_or_array(ranks),
+        )
 
     def filter_logits(
         self,
@@ -631,6 +658,11 @@ cdef class Implementation:
         )
 
     def token_logprobs(self, logits, ids, *, temperature=1.0):
+        cdef double one
+        if plain(logits) and small_number(temperature, INFINITY, &one):
+            y = self.look_up(logits, ids, &one)
+            if y is not None:
+                return y
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         count, n = rows.data.shape
         t = _arrays.temperatures(temperature, rows.shape)
@@ -649,6 +681,10 @@ cdef class Implementation:
         return _arrays.TopLogprobs(logprobs, indices)
 
     def rank(self, logits, ids):
+        if plain(logits):
+            ranks = self.look_up(logits, ids, NULL)
+            if ranks is not None:
+                return ranks
         x = np.atleast_1d(_arrays.as_array(logits, "logits"))
         ids = _arrays.token_ids(ids, x.shape[:-1], x.shape[-1])
         rows = np.require(ordered(x, False), requirements=["C", "A"])
@@ -660,6 +696,68 @@ cdef class Implementation:
                 rows.reshape(count, -1), ids.reshape(count, -1), ranks.reshape(count, -1)
             )
         return ranks[()]
+
+    cdef object look_up(self, cnp.ndarray x, object ids, const double *temperature):
+        """Return log-probabilities, or ranks if there is no temperature; None if it is no little
+        work on ordinary ids, or one of them is wrong.
+        """
+        cdef int ndim = cnp.PyArray_NDIM(x)
+        cdef Py_ssize_t n = cnp.PyArray_DIM(x, ndim - 1)
+        cdef Py_ssize_t size = cnp.PyArray_SIZE(x)
+        cdef const void *p = cnp.PyArray_DATA(x)
+        cdef int kind = cnp.PyArray_TYPE(x)
+        cdef cnp.npy_intp *shape = NULL
+        cdef int64_t one
+        cdef const int64_t *id = &one
+        cdef Py_ssize_t rows, count, m, i
+        cdef cnp.ndarray y
+        cdef void *q
+        cdef bint done = True
+        if not 0 < size <= ONE_CALL:
+            return None
+        rows = size // n
+        if ndim == 1 and (type(ids) is int or type(ids) is Int64):
+            if not 0 <= ids < n:
+                return None
+            one = ids
+            ndim = 0
+            count = 1
+        elif ids_for(ids, x):
+            id = <const int64_t *>cnp.PyArray_DATA(ids)
+            ndim = cnp.PyArray_NDIM(ids)
+            shape = cnp.PyArray_DIMS(ids)
+            count = cnp.PyArray_SIZE(ids)
+        else:
+            return None
+        m = count // rows
+        if not 0 < size * m <= 64 * ONE_CALL:
+            return None
+        for i in range(count):
+            if not 0 <= id[i] < n:
+                return None
+        y = cnp.PyArray_EMPTY(ndim, shape, kind if temperature != NULL else cnp.NPY_INT64, 0)
+        q = cnp.PyArray_DATA(y)
+        with nogil:
+            if temperature == NULL and kind == cnp.NPY_FLOAT32:
+                self.select.rank32(<const float *>p, rows, n, id, m, <int64_t *>q)
+            elif temperature == NULL:
+                self.select.rank64(<const double *>p, rows, n, id, m, <int64_t *>q)
+            elif kind == cnp.NPY_FLOAT32:
+                done = self.sampling.logprobs32(
+                    <const float *>p, rows, n, temperature, 0, id, m, <float *>q
+                )
+            else:
+                done = self.sampling.logprobs64(
+                    <const double *>p, rows, n, temperature, 0, id, m, <double *>q
+                )
+        if not done:
+            raise MemoryError(f"no memory to weigh rows of {n} elements")
+        return scalar_or_array(y)
+
+
+cdef inline object scalar_or_array(cnp.ndarray y):
+    """Return y, or its scalar if it has no axes."""
+    return y if cnp.PyArray_NDIM(y) > 0 else y[()]
 
 
 cdef inline bint like(object a, object x) noexcept:
@@ -685,53 +783,68 @@ cdef object rounded(double a, double b, object dtype):
 
 cdef inline bint classes_for(object targets, object logits) noexcept:
     """Tell whether `targets` can take the fast road: int64, a class for each row of the logits."""
-    cdef int d, ndim = cnp.PyArray_NDIM(logits) - 1
+    return (
+        ids_for(targets, logits) and cnp.PyArray_NDIM(targets) == cnp.PyArray_NDIM(logits) - 1
+    )
+
+
+cdef inline bint ids_for(object ids, object x) noexcept:
+    """Tell whether `ids` can take the fast road: int64, one or a list of them for each row of x."""
+    cdef int d, ndim = cnp.PyArray_NDIM(x) - 1
     if not (
-        cnp.PyArray_CheckExact(targets)
-        and cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
-        and cnp.PyArray_NDIM(targets) == ndim
-        and cnp.PyArray_IS_C_CONTIGUOUS(targets)
-        and cnp.PyArray_ISALIGNED(targets)
-        and cnp.PyArray_ISNOTSWAPPED(targets)
+        cnp.PyArray_CheckExact(ids)
+        and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
+        and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
+        and cnp.PyArray_IS_C_CONTIGUOUS(ids)
+        and cnp.PyArray_ISALIGNED(ids)
+        and cnp.PyArray_ISNOTSWAPPED(ids)
     ):
         return False
     for d in range(ndim):
-        if cnp.PyArray_DIM(targets, d) != cnp.PyArray_DIM(logits, d):
+        if cnp.PyArray_DIM(ids, d) != cnp.PyArray_DIM(x, d):
             return False
     return True
 
 
-cdef extern from *:
-    ctypedef unsigned long long wide "unsigned __int128"
-
-
 def philox(const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m):
-    """Return what ``_philox.uniforms`` does; there, it says what that is."""
-    cdef Py_ssize_t rows = seed.shape[0]
-    cdef double[:, ::1] u = np.empty((rows, m))
-    cdef uint64_t c0, c1, c2, c3, k0, k1, first
-    cdef wide even, odd
-    cdef uint64_t word[4]
-    cdef Py_ssize_t r, j, l
-    with nogil:
-        for r in range(rows):
-            for j from 0 <= j < m by 4:
-                first = position[r] + <uint64_t>(j // 4) + 1
-                c0, c1, c2, c3 = first, first <= position[r], 0, 0
-                k0, k1 = seed[r], 0
-                for _ in range(10):
-                    even = <wide>c0 * 0xD2E7470EE14C6C93ULL
-                    odd = <wide>c2 * 0xCA5A826395121157ULL
-                    c0 = <uint64_t>(odd >> 64) ^ c1 ^ k0
-                    c1 = <uint64_t>odd
-                    c2 = <uint64_t>(even >> 64) ^ c3 ^ k1
-                    c3 = <uint64_t>even
-                    k0 += 0x9E3779B97F4A7C15ULL
-                    k1 += 0xBB67AE8584CAA73BULL
-                word[0], word[1], word[2], word[3] = c0, c1, c2, c3
-                for l in range(min(<Py_ssize_t>4, m - j)):
-                    u[r, j + l] = (word[l] >> 11) * 2.0**-53
-    return np.asarray(u)
+    """Return the same, for a seed and a position for each row."""
+    u = np.empty((seed.shape[0], m))
+    cdef double[:, ::1] target = u
+    if u.size:
+        philox_rows(&seed[0], &position[0], 1, seed.shape[0], m, &target[0, 0])
+    return u
+
+
+cdef inline bint is_word(object value) except -1:
+    """Tell whether `value` is an int (no subclass) of 64 bits."""
+    return type(value) is int and 0 <= value < 1 << 64
+
+
+cdef object uniforms_for(
+    const cnp.npy_intp *shape, int ndim, Py_ssize_t rows, Py_ssize_t m, tuple chance, double *one
+):
+    """Return m uniforms for each row, in an array or, if it is a single one, in `one`."""
+    cdef uint64_t s, p
+    cdef cnp.ndarray u
+    cdef int d
+    rng, seed, position = chance
+    if type(rng) is Generator and seed is None and position is None:
+        if rows * m != 1:
+            return rng.random(rows * m)
+        one[0] = rng.random()
+        return None
+    if rng is None and is_word(seed) and is_word(position):
+        s, p = seed, position
+        if rows * m == 1:
+            philox_rows(&s, &p, 0, 1, 1, one)
+            return None
+        u = np.empty(rows * m)
+        philox_rows(&s, &p, 0, rows, m, <double *>cnp.PyArray_DATA(u))
+        return u
+    given = _arrays.uniforms(
+        rng, seed, position, tuple([shape[d] for d in range(ndim - 1)]), m, philox
+    )
+    return np.require(given, dtype=np.float64, requirements=["C", "A"])
 
 
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:

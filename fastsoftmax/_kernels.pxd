@@ -27,7 +27,7 @@ cdef struct RowFunctions:
     answer64 rows64
 
 
-# Below: False if there is no memory for the work.
+# Below, but for ranks: False if there is no memory for the work.
 
 ctypedef bint (*top32)(
     const float *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
@@ -38,9 +38,21 @@ ctypedef bint (*top64)(
     double *values, int64_t *indices,
 ) noexcept nogil
 
+# ids and ranks have m elements a row.
+ctypedef void (*ranking32)(
+    const float *x, Py_ssize_t rows, Py_ssize_t n,
+    const int64_t *ids, Py_ssize_t m, int64_t *ranks,
+) noexcept nogil
+ctypedef void (*ranking64)(
+    const double *x, Py_ssize_t rows, Py_ssize_t n,
+    const int64_t *ids, Py_ssize_t m, int64_t *ranks,
+) noexcept nogil
+
 cdef struct SelectFunctions:
     top32 top_k32
     top64 top_k64
+    ranking32 rank32
+    ranking64 rank64
 
 cdef struct Filters:
     double temperature
@@ -49,16 +61,35 @@ cdef struct Filters:
     double log_min_p  # -inf for all
     Py_ssize_t min_keep
 
-# u and ids have m elements a row.
+cdef struct Report:
+    # Of the ids drawn, the former two of the logits' type.
+    void *logprobs
+    void *filtered
+    int64_t *ranks
+
+# u, ids and what is reported, unless that is NULL, have m elements a row; `each` is 1 if there are
+# filters, or a temperature, for each row, else 0.
 ctypedef bint (*drawing32)(
     const float *x, Py_ssize_t rows, Py_ssize_t n,
-    const double *u, Py_ssize_t m, bint replace, const Filters *f, int64_t *ids,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t each,
+    int64_t *ids, const Report *report,
 ) noexcept nogil
 ctypedef bint (*drawing64)(
     const double *x, Py_ssize_t rows, Py_ssize_t n,
-    const double *u, Py_ssize_t m, bint replace, const Filters *f, int64_t *ids,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t each,
+    int64_t *ids, const Report *report,
+) noexcept nogil
+ctypedef bint (*telling32)(
+    const float *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t each,
+    const int64_t *ids, Py_ssize_t m, float *y,
+) noexcept nogil
+ctypedef bint (*telling64)(
+    const double *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t each,
+    const int64_t *ids, Py_ssize_t m, double *y,
 ) noexcept nogil
 
 cdef struct SampleFunctions:
     drawing32 draw32
     drawing64 draw64
+    telling32 logprobs32
+    telling64 logprobs64

@@ -176,6 +176,42 @@ cdef inline bint reaches(const key *x, Py_ssize_t n, key t, bint equal) noexcept
     return found
 
 
+cdef inline Py_ssize_t count_above(const key *x, Py_ssize_t n, key v) noexcept nogil:
+    """Return how many elements of a chunk are above the number v."""
+    cdef Py_ssize_t j
+    cdef int m = 0
+    for j in range(n):
+        m += x[j] > v
+    return m
+
+
+cdef inline Py_ssize_t count_equal(const key *x, Py_ssize_t n, key v) noexcept nogil:
+    """Return how many elements of a chunk equal the number v."""
+    cdef Py_ssize_t j
+    cdef int m = 0
+    for j in range(n):
+        m += x[j] == v
+    return m
+
+
+cdef inline Py_ssize_t rank_of(
+    key v, Py_ssize_t place, const key *x, Py_ssize_t n, const key *maxima
+) noexcept nogil:
+    """Return how many of n elements come before the number v at `place`, which may lie outside.
+
+    By the block maxima of SIZE: only chunks that hold such elements are looked into.
+    """
+    cdef Py_ssize_t start, size, rank = 0
+    for start from 0 <= start < n by SIZE:
+        if reaches(maxima, LANES, v, start < place):
+            size = min(<Py_ssize_t>SIZE, n - start)
+            rank += count_above(x + start, size, v)
+            if start < place:
+                rank += count_equal(x + start, min(size, place - start), v)
+        maxima += LANES
+    return rank
+
+
 cdef inline Py_ssize_t collect(
     const key *x, Py_ssize_t n, Py_ssize_t size, Py_ssize_t k, key t, const key *maxima, Work *work
 ) noexcept nogil:

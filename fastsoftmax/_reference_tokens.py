@@ -53,8 +53,10 @@ def sample_with_logprobs(
     sum of the survivors' weights without the largest one's own. Without replacement it is the same:
     what was drawn before is not taken out of it. T = 0 gives 0.
 
-    Cost: that of `sample`, `token_logprobs` and `rank`; ``filtered_logprobs`` are by-products of
-    the draw.
+    Integers count as float64 in the ranks, too.
+
+    Cost: that of `sample`, and one exponential an entry for ``logprobs`` where `top_k` or `min_p`
+    spares `sample` that. The ranks are found among what the filters left.
 
     Examples
     --------
@@ -69,8 +71,15 @@ def sample_with_logprobs(
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     ids, own = _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)
-    x = rows.data.reshape(*rows.shape, rows.n)
-    return _arrays.reported(ids, own, x, temperature, token_logprobs, rank)
+    missing = ids < 0
+    if np.all(missing):  # there may be no id to ask about
+        return Drawn(ids, np.full_like(own, np.nan)[()], own, np.full_like(ids, -1)[()])
+    some = np.where(missing, 0, ids)
+    x = rows.data.astype(np.float64).reshape(*rows.shape, rows.n)
+    logprobs = token_logprobs(x, some, temperature=temperature)
+    with np.errstate(over="ignore"):
+        logprobs = np.where(missing, np.nan, logprobs).astype(rows.dtype)[()]
+    return Drawn(ids, logprobs, own, np.where(missing, -1, rank(x, some))[()])
 
 
 def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
@@ -105,7 +114,8 @@ def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
     The sum is float64 and leaves out the largest entry's own term, as in `log_softmax`; the result
     is rounded once. T = 0 gives 0 for the largest entry (the lowest index among equals), else -inf.
 
-    Cost: one read of the row, an exponential an entry; nothing of the row's size is allocated.
+    Cost: two reads of the row, an exponential an entry, for any number of ids; nothing of the row's
+    size is allocated.
 
     Examples
     --------
@@ -201,7 +211,8 @@ def rank(logits: Any, ids: Any) -> Any:
     Before a token come the larger entries, and the equal ones of lower index; NaN comes last. So
     ``top_k(logits, n).indices[..., rank(logits, ids)]`` is `ids`.
 
-    Cost: one read of the row for any number of ids; nothing of its size is allocated.
+    Cost: one read of the row for any number of ids, and for each a look at the pieces of 256 that
+    hold what comes before it; nothing of the row's size is allocated.
 
     Examples
     --------

@@ -6,14 +6,16 @@ Formula
     weight_i = exp((x_i - max) / T). Temperature, then top_k, then top_p, then min_p leave a prefix
     of the order (larger logit, lower index): the survivors. The index drawn is the first, walking
     them in index order, whose cumulative weight exceeds u * total. The log-probability is
-    (x_i - max) / T - log1p(sum of the other weights).
+    (x_i - max) / T - log1p(sum of the other weights). The survivors being a prefix, the rank of one
+    of them is its rank among them.
 
 Passes over memory
     One read for the block maxima and the checks. With top_k nothing else of the row's size; without
     it a second one for the weights. top_p and min_p look at a few hundred candidates first, and at
     eight times more while those do not settle it. Nothing is sorted but what `support` returns.
     However many are drawn, the row is filtered and weighed once.
-    Log-probabilities: one read, whose sum is scaled down when a larger entry comes.
+    Log-probabilities: one read for the block maxima, one for the weights. A draw that reports them
+    shares both.
 
 Precision policy
     Weights and their sums in float64, whatever the logits' type: the same index from every
@@ -29,8 +31,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._kernels cimport Filters, SampleFunctions
-from fastsoftmax._math cimport exp_neg, infinity, log1p_pos, lowest, real
+from fastsoftmax._kernels cimport Filters, Report, SampleFunctions
+from fastsoftmax._math cimport infinity, log1p_pos, real
 from fastsoftmax._partial cimport (
     DENSE,
     LANES,
@@ -43,6 +45,7 @@ from fastsoftmax._partial cimport (
     keep,
     order_of,
     pick,
+    rank_of,
     release,
     scan,
     sort_picked,
@@ -63,6 +66,7 @@ from fastsoftmax._weights cimport (
 
 cdef enum:
     FIRST = 256  # candidates that are looked at first
+    MANY = 512  # draws from which on a sort finds their ranks sooner than looks into the row
     CHUNK = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
 
 
@@ -171,13 +175,17 @@ cdef bint filtering(const Filters *f, Py_ssize_t n) noexcept nogil:
 
 
 cdef Py_ssize_t candidates(
-    const real *x, Py_ssize_t n, double highest, double inverse, const Filters *f, Work *work
+    const real *x, Py_ssize_t n, double highest, double inverse, double total,
+    const Filters *f, Work *work,
 ) noexcept nogil:
-    """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order."""
+    """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order.
+
+    `total` is the sum of the row's weights, 0 if it is not known.
+    """
     cdef real *value = <real *>work.value
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
     cdef double share = f.top_p * (1 - 4 * eps)
-    cdef double total = 0, mass
+    cdef double mass
     cdef bint limited = 0 < f.top_k < n
     cdef Py_ssize_t least = min(f.min_keep, n)
     cdef Py_ssize_t count = max(<Py_ssize_t>FIRST, least)
@@ -186,7 +194,7 @@ cdef Py_ssize_t candidates(
         count = max(f.top_k, least)
     elif not filtering(f, n):
         count = n
-    if not limited and f.top_p < 1:
+    if total == 0 and not limited and f.top_p < 1:
         total = weigh_blocks(x, n, highest, inverse, work.masses)
     while True:
         # At T = inf the order of the logits says nothing about that of the probabilities.
@@ -255,21 +263,24 @@ cdef Py_ssize_t place_of(
 
 
 cdef Py_ssize_t survivors(
-    const real *x, Py_ssize_t n, double highest, const Filters *f, Work *work
+    const real *x, Py_ssize_t n, double highest, double total, const Filters *f, Work *work
 ) noexcept nogil:
-    """Leave what the filters leave of a valid row in `work`, in index order; return how many."""
+    """Leave what the filters leave of a valid row in `work`, in index order; return how many.
+
+    `total` as for `candidates`.
+    """
     if f.temperature == 0:
         work.index[0] = place_of(x, n, <real>highest, <real *>work.maxima)
         (<real *>work.value)[0] = x[work.index[0]]
         work.weight[0] = 1
         return 1
-    return candidates(x, n, highest, inverse_of(f.temperature), f, work)
+    return candidates(x, n, highest, inverse_of(f.temperature), total, f, work)
 
 
-cdef double others(
+cdef double log_of_others(
     const real *value, double *weight, Py_ssize_t n, double highest, double *sums
 ) noexcept nogil:
-    """Return the sum of the weights without the first largest entry's own."""
+    """Return log1p of the sum of the weights without the first largest entry's own."""
     cdef double total, own
     cdef Py_ssize_t j = 0
     while j < n - 1 and value[j] != highest:
@@ -279,47 +290,118 @@ cdef double others(
     sum_blocks(weight, n, sums)
     total = sum_in_order(sums, (n + BLOCK - 1) // BLOCK)
     weight[j] = own
-    return total
+    return log1p_pos(total)
+
+
+cdef double log_of_others_in_row(
+    const real *x, Py_ssize_t n, Py_ssize_t first, double highest, double inverse, double *sums
+) noexcept nogil:
+    """Return the same for a whole row, to the same bits, by what `weigh_blocks` has written.
+
+    `first` is where the first largest entry is.
+    """
+    cdef double weight[BLOCK]
+    cdef Py_ssize_t block = first // BLOCK
+    cdef Py_ssize_t start = block * BLOCK
+    cdef Py_ssize_t size = min(<Py_ssize_t>BLOCK, n - start)
+    weigh_all(x + start, weight, size, highest, inverse)
+    weight[first - start] = 0
+    sums[block] = sum_of(weight, size)
+    return log1p_pos(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
+
+
+cdef void log_probabilities(
+    const real *x, const int64_t *ids, Py_ssize_t m, double highest, double inverse,
+    double log_others, real *y,
+) noexcept nogil:
+    """Write those of m entries of a row, for T > 0; NaN for the index -1."""
+    cdef double inf = infinity(<double>0)
+    cdef double d
+    cdef Py_ssize_t i
+    for i in range(m):
+        d = x[ids[i]] if ids[i] >= 0 else NAN
+        if d > -inf:
+            d = (d - highest) * inverse if inverse > 0 else 0
+        y[i] = <real>(d - log_others)
+
+
+cdef void ranks_of(
+    const real *x, Py_ssize_t n, const int64_t *places, Py_ssize_t m, Work *work, int64_t *ranks
+) noexcept nogil:
+    """Write the ranks of m of n numbers, -1 for the place -1; uses up all but the index in `work`.
+    """
+    cdef real *maxima = <real *>work.maxima
+    cdef Py_ssize_t *order = <Py_ssize_t *>work.weight
+    cdef Py_ssize_t i
+    if m > MANY and n <= work.room:
+        for i in range(n):
+            work.keys[i] = order_of(x[i])
+            order[i] = i
+        sort_picked(work.keys, order, n, <uint64_t *>work.masses, <Py_ssize_t *>work.value)
+        for i in range(n):
+            work.keys[order[i]] = i
+        for i in range(m):
+            ranks[i] = <int64_t>work.keys[places[i]] if places[i] >= 0 else -1
+        return
+    scan(x, n, SIZE, maxima, <real *>NULL)
+    for i in range(m):
+        ranks[i] = rank_of(x[places[i]], places[i], x, n, maxima) if places[i] >= 0 else -1
 
 
 cdef void draw_row(
     const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
-    const Filters *f, Work *work, int64_t *ids, real *logs,
+    const Filters *f, Work *work, int64_t *ids, const Report *report, Py_ssize_t at,
 ) noexcept nogil:
     """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up.
 
-    And, unless `logs` is NULL, their log-probabilities among the survivors.
+    And, unless it is NULL, what `report` is to hold of them, from its element `at` on.
     """
     cdef real *value = <real *>work.value
     cdef double highest = highest_of(x, n, <real *>work.maxima)
+    cdef double inverse = inverse_of(f.temperature) if f.temperature > 0 else 0
     cdef double *sums = <double *>work.keys  # free once the survivors are known
-    cdef double rest = 0, inverse = 0
-    cdef Py_ssize_t i, count
+    cdef double total = 0, log_others = 0, log_others_kept = 0
+    cdef bint whole = f.temperature > 0 and not filtering(f, n)
+    cdef bint prefix = False  # whether the survivors come first in the order, as ranked
+    cdef Py_ssize_t i, count, first = 0
     if highest != highest:
         for i in range(m):
             ids[i] = -1
-            if logs != NULL:
-                logs[i] = NAN
-        return
-    if m == 1 and logs == NULL and f.temperature > 0 and not filtering(f, n):
-        ids[0] = draw_from_row(x, n, u[0], highest, inverse_of(f.temperature), sums)
-        return
-    count = survivors(x, n, highest, f, work)
-    if logs != NULL:
-        rest = log1p_pos(others(value, work.weight, count, highest, sums))
-        if f.temperature > 0:
-            inverse = inverse_of(f.temperature)
-    if m == 1 or not replace:
-        draw_distinct(work.weight, count, u, m, sums, ids)
+    elif whole and m == 1:
+        ids[0] = draw_from_row(x, n, u[0], highest, inverse, sums)
+        if report != NULL:
+            first = place_of(x, n, <real>highest, <real *>work.maxima)
+            log_others = log_of_others_in_row(x, n, first, highest, inverse, sums)
+            log_others_kept = log_others
     else:
-        draw_again(work.weight, count, u, m, work.masses, sums, ids)
-    for i in range(m):
-        if logs != NULL:
-            logs[i] = NAN
+        if report != NULL and f.temperature > 0 and not whole:
+            first = place_of(x, n, <real>highest, <real *>work.maxima)
+            total = weigh_blocks(x, n, highest, inverse, sums)
+            log_others = log_of_others_in_row(x, n, first, highest, inverse, sums)
+        count = survivors(x, n, highest, total, f, work)
+        if report != NULL:
+            log_others_kept = log_of_others(value, work.weight, count, highest, sums)
+            if whole:
+                log_others = log_others_kept
+        if m == 1 or not replace:
+            draw_distinct(work.weight, count, u, m, sums, ids)
+        else:
+            draw_again(work.weight, count, u, m, work.masses, sums, ids)
+        prefix = f.temperature < infinity(<double>0)
+        if report != NULL and prefix:
+            ranks_of(<const real *>value, count, ids, m, work, report.ranks + at)
+        for i in range(m):
             if ids[i] >= 0:
-                logs[i] = <real>((value[ids[i]] - highest) * inverse - rest)
-        if ids[i] >= 0:
-            ids[i] = work.index[ids[i]]
+                ids[i] = work.index[ids[i]]
+    if report != NULL:
+        if not prefix:
+            ranks_of(x, n, ids, m, work, report.ranks + at)
+        log_probabilities(
+            x, ids, m, highest, inverse, log_others, <real *>report.logprobs + at
+        )
+        log_probabilities(
+            x, ids, m, highest, inverse, log_others_kept, <real *>report.filtered + at
+        )
 
 
 cdef real scaled(real x, double temperature) noexcept nogil:
@@ -363,7 +445,7 @@ cdef void filter_row(
         return
     if every_tie and 0 < f.top_k < n and f.temperature > 0:
         f.top_k = tied(x, n, min(n, max(f.top_k, f.min_keep)), work)
-    count = survivors(x, n, highest, &f, work)
+    count = survivors(x, n, highest, 0, &f, work)
     for i in range(n):
         y[i] = -infinity(<real>0)
     for i in range(count):
@@ -380,7 +462,7 @@ cdef Py_ssize_t support_row(
     cdef double inverse = 0, total = 0
     cdef Py_ssize_t i, m = 0, count = 0
     if highest == highest:
-        count = survivors(x, n, highest, f, work)
+        count = survivors(x, n, highest, 0, f, work)
     for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
         total += sum_of(work.weight + i, min(<Py_ssize_t>BLOCK, count - i))
     for i in range(count):
@@ -405,53 +487,24 @@ cdef Py_ssize_t support_row(
 
 
 cdef void logprobs_row(
-    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m, real *y
+    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m,
+    Work *work, real *y,
 ) noexcept nogil:
     """Write the log-probabilities of m entries."""
-    cdef double weight[BLOCK]
-    cdef real maxima[BLOCK]
-    cdef double inf = infinity(<double>0)
-    cdef double high = -inf, rest = 0, inverse = 0, block, d
-    cdef Py_ssize_t start, size, i, first = 0
-    if temperature > 0:
+    cdef double *sums = <double *>work.keys
+    cdef double highest = highest_of(x, n, <real *>work.maxima)
+    cdef double inverse = 1, log_others = NAN
+    cdef Py_ssize_t i, first = 0
+    if highest == highest:
+        first = place_of(x, n, <real>highest, <real *>work.maxima)
+        if temperature == 0:
+            for i in range(m):
+                y[i] = 0 if ids[i] == first else -infinity(<real>0)
+            return
         inverse = inverse_of(temperature)
-    for start from 0 <= start < n by BLOCK:
-        size = min(<Py_ssize_t>BLOCK, n - start)
-        block = highest_of(x + start, size, maxima)
-        if block != block:
-            # NaN or +inf spoil the row, nothing but -inf is a block without weight.
-            for i in range(start, start + size):
-                if not x[i] == -infinity(<real>0):
-                    high = NAN
-            if high != high:
-                break
-            continue
-        if temperature > 0:
-            weigh_all(x + start, weight, size, max(high, block), inverse)
-        if block > high:
-            first = place_of(x + start, size, <real>block, maxima)
-            weight[first] = 0  # the largest entry's own term stays out of the sum
-            first += start
-            if high > -inf:
-                rest += 1
-                if inverse > 0:
-                    rest *= exp_neg((high - block) * inverse, lowest(<double>0))
-            high = block
-        if temperature > 0:
-            rest += sum_of(weight, size)
-    if high == -inf:
-        high = NAN
-    for i in range(m):
-        d = x[ids[i]]
-        if high != high:
-            y[i] = NAN
-        elif temperature == 0:
-            y[i] = 0 if ids[i] == first else -infinity(<real>0)
-        elif d == -inf:
-            y[i] = -infinity(<real>0)
-        else:
-            d = (d - high) * inverse if inverse > 0 else 0
-            y[i] = <real>(d - log1p_pos(rest))
+        weigh_blocks(x, n, highest, inverse, sums)
+        log_others = log_of_others_in_row(x, n, first, highest, inverse, sums)
+    log_probabilities(x, ids, m, highest, inverse, log_others, y)
 
 
 cdef Py_ssize_t most(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
@@ -461,19 +514,48 @@ cdef Py_ssize_t most(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noex
     return n if filtering(f, n) else unfiltered
 
 
+cdef Py_ssize_t most_of(
+    Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
+) noexcept nogil:
+    """Return the same for several filters."""
+    cdef Py_ssize_t i, k = 0
+    for i in range(count):
+        k = max(k, most(n, f + i, unfiltered))
+    return k
+
+
 cdef bint draw(
     const real *x, Py_ssize_t rows, Py_ssize_t n,
-    const double *u, Py_ssize_t m, bint replace, const Filters *f, int64_t *ids,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t each,
+    int64_t *ids, const Report *report,
 ) noexcept nogil:
-    """Write the m indices drawn from each of a few rows, or -1; tell if memory sufficed."""
+    """Write the m indices drawn from each of a few rows, or -1, and what is to be reported.
+
+    `each` is 1 if there are filters for each row, else 0. Tell if memory sufficed.
+    """
     cdef Work work
     cdef Py_ssize_t i
-    if m == 0:
-        return True
-    if not allocate(&work, n, most(n, f, n if m > 1 else 0)):
+    if not allocate(&work, n, most_of(n, f, rows if each else 1, n if m > 1 else 0)):
         return False
     for i in range(rows):
-        draw_row(x + i * n, n, u + i * m, m, replace, f, &work, ids + i * m, <real *>NULL)
+        draw_row(
+            x + i * n, n, u + i * m, m, replace, f + i * each, &work, ids + i * m, report, i * m
+        )
+    release(&work)
+    return True
+
+
+cdef bint logprobs(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t each,
+    const int64_t *ids, Py_ssize_t m, real *y,
+) noexcept nogil:
+    """Write the log-probabilities of m entries of each of a few rows; tell if memory sufficed."""
+    cdef Work work
+    cdef Py_ssize_t i
+    if not allocate(&work, n, 0):
+        return False
+    for i in range(rows):
+        logprobs_row(x + i * n, n, temperature[i * each], ids + i * m, m, &work, y + i * m)
     release(&work)
     return True
 
@@ -486,14 +568,6 @@ cdef Py_ssize_t chunk_of(Py_ssize_t n) noexcept nogil:
     return max(1, CHUNK // max(n, 1))
 
 
-cdef Py_ssize_t most_of(Py_ssize_t n, const Filters[::1] f, Py_ssize_t unfiltered) noexcept:
-    """Return the same for the filters of all rows."""
-    cdef Py_ssize_t i, k = 0
-    for i in range(f.shape[0]):
-        k = max(k, most(n, &f[i], unfiltered))
-    return k
-
-
 cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
     """Make room to pick k of n elements."""
     if not allocate(work, n, k):
@@ -503,36 +577,37 @@ cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
 
 def draw_rows(
     const real[:, ::1] x, const double[:, ::1] u, bint replace, const Filters[::1] f,
-    int64_t[:, ::1] ids, real[:, ::1] logs,
+    int64_t[:, ::1] ids, real[:, :, ::1] logs, int64_t[:, ::1] ranks,
 ):
     """Write the indices drawn from each row of `x`, one for each uniform, or -1.
 
-    And their log-probabilities among the survivors, unless `logs` is empty.
+    And their log-probabilities, before and after the filters, and ranks, unless `ranks` is empty.
     """
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t m = u.shape[1]
     cdef Py_ssize_t each = f.shape[0] > 1
-    cdef Py_ssize_t i, stop, start = 0
-    cdef const real *row = NULL
-    cdef real *own = NULL
-    cdef bint told = logs.shape[0] > 0
-    cdef Work work
+    cdef Py_ssize_t stop, start = 0
+    cdef Report report
+    cdef const Report *asked = NULL
+    cdef bint done
     if m == 0:
         return
-    prepare(&work, n, most_of(n, f, n if m > 1 or told else 0))
-    try:
-        while start < x.shape[0]:
-            stop = min(x.shape[0], start + chunk_of(n + m))
-            with nogil:
-                for i in range(start, stop):
-                    row = &x[i, 0] if n else NULL
-                    if told:
-                        own = &logs[i, 0]
-                    draw_row(row, n, &u[i, 0], m, replace, &f[i * each], &work, &ids[i, 0], own)
-            PyErr_CheckSignals()
-            start = stop
-    finally:
-        release(&work)
+    while start < x.shape[0]:
+        stop = min(x.shape[0], start + chunk_of(n + m))
+        if ranks.shape[0] > 0:
+            report.logprobs = &logs[0, start, 0]
+            report.filtered = &logs[1, start, 0]
+            report.ranks = &ranks[start, 0]
+            asked = &report
+        with nogil:
+            done = draw(
+                &x[start, 0], stop - start, n, &u[start, 0], m, replace, &f[start * each], each,
+                &ids[start, 0], asked,
+            )
+        if not done:
+            raise MemoryError(f"no memory to draw from rows of {n} elements")
+        PyErr_CheckSignals()
+        start = stop
 
 
 def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint every_tie):
@@ -543,7 +618,7 @@ def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint
     cdef Work work
     if n == 0:
         return
-    prepare(&work, n, n if every_tie else most_of(n, f, 0))
+    prepare(&work, n, n if every_tie else most_of(n, &f[0], f.shape[0], 0))
     try:
         while start < x.shape[0]:
             stop = min(x.shape[0], start + chunk_of(n))
@@ -569,7 +644,7 @@ def support_rows(
     if n == 0:
         counts[:] = 0
         return
-    prepare(&work, n, most_of(n, f, n))
+    prepare(&work, n, most_of(n, &f[0], f.shape[0], n))
     try:
         while start < x.shape[0]:
             stop = min(x.shape[0], start + chunk_of(n))
@@ -591,14 +666,19 @@ def logprobs_rows(
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t m = ids.shape[1]
     cdef Py_ssize_t each = temperature.shape[0] > 1
-    cdef Py_ssize_t i, stop, start = 0
+    cdef Py_ssize_t stop, start = 0
+    cdef bint done
     if m == 0:
         return
     while start < x.shape[0]:
-        stop = min(x.shape[0], start + chunk_of(n))
+        stop = min(x.shape[0], start + chunk_of(n + m))
         with nogil:
-            for i in range(start, stop):
-                logprobs_row(&x[i, 0], n, temperature[i * each], &ids[i, 0], m, &y[i, 0])
+            done = logprobs(
+                &x[start, 0], stop - start, n, &temperature[start * each], each, &ids[start, 0], m,
+                &y[start, 0],
+            )
+        if not done:
+            raise MemoryError(f"no memory to weigh rows of {n} elements")
         PyErr_CheckSignals()
         start = stop
 
@@ -606,6 +686,8 @@ def logprobs_rows(
 cdef SampleFunctions functions
 functions.draw32 = draw[float]
 functions.draw64 = draw[double]
+functions.logprobs32 = logprobs[float]
+functions.logprobs64 = logprobs[double]
 
 #: The same for `_front`, by pointer.
 sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)

@@ -9,7 +9,7 @@ Formula
 Passes over memory
     One read of the row for block maxima, then at most 2k blocks of 32 elements (``_partial.pxd``);
     for k above n / 64 a few reads, by digits. The k entries that were picked are merge-sorted.
-    rank: one read, a block that fits L1 at a time.
+    rank: one read for block maxima, then the chunks that hold what comes before an entry.
 
 Precision policy
     Comparisons only. Smallest, half types and small integers reach these kernels as values that
@@ -25,18 +25,22 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels cimport SelectFunctions
 from fastsoftmax._partial cimport (
+    SIZE,
     Work,
     allocate,
     key,
     order_of,
     pick,
+    rank_of,
     release,
+    scan,
     sort_picked,
     unordered,
 )
 
 cdef enum:
-    BLOCK = 4096  # elements that stay in L1
+    BLOCK = 16384  # elements that stay in L2 while all ids are looked at,
+    MAXIMA = 512  # and the maxima of their blocks
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
 
 
@@ -95,29 +99,11 @@ def top_k_rows(
         start = stop
 
 
-cdef Py_ssize_t count_above(const key *x, Py_ssize_t n, key v) noexcept nogil:
-    """Return how many of up to BLOCK elements are larger; than NaN, all numbers are."""
-    cdef Py_ssize_t j
-    cdef int m = 0
-    if unordered(v):
-        for j in range(n):
-            m += not unordered(x[j])
-    else:
-        for j in range(n):
-            m += x[j] > v
-    return m
-
-
-cdef Py_ssize_t count_equal(const key *x, Py_ssize_t n, key v) noexcept nogil:
-    """Return how many of up to BLOCK elements are equal; NaN equals NaN."""
-    cdef Py_ssize_t j
-    cdef int m = 0
-    if unordered(v):
-        for j in range(n):
-            m += unordered(x[j])
-    else:
-        for j in range(n):
-            m += x[j] == v
+cdef Py_ssize_t count_before_nan(const key *x, Py_ssize_t n, Py_ssize_t place) noexcept nogil:
+    """Return how many of n elements come before a NaN at `place`, which may lie outside."""
+    cdef Py_ssize_t j, m = 0
+    for j in range(n):
+        m += not unordered(x[j]) or j < place
     return m
 
 
@@ -125,16 +111,29 @@ cdef void rank_row(
     const key *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
 ) noexcept nogil:
     """Write the rank of each of m entries."""
-    cdef Py_ssize_t start, i
+    cdef key maxima[MAXIMA]
+    cdef Py_ssize_t start, size, i
     cdef key v
     for i in range(m):
         ranks[i] = 0
     for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        scan(x + start, size, SIZE, maxima, <key *>NULL)
         for i in range(m):
             v = x[ids[i]]
-            ranks[i] += count_above(x + start, min(<Py_ssize_t>BLOCK, n - start), v)
-            if start < ids[i]:
-                ranks[i] += count_equal(x + start, min(<Py_ssize_t>BLOCK, ids[i] - start), v)
+            if unordered(v):
+                ranks[i] += count_before_nan(x + start, size, ids[i] - start)
+            else:
+                ranks[i] += rank_of(v, ids[i] - start, x + start, size, maxima)
+
+
+cdef void rank(
+    const key *x, Py_ssize_t rows, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+) noexcept nogil:
+    """Do the same for a few rows."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
 
 
 def rank_rows(const key[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ranks):
@@ -142,14 +141,13 @@ def rank_rows(const key[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ra
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t m = ids.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t i, stop, start = 0
+    cdef Py_ssize_t stop, start = 0
     if m == 0:
         return
     while start < rows:
         stop = min(rows, start + max(1, CHUNK // n // m))
         with nogil:
-            for i in range(start, stop):
-                rank_row(&x[i, 0], n, &ids[i, 0], m, &ranks[i, 0])
+            rank(&x[start, 0], stop - start, n, &ids[start, 0], m, &ranks[start, 0])
         PyErr_CheckSignals()
         start = stop
 
@@ -157,6 +155,8 @@ def rank_rows(const key[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ra
 cdef SelectFunctions functions
 functions.top_k32 = top_k[float]
 functions.top_k64 = top_k[double]
+functions.rank32 = rank[float]
+functions.rank64 = rank[double]
 
 #: The same for `_front`, by pointer.
 select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL)

@@ -34,6 +34,7 @@ for dtype in ("f4", "f8"):
                 impl.top_k(x, k, mode="smallest")
                 for more in ({{}}, {{"top_p": 0.9}}, {{"min_p": 0.1}}, {{"temperature": 0}}):
                     impl.sample(x, top_k=k, rng=0, on_invalid="flag", **more)
+                    impl.sample_with_logprobs(x, top_k=k, rng=0, on_invalid="flag", **more)
                     impl.filter_logits(x, top_k=k, ties="all", **more)
                     impl.support(x, top_k=k, **more)
             impl.token_logprobs(x, [0, n - 1])
@@ -82,6 +83,7 @@ while time.monotonic() < stop:
             assert -1 <= impl.sample(x, top_k=k, on_invalid="flag", rng=0, **more) < x.size
             impl.filter_logits(x, top_k=k, ties="all", **more)
             impl.support(x, top_k=k, **more)
+    impl.sample_with_logprobs(x, size=600, rng=0, on_invalid="flag")
     impl.token_logprobs(x, 5, temperature=0)
 writer.join()
 print("survived")

@@ -536,6 +536,18 @@ def test_seed_and_position_are_a_philox_of_numpy(impl, parameters):
     assert impl.sample(x[:0], seed=1, position=2).shape == (0, 4)
 
 
+@pytest.mark.parametrize("size", [None, 0, 1, 4, 5])
+def test_seeds_and_positions_in_any_form(impl, size):
+    """Plain ints, NumPy's and arrays of each kind mean the same, in every layout of the logits."""
+    x = np.random.default_rng(0).normal(size=(3, 200)).astype(np.float32)
+    want = impl.sample(x.tolist(), seed=[5] * 3, position=[2**63 + 1] * 3, size=size)
+    for seed in (5, np.int64(5), np.uint8(5), np.full(3, 5), np.full(1, 5, np.uint64), [5, 5, 5]):
+        for position in (2**63 + 1, np.uint64(2**63 + 1), np.full(3, 2**63 + 1, np.uint64)):
+            for logits in (x, np.asfortranarray(x), x.astype(np.float64)):
+                got = impl.sample(logits, seed=seed, position=position, size=size)
+                np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "says"),
     [

@@ -141,3 +141,68 @@ def test_one_temperature_a_row_and_seeds(impl):
         for part, whole in zip(impl.sample_with_logprobs(x[i, j], **own), drawn, strict=True):
             assert part == whole[i, j]
     np.testing.assert_array_equal(drawn.filtered_logprobs[1], drawn.logprobs[1])
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+def test_many_draws_are_reported_as_each_alone(impl, dtype, parameters):
+    """From some hundreds of draws on, ranks are found in another way."""
+    n, size = (300, 700) if impl.NAME == "reference" else (5000, 3000)
+    x = rows_of(n, "float32").astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    for replace in (True, False):
+        drawn = impl.sample_with_logprobs(
+            x, size=size, replace=replace, rng=0, on_invalid="flag", **parameters
+        )
+        there = drawn.ids >= 0
+        assert there[:, 0].all()
+        some = np.maximum(drawn.ids, 0)
+        t = parameters.get("temperature", 1.0)
+        logprobs = impl.token_logprobs(x, some, temperature=t)
+        np.testing.assert_array_equal(drawn.logprobs[there], logprobs[there])
+        np.testing.assert_array_equal(drawn.ranks[there], impl.rank(x, some)[there])
+        assert (drawn.ranks[~there] == -1).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ranks_among_ties(impl, dtype):
+    """Equal entries come in the order of their indices, in the same chunk and in others."""
+    x = np.zeros(1025, dtype=dtype)
+    x[3::100] = 1
+    x[::2] *= -1  # -0 equals 0
+    for options in ({"size": 60}, {"size": 600}, {"size": 9, "top_k": 40}, {"temperature": INF}):
+        drawn = impl.sample_with_logprobs(x, rng=1, **options)
+        want = np.argsort(np.argsort(-x, kind="stable"))[drawn.ids]
+        np.testing.assert_array_equal(drawn.ranks, want)
+
+
+def test_integers_count_as_float64(impl):
+    x = np.array([2**62, 2**62 + 1, 0], dtype=np.int64)
+    drawn = impl.sample_with_logprobs(x, size=20, rng=0)
+    assert {*drawn.ids} == {0, 1}
+    np.testing.assert_array_equal(drawn.ranks, drawn.ids)
+    np.testing.assert_array_equal(drawn.logprobs, np.full(20, -np.log(2)))
+
+
+@pytest.mark.parametrize("parameters", [{}, {"top_k": 40}, {"top_p": 0.8}, {"temperature": 0}])
+@pytest.mark.parametrize("draws", [{}, {"size": 3}, {"size": 3, "replace": False}], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_any_layout_gives_the_bits_of_the_plain_array(impl, dtype, draws, parameters):
+    x = rows_of(3000, dtype).copy()
+    x[1, 7], x[2] = np.nan, -INF
+    options = {"seed": [1, 2, 3, 4], "position": 9, "on_invalid": "flag"} | draws | parameters
+    want = impl.sample_with_logprobs(x, **options)
+    for same in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        for a, b in zip(impl.sample_with_logprobs(same, **options), want, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
+def test_a_report_takes_no_second_pass(impl, parameters, monkeypatch):
+    """What is reported comes from the draw: the functions that look it up are not asked."""
+    if impl.NAME == "reference":
+        pytest.skip("asks its own functions")
+    from fastsoftmax import _arrays
+
+    monkeypatch.setattr(_arrays, "token_ids", None)
+    x = rows_of(300, "float16")
+    assert impl.sample_with_logprobs(x, rng=0, **parameters).ids.shape == (4,)

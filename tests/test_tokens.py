@@ -179,6 +179,26 @@ def test_shapes(impl, name):
 
 
 @pytest.mark.parametrize("name", ["token_logprobs", "rank"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ids_in_any_form(impl, dtype, name):
+    """An int, NumPy's and arrays of each kind give the same bits."""
+    f = getattr(impl, name)
+    x = rows_of(3000, dtype)
+    ids = np.array([5, 2999, 1500, 0])
+    want = f(x.tolist() if dtype == "float64" else np.asfortranarray(x), ids.tolist())
+    for same in (ids, ids.astype(np.uint16), np.repeat(ids, 2)[::2], ids.astype(">i8")):
+        np.testing.assert_array_equal(f(x, same), want)
+    np.testing.assert_array_equal(f(x, ids[:, None])[:, 0], want)
+    for row, i, y in zip(x, ids, want, strict=True):
+        for one in (int(i), i, np.uint16(i), np.array(i)):
+            got = f(row, one)
+            assert isinstance(got, np.generic)
+            assert got == y
+    many = np.tile(np.arange(3000), 40).reshape(4, -1)  # more work than one call does by pointer
+    np.testing.assert_array_equal(f(x, many)[:, :3000], f(x, many[:, :3000].copy()))
+
+
+@pytest.mark.parametrize("name", ["token_logprobs", "rank"])
 def test_wrong_ids(impl, name):
     f = getattr(impl, name)
     x = np.zeros((2, 5), dtype=np.float32)
