@@ -161,7 +161,7 @@ cdef void draw_again(
 cdef inline void cut_by_mass(
     const real *value, Py_ssize_t n, double target, Work *work, uint64_t *last, Py_ssize_t *ties
 ) noexcept nogil:
-    """Find the shortest prefix of the n candidates whose mass reaches `target`, as `cut` says it."""
+    """Find the shortest prefix of the candidates whose mass reaches `target`, as `cut` says it."""
     cdef Py_ssize_t i
     for i in range(n):
         work.keys[i] = order_of(value[i])

@@ -146,7 +146,7 @@ cdef inline double weigh_roughly(
 cdef inline Py_ssize_t walk_surely(
     const double *weight, Py_ssize_t n, double before, double target, double margin
 ) noexcept nogil:
-    """Return what `walk` does, -1 if `before` and `target` together, off by `margin`, may matter."""
+    """Return what `walk` does, -1 if that `before - target` is off by `margin` may matter."""
     cdef Py_ssize_t j
     for j in range(n):
         if before + weight[j] > target:
