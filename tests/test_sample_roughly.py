@@ -55,3 +55,20 @@ def test_nuclei_close_to_where_a_token_enters(impl, name, temperature):
                 if p < 1 and w[size] > 1e-6 * w.sum():  # no near ties in the reference's own sums
                     got = impl.support(x, temperature=temperature, top_p=p).counts
                     assert got == count, (size, off)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nuclei_of_every_size(impl, dtype):
+    # A few hundred candidates, thousands, what is heavy enough, all: each way is taken.
+    n = 150_000
+    normal = np.random.default_rng(8).standard_normal(n)
+    for sigma in (0.0, 0.5, 1, 2, 3, 4, 6):
+        x = (sigma * normal).astype(dtype)
+        w = weights(x, 1.0)
+        order = np.argsort(-x, kind="stable")
+        masses = np.cumsum(w[order]) / w.sum()
+        for p in (0.3, 0.9, 0.95, 0.999):
+            kept = np.searchsorted(masses, p * (1 - 4 * np.finfo(dtype).eps)) + 1
+            y = impl.filter_logits(x, top_p=p)
+            got = np.flatnonzero(y > -np.inf)
+            np.testing.assert_array_equal(got, np.sort(order[:kept]), err_msg=f"{sigma} {p}")
