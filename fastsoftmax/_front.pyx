@@ -2,9 +2,10 @@
 """The public functions over one instruction set's kernels: two roads in, one kernel.
 
 Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along
-its last axis and without extras, goes straight to the row functions: by pointer if it is small,
-through the typed-memoryview loops if it is large. Slow road: everything else, through ``_arrays``.
-Both end in the same row functions, so they give the same bits.
+its last axis and without extras, goes straight to the row functions, by pointer; if it is so large
+that a look for Ctrl-C is due on the way, or threads share it, through the typed-memoryview loops.
+Slow road: everything else, through ``_arrays``. Both end in the same row functions, so
+they give the same bits.
 """
 
 import numpy as np
@@ -34,7 +35,7 @@ from fastsoftmax._kernels cimport (
 cnp.import_array()
 
 cdef enum:
-    SMALL = 16384  # elements; below, acquiring memoryviews and the GIL's release would be felt
+    SMALL = 16384  # elements; below, the GIL's release would be felt
     ROOM = 1024  # survivors a row that are provided for
     ONE_CALL = 1 << 21  # elements; above, a look for Ctrl-C is due
 
@@ -119,7 +120,7 @@ cdef inline object checked(object workers):
     return None if workers is None else _workers.count(workers)
 
 
-cdef Py_ssize_t threads_for(double work, object workers) except -1:
+cdef inline Py_ssize_t threads_for(double work, object workers) except -1:
     """Return how many threads some work is for; `workers` is `checked`."""
     # The default is read where it matters alone: small calls don't pay for it.
     if work < 2 * LEAST:
@@ -240,7 +241,7 @@ cdef class Implementation:
                 n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
                 if size == 0:
                     return y
-                if size > SMALL:
+                if size > ONE_CALL or threads_for(exponentials(x), workers) > 1:
                     self.map_all(
                         x.reshape(-1, n), y.reshape(-1, n), ONE if t == 1 else np.array([t]), log,
                         workers,
@@ -264,13 +265,25 @@ cdef class Implementation:
     cdef void answer(
         self, cnp.ndarray x, void *y, Py_ssize_t n, double temperature, Kind kind
     ) noexcept:
-        """Write the answer for the rows of a small array, by pointer, holding the GIL."""
+        """Write the answer for the rows of an array, by pointer."""
         cdef void *p = cnp.PyArray_DATA(x)
-        cdef Py_ssize_t rows = cnp.PyArray_SIZE(x) // n
-        if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
-            self.row.rows32(<float *>p, <float *>y, rows, n, &temperature, 0, kind)
+        cdef Py_ssize_t size = cnp.PyArray_SIZE(x)
+        cdef bint wide = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+        if size > SMALL:
+            with nogil:
+                self.answer_rows(p, y, size // n, n, temperature, kind, wide)
         else:
-            self.row.rows64(<double *>p, <double *>y, rows, n, &temperature, 0, kind)
+            self.answer_rows(p, y, size // n, n, temperature, kind, wide)
+
+    cdef inline void answer_rows(
+        self, void *x, void *y, Py_ssize_t rows, Py_ssize_t n, double temperature, Kind kind,
+        bint wide,
+    ) noexcept nogil:
+        """`answer` for float64 if `wide`, else for float32."""
+        if wide:
+            self.row.rows64(<double *>x, <double *>y, rows, n, &temperature, 0, kind)
+        else:
+            self.row.rows32(<float *>x, <float *>y, rows, n, &temperature, 0, kind)
 
     def logsumexp(self, x, axis=-1, *, where=None, keepdims=False, workers=None):
         cdef Py_ssize_t n
@@ -282,7 +295,8 @@ cdef class Implementation:
             and not keepdims
             and plain(x)
             and last(axis, x)
-            and 0 < cnp.PyArray_SIZE(x) <= SMALL
+            and 0 < cnp.PyArray_SIZE(x) <= ONE_CALL
+            and threads_for(exponentials(x), workers) == 1
         ):
             ndim = cnp.PyArray_NDIM(x)
             n = cnp.PyArray_DIM(x, ndim - 1)

@@ -20,6 +20,7 @@ from fastsoftmax._math cimport (
     from_bits32,
     from_bits64,
     infinity,
+    prefetch,
     real,
     written,
 )
@@ -136,6 +137,7 @@ cdef inline void exponentials(
 ) noexcept nogil:
     """Write exp((x - highest) * inverse) of each row, and the sums of four that begin its sum.
 
+    The next group is fetched meanwhile: its maxima would wait for memory, exponentials do not.
     `width` is the distance of rows in `e`, where what lies between them must be 0. `quads` has
     eight for each begun step.
     """
@@ -148,6 +150,7 @@ cdef inline void exponentials(
     cdef written y
     cdef written t = quads
     cdef real h, i
+    cdef Py_ssize_t ahead = rows * n
     for l in range(LANES):
         m64[l] = -<uint64_t>(n % STEP - LANES * (vectors - 1) > l)
         m32[l] = <uint32_t>m64[l]
@@ -157,6 +160,8 @@ cdef inline void exponentials(
         h = highest[r]
         i = inverse[r]
         for _ in range(whole):
+            prefetch(p + ahead)
+            prefetch(p + ahead + STEP // 2)
             for l in range(STEP):
                 y[l] = power(p[l], h, i, kind, low)
             for l in range(LANES):
@@ -165,6 +170,7 @@ cdef inline void exponentials(
             y += STEP
             t += LANES
         if vectors:
+            prefetch(p + ahead)
             for j from 0 <= j < LANES * (vectors - 1) by LANES:
                 for l in range(LANES):
                     y[j + l] = power(p[j + l], h, i, kind, low)

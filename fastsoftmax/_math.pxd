@@ -44,6 +44,7 @@ cdef extern from *:
     static inline double fs_lowest64(void) { static const volatile double d = -709.0; return d; }
     """
     const bint HAS_FMA "FS_HAS_FMA"
+    void prefetch "__builtin_prefetch"(const void *p) noexcept nogil
     float fma32 "fs_fma32"(float a, float b, float c) noexcept nogil
     double fma64 "fs_fma64"(double a, double b, double c) noexcept nogil
     uint32_t bits32 "fs_bits32"(float x) noexcept nogil

@@ -81,6 +81,8 @@ from fastsoftmax._rows cimport (
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+    LINE = 64  # bytes of a cache line
+    LONG = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
 
 
 cdef adder add_double = add_to[double]
@@ -159,15 +161,34 @@ cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
     return highest
 
 
+cdef inline Py_ssize_t before_line(const real *p) noexcept nogil:
+    """Return how many elements lie before the next cache line."""
+    return (-<size_t>p & (LINE - 1)) // sizeof(real)
+
+
+cdef void scale_row(real *y, Py_ssize_t n, Py_ssize_t skip, real high, real low) noexcept nogil:
+    """y = y * (high + low) over whole steps, line by line from behind the first `skip` elements."""
+    cdef real step[STEP]
+    cdef real *end = y + n - (STEP - skip)
+    if skip == 0:
+        scale(y, n, high, low)
+        return
+    memcpy(step, y, skip * sizeof(real))
+    memcpy(step + skip, end, (STEP - skip) * sizeof(real))
+    scale(step, STEP, high, low)
+    scale(y + skip, n - STEP, high, low)
+    memcpy(y, step, skip * sizeof(real))
+    memcpy(end, step + skip, (STEP - skip) * sizeof(real))
+
+
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = softmax(x / temperature); y is x or does not overlap it."""
-    cdef Py_ssize_t start, m, w
+    cdef Py_ssize_t start, m, w, ahead, end, skip = 0
     cdef Pair s
     cdef Lanes lanes
     cdef real highest, inverse, high, low
     cdef real tail[STEP]
     cdef real copy[BLOCK]
-    cdef const real *source
     if temperature != 1 and substitute(x, y, n, temperature):
         x = y
         temperature = 1
@@ -175,15 +196,22 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
     highest = maximum(x, n)
     s.high = s.low = 0
     w = m = 0
+    end = whole(n)
+    if n >= LONG and x != y:
+        skip = before_line(y)
+    if skip:  # what lies between the first and the last step is written line by line
+        exp_block(x, y, STEP, highest, inverse)
+        exp_block(x + end - STEP, y + end - STEP, STEP, highest, inverse)
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = whole(m)
         clear(&lanes)
-        source = x + start
         if x == y:  # the loop must know that it does not read what it writes
-            memcpy(copy, source, w * sizeof(real))
-            source = copy
-        exp_block(source, y + start, w, highest, inverse)
+            memcpy(copy, x + start, w * sizeof(real))
+            exp_block(copy, y + start, w, highest, inverse)
+        else:
+            ahead = start + skip
+            exp_block(x + ahead, y + ahead, whole(min(BLOCK, end - ahead)), highest, inverse)
         add(&lanes, <const real *>(y + start), w, add_double)
         if w < m:
             pad(x + start + w, tail, m - w)
@@ -191,11 +219,10 @@ cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) 
             add(&lanes, <const real *>tail, STEP, add_double)
         close(&s, &lanes, <real>0)
     factors(&s, 1, &high, &low)
-    w = whole(n)
-    scale(y, w, high, low)
-    if w < n:
+    scale_row(y, end, skip, high, low)
+    if end < n:
         scale(tail, STEP, high, low)
-        memcpy(y + w, tail, (n - w) * sizeof(real))
+        memcpy(y + end, tail, (n - end) * sizeof(real))
 
 
 cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
@@ -405,10 +432,9 @@ cdef void answer_rows(
         one_row(x, y, n, temperature[0], kind)
         return
     if n >= SHORTEST:
-        # A long row hides its writes behind its exponentials: beyond L2 that is worth the most. The
-        # sums of float64 are scalar code in a group, vector code in a long row.
+        # The sums of float64 are scalar code in a group, vector code in a long row.
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
-        if size < 4 and (rows * n > 1 << 16 or real is double):
+        if size < 4 and real is double:
             size = 1
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1

@@ -101,6 +101,17 @@ def test_maps(impl, dtype, name, temperature):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_softmax_into_any_place_of_a_line(impl, dtype):
+    # Long rows are written line by line: what lies before the first line goes another way.
+    for n in (8191, 8192, 8193, 8200, 8223, 10239, 10240, 10241, 10272):
+        x = numbers(n, dtype)
+        alone = impl.softmax(x, out=placed(x, 0))
+        for offset in range(x.itemsize, 64, x.itemsize):
+            y = placed(np.full_like(x, 7), offset)
+            assert np.array_equal(impl.softmax(x, out=y), alone), (n, offset)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_logsumexp(impl, dtype):
     for n in LENGTHS:
         x = numbers(n, dtype)

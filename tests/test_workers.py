@@ -287,25 +287,24 @@ def test_a_signal_gets_through(compiled, many, name):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 def test_a_signal_while_others_end_their_blocks_waits_for_them():
     caller = threading.current_thread()
-    ended = []
+    begun, ended = threading.Event(), []
 
     def stop(*_):
         raise StopError
 
     def call(start, _):
-        if threading.current_thread() is not caller:
-            time.sleep(0.3)
+        if threading.current_thread() is caller:
+            begun.wait(5)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        else:
+            begun.set()
+            time.sleep(0.2)
             ended.append(start)
-
-    def call_again_and_again():
-        while not ended:  # the caller may have been quicker than the other
-            _workers.share(call, 2, 1.0, 2)
 
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(StopError):
-            call_again_and_again()
+            _workers.share(call, 2, 1.0, 2)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
