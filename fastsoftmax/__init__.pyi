@@ -145,6 +145,7 @@ def filter_logits(
     min_keep: int = 1,
     ties: Literal["index", "all"] = "index",
     out: NDArray[Any] | None = None,
+    workers: int | None = None,
 ) -> Any: ...
 def support(
     logits: ArrayLike,
@@ -169,6 +170,7 @@ def sample(
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
+    workers: int | None = None,
 ) -> Any: ...
 def sample_with_logprobs(
     logits: ArrayLike,
@@ -184,6 +186,7 @@ def sample_with_logprobs(
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
+    workers: int | None = None,
 ) -> Drawn: ...
 def token_logprobs(
     logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0

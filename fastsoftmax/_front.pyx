@@ -154,6 +154,13 @@ cdef inline double selection(double size, double k) noexcept:
     return 0.15 * size + 60 * k
 
 
+cdef inline double choosing(cnp.ndarray x, double k, double draws) noexcept:
+    """Return what it takes to draw from rows, k of each, or all if that is 0."""
+    cdef double size = cnp.PyArray_SIZE(x)
+    cdef double each = selection(size, k * rows_of(x)) if k > 0 and size > 0 else 1.3 * size
+    return each + 20 * draws
+
+
 cdef class Implementation:
     """The public functions, computed by the kernels of one instruction set.
 
@@ -559,15 +566,18 @@ cdef class Implementation:
         seed=None,
         position=None,
         on_invalid="raise",
+        workers=None,
     ):
         cdef Filters f
         cdef double m = 1
+        workers = checked(workers)
         if (
             plain(logits)
             and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
             and (size is None or type(size) is int and small_number(size, room(logits), &m))
             and type(replace) is bool
             and filters(temperature, top_k, top_p, min_p, min_keep, &f)
+            and threads_for(choosing(logits, f.top_k, m * rows_of(logits)), workers) == 1
             and seed is None
             and position is None
             and type(rng := _arrays.generator(rng)) is Generator
@@ -579,7 +589,7 @@ cdef class Implementation:
             )
         knobs = temperature, top_k, top_p, min_p, min_keep
         chance = rng, seed, position
-        return self.draw(logits, knobs, size, replace, chance, on_invalid, False)[0]
+        return self.draw(logits, knobs, size, replace, chance, on_invalid, workers, False)[0]
 
     def sample_with_logprobs(
         self,
@@ -596,14 +606,18 @@ cdef class Implementation:
         seed=None,
         position=None,
         on_invalid="raise",
+        workers=None,
     ):
+        workers = checked(workers)
         x = _arrays.as_array(logits, "logits")
         knobs = temperature, top_k, top_p, min_p, min_keep
         chance = rng, seed, position
-        ids, own = self.draw(x, knobs, size, replace, chance, on_invalid, True)
+        ids, own = self.draw(x, knobs, size, replace, chance, on_invalid, workers, True)
         return _arrays.reported(ids, own, x, temperature, self.token_logprobs, self.rank)
 
-    cdef object draw(self, logits, knobs, size, replace, chance, on_invalid, bint report):
+    cdef object draw(
+        self, logits, knobs, size, replace, chance, on_invalid, workers, bint report
+    ):
         """Draw from any rows; return the ids and, if asked, what their log-probabilities are."""
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, *knobs)
@@ -612,7 +626,11 @@ cdef class Implementation:
         uniforms = _arrays.uniforms(*chance, rows.shape, _arrays.draws(size), philox)
         ids = np.empty(uniforms.shape, dtype=np.int64)
         logs = np.empty(ids.shape if report else (0, 0), dtype=rows.data.dtype)
-        self.draw_rows[_SELECT[logs.dtype.char]](rows.data, uniforms, again, given, ids, logs)
+        run(
+            self.draw_rows[_SELECT[logs.dtype.char]],
+            (rows.data, uniforms, ids, logs, given, again), 5 if len(given) > 1 else 4,
+            choosing(rows.data, given["top_k"].min(initial=0), ids.size), workers,
+        )
         ids = _arrays.drawn(ids, rows.data, rows.shape, size, flag)
         if report:
             with np.errstate(all="ignore"):
@@ -670,12 +688,18 @@ cdef class Implementation:
         min_keep=1,
         ties="index",
         out=None,
+        workers=None,
     ):
+        workers = checked(workers)
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
         every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
         target = rows.target(out)
-        self.filter_rows[_SELECT[target.dtype.char]](rows.data, target, given, every_tie)
+        run(
+            self.filter_rows[_SELECT[target.dtype.char]], (rows.data, target, given, every_tie),
+            3 if len(given) > 1 else 2, choosing(rows.data, given["top_k"].min(initial=0), 0),
+            workers,
+        )
         if target.dtype != rows.dtype:
             target = _arrays.held(target, rows.dtype)
         return rows.spread(target, -np.inf, out)

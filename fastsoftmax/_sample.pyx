@@ -502,8 +502,8 @@ cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
 
 
 def draw_rows(
-    const real[:, ::1] x, const double[:, ::1] u, bint replace, const Filters[::1] f,
-    int64_t[:, ::1] ids, real[:, ::1] logs,
+    const real[:, ::1] x, const double[:, ::1] u, int64_t[:, ::1] ids, real[:, ::1] logs,
+    const Filters[::1] f, bint replace,
 ):
     """Write the indices drawn from each row of `x`, one for each uniform, or -1.
 

@@ -405,8 +405,8 @@ MAY_IMPORT = {
         "_arrays", "_workers", "_reference_loss", "_reference_sample", "_reference_tokens"
     },
     "_reference_loss": {"_arrays", "_targets", "_workers"},
-    "_reference_sample": {"_arrays", "_philox"},
-    "_reference_tokens": {"_arrays", "_reference_sample"},
+    "_reference_sample": {"_arrays", "_philox", "_workers"},
+    "_reference_tokens": {"_arrays", "_reference_sample", "_workers"},
     "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
 }
 

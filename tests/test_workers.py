@@ -26,6 +26,14 @@ CALLS = {
     "cross_entropy_with_grad": lambda f, x, **w: f.cross_entropy_with_grad(
         x, targets(x), weight=np.linspace(0, 2, x.shape[-1]), label_smoothing=0.1, **w
     ),
+    "filter_logits": lambda f, x, **w: f.filter_logits(x, top_p=0.9, **w),
+    "sample": lambda f, x, **w: f.sample(x, temperature=2.0, rng=1, on_invalid="flag", **w),
+    "sample of few": lambda f, x, **w: f.sample(
+        x, top_k=50, size=3, replace=False, seed=1, position=2, on_invalid="flag", **w
+    ),
+    "sample_with_logprobs": lambda f, x, **w: f.sample_with_logprobs(
+        x, min_p=np.full(x.shape[:-1], 0.01), rng=1, on_invalid="flag", **w
+    ),
 }
 
 
