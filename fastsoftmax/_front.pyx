@@ -19,7 +19,7 @@ from libc.string cimport memcpy
 cimport cython
 cimport numpy as cnp
 
-from . import _arrays, _reference, _targets, _workers
+from . import _arrays, _long_rows, _reference, _targets, _workers
 
 from fastsoftmax._kernels cimport (
     LOG_SOFTMAX,
@@ -43,6 +43,7 @@ cdef object ONE = np.ones(1)
 cdef object Generator = np.random.Generator
 cdef object default_workers = _workers.default
 cdef double LEAST = _workers.LEAST
+cdef double LONG_ROW = 6 * LEAST  # what a row must take for threads to share it, in three phases
 _SELECT = {"f": "float", "d": "double"}
 
 
@@ -149,6 +150,16 @@ cdef inline double exponentials(object x) noexcept:
     return cnp.PyArray_SIZE(x) * (0.4 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else 1.5)
 
 
+cdef Py_ssize_t threads_for_row(cnp.ndarray x, object workers) except -1:
+    """Return how many threads share each row of few long ones; 1 if they share out the rows."""
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0)
+    cdef Py_ssize_t threads
+    if rows == 0 or exponentials(x) < rows * LONG_ROW:
+        return 1
+    threads = threads_for(exponentials(x) / rows, workers)
+    return threads if rows < 2 * threads else 1
+
+
 cdef inline double selection(double size, double k) noexcept:
     """Return what it takes to select k of the elements of rows of together `size`."""
     return 0.15 * size + 60 * k
@@ -176,7 +187,7 @@ cdef class Implementation:
     cdef RowFunctions row
     cdef SelectFunctions select
     cdef SampleFunctions sampling
-    cdef object map_rows, reduce_rows, top_k_rows, rank_rows
+    cdef object map_rows, reduce_rows, long_rows, top_k_rows, rank_rows
     cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
@@ -200,6 +211,7 @@ cdef class Implementation:
         kinds = ("float", "double")
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
+        self.long_rows = {k: _long_rows.LongRows(softmax, k) for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
         self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
@@ -264,9 +276,19 @@ cdef class Implementation:
 
     cdef object map_all(self, x, y, ts, bint log, workers):
         """Write the answer for the rows of a large array, or of any, without the GIL."""
+        cdef Py_ssize_t threads = threads_for_row(x, workers)
+        kind = _SELECT[x.dtype.char]
+        if threads > 1:
+            row = self.long_rows[kind]
+            function = row.log_softmax if log else row.softmax
+            work = exponentials(x) / len(x)
+            for i in range(len(x)):
+                t = ts[i:i + 1] if len(ts) > 1 else ts
+                if not (0 < t[0] < 1e37 and function(x[i], y[i], t[0], work, threads)):
+                    self.map_rows[kind](x[i:i + 1], y[i:i + 1], t, log)
+            return
         run(
-            self.map_rows[_SELECT[x.dtype.char]], (x, y, ts, log), 3 if len(ts) > 1 else 2,
-            exponentials(x), workers,
+            self.map_rows[kind], (x, y, ts, log), 3 if len(ts) > 1 else 2, exponentials(x), workers
         )
 
     cdef void answer(
@@ -312,10 +334,16 @@ cdef class Implementation:
             return y if ndim > 1 else y[()]
         rows = _arrays.Rows(x, axis, where)
         y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
-        run(
-            self.reduce_rows[_SELECT[y.dtype.char]], (rows.data, y), 2, exponentials(rows.data),
-            workers,
-        )
+        x = rows.data
+        kind = _SELECT[y.dtype.char]
+        threads = threads_for_row(x, workers)
+        if threads > 1:
+            row = self.long_rows[kind]
+            for i in range(len(x)):
+                if not row.logsumexp(x[i], y[i:i + 1], exponentials(x) / len(x), threads):
+                    self.reduce_rows[kind](x[i:i + 1], y[i:i + 1])
+        else:
+            run(self.reduce_rows[kind], (x, y), 2, exponentials(x), workers)
         return rows.reduce(y, keepdims)
 
     def cross_entropy(

@@ -73,6 +73,7 @@ from fastsoftmax._rows cimport (
     exp_padded,
     highest_of,
     pad,
+    place_of,
     scale,
     subtract,
     sum_of_others,
@@ -510,6 +511,105 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
             answer_rows(&x[start, 0], &y[start], stop - start, n, &one, 0, LOGSUMEXP)
         PyErr_CheckSignals()
         start = stop
+
+
+# ---- parts of a long row, for several threads: each begins at a block ----------------------------
+
+row_block = BLOCK
+
+
+def highest_part(const real[::1] x):
+    """Return the largest element of a part (NaN is passed over), and where its block starts."""
+    cdef Py_ssize_t block
+    cdef real highest
+    with nogil:
+        highest = highest_of(&x[0], x.shape[0], &block)
+    return highest, block
+
+
+cdef void exponentials_of(
+    const real *x, real *y, Py_ssize_t n, real highest, real inverse, Py_ssize_t own, Lanes *lanes
+) noexcept nogil:
+    """Write the exponentials of a part into y unless it is NULL, and the lanes of each block."""
+    cdef Py_ssize_t start, m, w
+    cdef real e[BLOCK + 1]  # the last one as in `sum_of_others`
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        w = whole(m)
+        exp_block(x + start, e, w, highest, inverse)
+        if w < m:
+            pad(x + start + w, e + w, m - w)
+            exp_padded(e + w, highest, inverse)
+        if start == own:
+            e[place_of(x + start, m, highest)] = 0
+        if y != NULL:
+            memcpy(y + start, e, m * sizeof(real))
+        clear(lanes)
+        add(lanes, <const real *>e, w + (STEP if w < m else 0), add_double)
+        lanes += 1
+
+
+def exponentials_part(
+    const real[::1] x, real[::1] y, double highest, double temperature, Py_ssize_t own,
+    double[:, ::1] lanes,
+):
+    """Write exp((x - highest) / temperature) into `y`, unless it is None, and each block's lanes.
+
+    The sum of the block that starts at `own` is without the largest entry's own term.
+    """
+    cdef Py_ssize_t n = x.shape[0]
+    cdef real *e = &y[0] if y is not None else NULL
+    with nogil:
+        exponentials_of(
+            &x[0], e, n, <real>highest, inverse_of(temperature, <real>0), own, <Lanes *>&lanes[0, 0]
+        )
+
+
+def add_parts(const real[::1] like, double[:, ::1] lanes, double highest):
+    """Return the sum of all blocks' lanes, a pair, and `highest` plus log1p of it."""
+    cdef Py_ssize_t i
+    cdef Pair s
+    s.high = s.low = 0
+    with nogil:
+        for i in range(lanes.shape[0]):
+            close(&s, <Lanes *>&lanes[i, 0], <real>0)
+    return s.high, s.low, add_log(<real>highest, s)
+
+
+def scale_part(real[::1] y, double sum_high, double sum_low):
+    """Divide a part by the sum."""
+    cdef Py_ssize_t n = y.shape[0]
+    cdef Py_ssize_t w = whole(n)
+    cdef Pair s
+    cdef real high, low
+    cdef real tail[STEP]
+    s.high = sum_high
+    s.low = sum_low
+    with nogil:
+        factors(&s, 1, &high, &low)
+        scale(&y[0], w, high, low)
+        if w < n:
+            pad(&y[0] + w, tail, n - w)
+            scale(tail, STEP, high, low)
+            memcpy(&y[0] + w, tail, (n - w) * sizeof(real))
+
+
+def subtract_part(
+    const real[::1] x, real[::1] y, double highest, double temperature, double sum_high,
+    double sum_low,
+):
+    """Write (x - highest) / temperature - log1p(sum) into `y`, which may be `x`."""
+    cdef real log_sum = <real>log1p_pos(sum_high + sum_low)
+    cdef real copy[BLOCK]
+    cdef Py_ssize_t start, m, n = x.shape[0]
+    with nogil:
+        for start from 0 <= start < n by BLOCK:
+            m = min(BLOCK, n - start)
+            memcpy(copy, &x[start], m * sizeof(real))
+            subtract(
+                <const real *>copy, &y[start], m, <real>highest, inverse_of(temperature, <real>0),
+                log_sum,
+            )
 
 
 def exp_rows(const real[::1] x, real[::1] y):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import _workers, get_workers, set_workers
+from fastsoftmax import _long_rows, _workers, get_workers, set_workers
 
 CPUS = os.cpu_count()
 WORKERS = (2, 3, -1)
@@ -157,6 +157,43 @@ def test_same_bits_in_place_and_into_out(compiled, many, divided):
     compiled.cross_entropy_with_grad(y, targets(many), out=y, workers=2)
     assert y.tobytes() == grad.tobytes()
     assert len(divided) >= 6
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [2_000_003, 1_003_520, 1_003_521])
+def test_same_bits_of_long_rows(compiled, divided, monkeypatch, dtype, n):
+    shared = []
+    share = _long_rows.share
+    monkeypatch.setattr(
+        _long_rows, "share", lambda call, *how: shared.append(how) or share(call, how[0], 1e7, 3)
+    )
+    x = (np.random.default_rng(3).standard_normal((2, n)) * 4).astype(dtype)
+    x[1, -1] = x[1, 5] = 30  # two largest, in the first block and in the last one
+    x[1, 7] = -np.inf
+    x = np.concatenate([x] * (1 if dtype == np.float64 or n > 2_000_000 else 2), axis=1)
+    for t in (1.0, 0.3, [2.0, 0.7], 0.0, np.inf):
+        for function in (compiled.softmax, compiled.log_softmax):
+            one = function(x, temperature=t)
+            shared.clear()
+            assert function(x, temperature=t, workers=2).tobytes() == one.tobytes()
+            assert bool(shared) == (t != 0 and t != np.inf)
+            y = x.copy()
+            function(y, temperature=t, out=y, workers=2)
+            assert y.tobytes() == one.tobytes()
+    shared.clear()
+    assert compiled.logsumexp(x, workers=2).tobytes() == compiled.logsumexp(x).tobytes()
+    assert shared
+    assert not divided, "the rows are not shared out"
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_long_rows_without_probabilities(compiled, special):
+    x = np.zeros(3_000_000, dtype=np.float32)
+    x[1_234_567] = special
+    if special == -np.inf:
+        x[:] = special
+    for function in (compiled.softmax, compiled.log_softmax, compiled.logsumexp):
+        np.testing.assert_array_equal(function(x, workers=2), function(x))
 
 
 def test_little_work_is_not_shared(compiled, divided):
