@@ -280,11 +280,10 @@ cdef class Implementation:
         kind = _SELECT[x.dtype.char]
         if threads > 1:
             row = self.long_rows[kind]
-            function = row.log_softmax if log else row.softmax
             work = exponentials(x) / len(x)
             for i in range(len(x)):
                 t = ts[i:i + 1] if len(ts) > 1 else ts
-                if not (0 < t[0] < 1e37 and function(x[i], y[i], t[0], work, threads)):
+                if not (0 < t[0] < 1e37 and row.map(x[i], y[i], t[0], log, work, threads)):
                     self.map_rows[kind](x[i:i + 1], y[i:i + 1], t, log)
             return
         run(

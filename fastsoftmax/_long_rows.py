@@ -1,7 +1,7 @@
 """One long row over several threads, with the bits that one gives it.
 
-In phases, each shared out by blocks: the maximum; the exponentials and the lanes of each block's
-sum; then, by one thread and in order, the sum over the blocks; the quotients or differences.
+In phases, each shared out by blocks: the maximum; the lanes of each block's sum of exponentials;
+then, by one thread and in order, the sum over the blocks; the quotients or differences.
 """
 
 from typing import Any
@@ -25,38 +25,38 @@ class LongRows:
     def __init__(self, kernel: Any, kind: str) -> None:
         self._block: int = kernel.row_block
         self._highest = kernel.highest_part[kind]
-        self._exponentials = kernel.exponentials_part[kind]
-        self._add = kernel.add_parts[kind]
-        self._scale = kernel.scale_part[kind]
+        self._add = kernel.add_part[kind]
+        self._add_blocks = kernel.add_blocks[kind]
+        self._divide = kernel.divide_part[kind]
         self._subtract = kernel.subtract_part[kind]
 
-    def softmax(
-        self, x: NDArray[Any], y: NDArray[Any], temperature: float, work: float, threads: int
+    def map(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        temperature: float,
+        log: bool,
+        work: float,
+        threads: int,
     ) -> bool:
-        """Write softmax of a row; tell if its maximum is finite, and nothing is done if not."""
-        found = self._sum(x, y, temperature, work, threads)
-        if found:
-            _, total, _ = found
-            self._share(lambda part: self._scale(y[part], *total), len(x), work / 4, threads)
-        return found is not None
+        """Write softmax of a row, or log_softmax if `log`, into `y`, which may be `x`.
 
-    def log_softmax(
-        self, x: NDArray[Any], y: NDArray[Any], temperature: float, work: float, threads: int
-    ) -> bool:
-        """Write log_softmax of a row; tell the same."""
-        found = self._sum(x, None, temperature, work, threads)
+        Tell if its maximum is finite; if not, nothing is done.
+        """
+        found = self._sum(x, temperature, log, work, threads)
         if found:
             highest, total, _ = found
+            end = self._subtract if log else self._divide
 
-            def subtract(part: slice) -> None:
-                self._subtract(x[part], y[part], highest, temperature, *total)
+            def write(part: slice) -> None:
+                end(x[part], y[part], highest, temperature, *total)
 
-            self._share(subtract, len(x), work / 4, threads)
+            self._share(write, len(x), work / 2, threads)
         return found is not None
 
     def logsumexp(self, x: NDArray[Any], y: NDArray[Any], work: float, threads: int) -> bool:
         """Write logsumexp of a row into ``y[0]``; tell the same."""
-        found = self._sum(x, None, 1.0, work, threads)
+        found = self._sum(x, 1.0, True, work, threads)
         if found:
             y[0] = found[2]
         return found is not None
@@ -67,12 +67,12 @@ class LongRows:
         share(lambda i, j: call(slice(i * b, j * b)), -(-n // b), work, threads)
 
     def _sum(
-        self, x: NDArray[Any], y: NDArray[Any] | None, temperature: float, work: float, threads: int
+        self, x: NDArray[Any], temperature: float, log: bool, work: float, threads: int
     ) -> tuple[float, tuple[float, float], float] | None:
         """Return the maximum, the sum of exponentials as a pair, and the maximum plus log1p of it.
 
-        The exponentials go into y. Without y, the largest entry's own is left out of the sum. None
-        if the maximum is not finite.
+        With `log` the largest entry's own is left out of the sum. None if the maximum is not
+        finite.
         """
         maxima = {}
 
@@ -88,12 +88,11 @@ class LongRows:
             return None
         lanes = np.empty((-(-len(x) // self._block), 16))
 
-        def exponentials(part: slice) -> None:
-            own = -1 if y is not None else block - part.start
+        def add(part: slice) -> None:
+            own = block - part.start if log else -1
             mine = slice(part.start // self._block, part.stop // self._block)
-            z = None if y is None else y[part]
-            self._exponentials(x[part], z, highest, temperature, own, lanes[mine])
+            self._add(x[part], highest, temperature, own, lanes[mine])
 
-        self._share(exponentials, len(x), work / 2, threads)
-        high, low, log = self._add(x[:1], lanes, highest)
-        return highest, (high, low), log
+        self._share(add, len(x), work / 2, threads)
+        high, low, logarithm = self._add_blocks(x[:1], lanes, highest)
+        return highest, (high, low), logarithm

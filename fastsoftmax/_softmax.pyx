@@ -527,45 +527,48 @@ def highest_part(const real[::1] x):
     return highest, block
 
 
-cdef void exponentials_of(
-    const real *x, real *y, Py_ssize_t n, real highest, real inverse, Py_ssize_t own, Lanes *lanes
+cdef inline Py_ssize_t exponentials_of_block(
+    const real *x, real *e, Py_ssize_t n, real highest, real inverse
 ) noexcept nogil:
-    """Write the exponentials of a part into y unless it is NULL, and the lanes of each block."""
+    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many."""
+    cdef Py_ssize_t w = whole(n)
+    exp_block(x, e, w, highest, inverse)
+    if w == n:
+        return n
+    pad(x + w, e + w, n - w)
+    exp_padded(e + w, highest, inverse)
+    return w + STEP
+
+
+cdef void lanes_of(
+    const real *x, Py_ssize_t n, real highest, real inverse, Py_ssize_t own, Lanes *lanes
+) noexcept nogil:
+    """Write the lanes of the exponentials of each block."""
     cdef Py_ssize_t start, m, w
     cdef real e[BLOCK + 1]  # the last one as in `sum_of_others`
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
-        w = whole(m)
-        exp_block(x + start, e, w, highest, inverse)
-        if w < m:
-            pad(x + start + w, e + w, m - w)
-            exp_padded(e + w, highest, inverse)
+        w = exponentials_of_block(x + start, e, m, highest, inverse)
         if start == own:
             e[place_of(x + start, m, highest)] = 0
-        if y != NULL:
-            memcpy(y + start, e, m * sizeof(real))
         clear(lanes)
-        add(lanes, <const real *>e, w + (STEP if w < m else 0), add_double)
+        add(lanes, <const real *>e, w, add_double)
         lanes += 1
 
 
-def exponentials_part(
-    const real[::1] x, real[::1] y, double highest, double temperature, Py_ssize_t own,
-    double[:, ::1] lanes,
+def add_part(
+    const real[::1] x, double highest, double temperature, Py_ssize_t own, double[:, ::1] lanes
 ):
-    """Write exp((x - highest) / temperature) into `y`, unless it is None, and each block's lanes.
+    """Write the lanes of the sum of exp((x - highest) / temperature) over each block.
 
-    The sum of the block that starts at `own` is without the largest entry's own term.
+    That of the block that starts at `own` is without the largest entry's own term.
     """
-    cdef Py_ssize_t n = x.shape[0]
-    cdef real *e = &y[0] if y is not None else NULL
+    cdef real inverse = inverse_of(temperature, <real>0)
     with nogil:
-        exponentials_of(
-            &x[0], e, n, <real>highest, inverse_of(temperature, <real>0), own, <Lanes *>&lanes[0, 0]
-        )
+        lanes_of(&x[0], x.shape[0], <real>highest, inverse, own, <Lanes *>&lanes[0, 0])
 
 
-def add_parts(const real[::1] like, double[:, ::1] lanes, double highest):
+def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest):
     """Return the sum of all blocks' lanes, a pair, and `highest` plus log1p of it."""
     cdef Py_ssize_t i
     cdef Pair s
@@ -576,22 +579,28 @@ def add_parts(const real[::1] like, double[:, ::1] lanes, double highest):
     return s.high, s.low, add_log(<real>highest, s)
 
 
-def scale_part(real[::1] y, double sum_high, double sum_low):
-    """Divide a part by the sum."""
-    cdef Py_ssize_t n = y.shape[0]
-    cdef Py_ssize_t w = whole(n)
+def divide_part(
+    const real[::1] x, real[::1] y, double highest, double temperature, double sum_high,
+    double sum_low,
+):
+    """Write exp((x - highest) / temperature) / sum into `y`, which may be `x`.
+
+    The exponentials are made again: from memory they would come no sooner.
+    """
+    cdef Py_ssize_t start, m, w, n = x.shape[0]
     cdef Pair s
+    cdef real inverse = inverse_of(temperature, <real>0)
     cdef real high, low
-    cdef real tail[STEP]
+    cdef real e[BLOCK]
     s.high = sum_high
     s.low = sum_low
     with nogil:
         factors(&s, 1, &high, &low)
-        scale(&y[0], w, high, low)
-        if w < n:
-            pad(&y[0] + w, tail, n - w)
-            scale(tail, STEP, high, low)
-            memcpy(&y[0] + w, tail, (n - w) * sizeof(real))
+        for start from 0 <= start < n by BLOCK:
+            m = min(BLOCK, n - start)
+            w = exponentials_of_block(&x[start], e, m, <real>highest, inverse)
+            scale(e, w, high, low)
+            memcpy(&y[start], e, m * sizeof(real))
 
 
 def subtract_part(
