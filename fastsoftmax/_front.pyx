@@ -260,7 +260,7 @@ cdef class Implementation:
                 n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
                 if size == 0:
                     return y
-                if size > ONE_CALL or threads_for(exponentials(x), workers) > 1:
+                if size > ONE_CALL or size > SMALL and threads_for(exponentials(x), workers) > 1:
                     self.map_all(
                         x.reshape(-1, n), y.reshape(-1, n), ONE if t == 1 else np.array([t]), log,
                         workers,
@@ -324,7 +324,7 @@ cdef class Implementation:
             and plain(x)
             and last(axis, x)
             and 0 < cnp.PyArray_SIZE(x) <= ONE_CALL
-            and threads_for(exponentials(x), workers) == 1
+            and (cnp.PyArray_SIZE(x) <= SMALL or threads_for(exponentials(x), workers) == 1)
         ):
             ndim = cnp.PyArray_NDIM(x)
             n = cnp.PyArray_DIM(x, ndim - 1)
@@ -523,7 +523,10 @@ cdef class Implementation:
             and type(mode) is str
             and mode == "largest"
             and 0 < cnp.PyArray_SIZE(x) <= ONE_CALL
-            and threads_for(selection(cnp.PyArray_SIZE(x), <double>k * rows_of(x)), workers) == 1
+            and (
+                cnp.PyArray_SIZE(x) <= ROOM
+                or threads_for(selection(cnp.PyArray_SIZE(x), <double>k * rows_of(x)), workers) == 1
+            )
         ):
             return self.top_k_plain(x, k, sorted)
         x = _arrays.as_array(x, "x")
