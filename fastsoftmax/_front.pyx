@@ -121,7 +121,7 @@ cdef inline object checked(object workers):
     return None if workers is None else _workers.count(workers)
 
 
-cdef inline Py_ssize_t threads_for(double work, object workers) except -1:
+cdef Py_ssize_t threads_for(double work, object workers) except -1:
     """Return how many threads some work is for; `workers` is `checked`."""
     # The default is read where it matters alone: small calls don't pay for it.
     if work < 2 * LEAST:
@@ -333,7 +333,11 @@ cdef class Implementation:
             return y if ndim > 1 else y[()]
         rows = _arrays.Rows(x, axis, where)
         y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
-        x = rows.data
+        self.reduce_all(rows.data, y, workers)
+        return rows.reduce(y, keepdims)
+
+    cdef object reduce_all(self, x, y, workers):
+        """Write logsumexp of each row of x into y."""
         kind = _SELECT[y.dtype.char]
         threads = threads_for_row(x, workers)
         if threads > 1:
@@ -343,7 +347,6 @@ cdef class Implementation:
                     self.reduce_rows[kind](x[i:i + 1], y[i:i + 1])
         else:
             run(self.reduce_rows[kind], (x, y), 2, exponentials(x), workers)
-        return rows.reduce(y, keepdims)
 
     def cross_entropy(
         self,
