@@ -9,6 +9,7 @@ from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
 from ._sampler import Sampler
 from ._targets import LossAndGrad
+from ._workers import get_workers, set_workers
 
 __version__ = "0.1.0"
 
@@ -38,12 +39,14 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
+    "get_workers",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
     "rank",
     "sample",
     "sample_with_logprobs",
+    "set_workers",
     "show_config",
     "softmax",
     "softmax_backward",

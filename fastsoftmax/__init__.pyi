@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -17,12 +18,14 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
+    "get_workers",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
     "rank",
     "sample",
     "sample_with_logprobs",
+    "set_workers",
     "show_config",
     "softmax",
     "softmax_backward",
@@ -64,6 +67,7 @@ def softmax(
     temperature: ArrayLike = 1.0,
     where: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
+    workers: int | None = None,
 ) -> Any: ...
 def log_softmax(
     x: ArrayLike,
@@ -72,9 +76,15 @@ def log_softmax(
     temperature: ArrayLike = 1.0,
     where: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
+    workers: int | None = None,
 ) -> Any: ...
 def logsumexp(
-    x: ArrayLike, axis: _Axis = -1, *, where: ArrayLike | None = None, keepdims: bool = False
+    x: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    workers: int | None = None,
 ) -> Any: ...
 def cross_entropy(
     logits: ArrayLike,
@@ -85,6 +95,7 @@ def cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: Literal["none", "mean", "sum"] = "mean",
+    workers: int | None = None,
 ) -> Any: ...
 def cross_entropy_with_grad(
     logits: ArrayLike,
@@ -96,6 +107,7 @@ def cross_entropy_with_grad(
     label_smoothing: float = 0.0,
     reduction: Literal["none", "mean", "sum"] = "mean",
     out: NDArray[Any] | None = None,
+    workers: int | None = None,
 ) -> LossAndGrad: ...
 def softmax_backward(
     grad_output: ArrayLike,
@@ -121,6 +133,7 @@ def top_k(
     axis: int = -1,
     mode: Literal["largest", "smallest"] = "largest",
     sorted: bool = True,
+    workers: int | None = None,
 ) -> TopK: ...
 def filter_logits(
     logits: ArrayLike,
@@ -132,6 +145,7 @@ def filter_logits(
     min_keep: int = 1,
     ties: Literal["index", "all"] = "index",
     out: NDArray[Any] | None = None,
+    workers: int | None = None,
 ) -> Any: ...
 def support(
     logits: ArrayLike,
@@ -156,6 +170,7 @@ def sample(
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
+    workers: int | None = None,
 ) -> Any: ...
 def sample_with_logprobs(
     logits: ArrayLike,
@@ -171,12 +186,15 @@ def sample_with_logprobs(
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
+    workers: int | None = None,
 ) -> Drawn: ...
 def token_logprobs(
     logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0
 ) -> Any: ...
 def top_logprobs(logits: ArrayLike, n: int, *, temperature: ArrayLike = 1.0) -> TopLogprobs: ...
 def rank(logits: ArrayLike, ids: ArrayLike) -> Any: ...
+def set_workers(workers: int) -> AbstractContextManager[None]: ...
+def get_workers() -> int: ...
 @overload
 def show_config(mode: Literal["text"] = "text") -> None: ...
 @overload

@@ -3,13 +3,14 @@
 
 Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along
 its last axis and without extras, goes straight to the row functions, by pointer; if it is so large
-that a look for Ctrl-C is due on the way, through the typed-memoryview loops. Slow road: everything
-else, through ``_arrays``.
-Both end in the same row functions, so they give the same bits.
+that a look for Ctrl-C is due on the way, or threads share it, through the typed-memoryview loops.
+Slow road: everything else, through ``_arrays``. Both end in the same row functions, so
+they give the same bits.
 """
 
 import numpy as np
 
+from cpython.contextvars cimport get_value
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
@@ -18,7 +19,7 @@ from libc.string cimport memcpy
 cimport cython
 cimport numpy as cnp
 
-from . import _arrays, _reference, _targets
+from . import _arrays, _long_rows, _reference, _targets, _workers
 
 from fastsoftmax._kernels cimport (
     LOG_SOFTMAX,
@@ -43,6 +44,9 @@ cdef enum:
 cdef object ONE = np.ones(1)
 cdef object Generator = np.random.Generator
 cdef object Int64 = np.int64
+cdef object default_workers = _workers.default
+cdef double LEAST = _workers.LEAST
+cdef double LONG_ROW = 6 * LEAST  # what a row must take for threads to share it, in three phases
 _SELECT = {"f": "float", "d": "double"}
 
 
@@ -103,9 +107,71 @@ cdef inline bint filters(tuple knobs, Filters *f) except -1:
     return True
 
 
+@cython.cdivision(True)
+cdef inline Py_ssize_t rows_of(cnp.ndarray x) noexcept:
+    """Return how many rows there are along the last axis of x, which has elements."""
+    return cnp.PyArray_SIZE(x) // cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+
+
 cdef inline double room(cnp.ndarray x) noexcept:
     """Return how many draws from each row are little work, for an x that is."""
-    return <double>ONE_CALL * cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1) / cnp.PyArray_SIZE(x)
+    return <double>ONE_CALL / rows_of(x)
+
+
+cdef inline object checked(object workers):
+    """Return `workers` as None or a number of threads."""
+    return None if workers is None else _workers.count(workers)
+
+
+cdef Py_ssize_t threads_for(double work, object workers) except -1:
+    """Return how many threads some work is for; `workers` is `checked`."""
+    # The default is read where it matters alone: small calls don't pay for it.
+    if work < 2 * LEAST:
+        return 1
+    if workers is None:
+        workers = get_value(default_workers)
+    return min(workers, <Py_ssize_t>(work / LEAST))
+
+
+cdef object run(object kernel, tuple args, int each, double work, object workers):
+    """Call ``kernel(*args)``, by blocks of rows if that pays: ``_workers.share_rows`` says how."""
+    cdef Py_ssize_t threads = threads_for(work, workers)
+    if threads > 1:
+        threads = min(threads, len(args[0]))
+    if threads > 1:
+        _workers.share_rows(kernel, args, each, work, threads)
+    else:
+        kernel(*args)
+
+
+# The estimates of work, in nanoseconds on a core of 3 GHz with AVX2.
+
+
+cdef inline double exponentials(object x) noexcept:
+    """Return what reading rows takes, and an exponential for each element."""
+    return cnp.PyArray_SIZE(x) * (0.4 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else 1.5)
+
+
+cdef Py_ssize_t threads_for_row(cnp.ndarray x, object workers) except -1:
+    """Return how many threads share each row of few long ones; 1 if they share out the rows."""
+    cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0)
+    cdef Py_ssize_t threads
+    if rows == 0 or exponentials(x) < rows * LONG_ROW:
+        return 1
+    threads = threads_for(exponentials(x) / rows, workers)
+    return threads if rows < 2 * threads else 1
+
+
+cdef inline double selection(double size, double k) noexcept:
+    """Return what it takes to select k of the elements of rows of together `size`."""
+    return 0.15 * size + 60 * k
+
+
+cdef inline double choosing(cnp.ndarray x, double k, double draws) noexcept:
+    """Return what it takes to draw from rows, k of each, or all if that is 0."""
+    cdef double size = cnp.PyArray_SIZE(x)
+    cdef double each = selection(size, k * rows_of(x)) if k > 0 and size > 0 else 1.3 * size
+    return each + 20 * draws
 
 
 cdef class Implementation:
@@ -123,7 +189,7 @@ cdef class Implementation:
     cdef RowFunctions row
     cdef SelectFunctions select
     cdef SampleFunctions sampling
-    cdef object map_rows, reduce_rows, top_k_rows, rank_rows
+    cdef object map_rows, reduce_rows, long_rows, top_k_rows, rank_rows
     cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
@@ -147,6 +213,7 @@ cdef class Implementation:
         kinds = ("float", "double")
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
+        self.long_rows = {k: _long_rows.LongRows(softmax, k) for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
         self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
@@ -163,16 +230,17 @@ cdef class Implementation:
 
         return load, (self.NAME,)
 
-    def softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None):
-        return self.map(x, axis, temperature, where, out, False)
+    def softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None, workers=None):
+        return self.map(x, axis, temperature, where, out, workers, False)
 
-    def log_softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None):
-        return self.map(x, axis, temperature, where, out, True)
+    def log_softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None, workers=None):
+        return self.map(x, axis, temperature, where, out, workers, True)
 
-    cdef object map(self, x, axis, temperature, where, out, bint log):
+    cdef object map(self, x, axis, temperature, where, out, workers, bint log):
         cdef double t
         cdef Py_ssize_t n, size
         cdef cnp.ndarray y
+        workers = checked(workers)
         if where is None and plain(x) and last(axis, x):
             t = scalar(temperature)
             if t >= 0 and (
@@ -194,9 +262,10 @@ cdef class Implementation:
                 n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
                 if size == 0:
                     return y
-                if size > ONE_CALL:
-                    self.map_rows[_SELECT[x.dtype.char]](
-                        x.reshape(-1, n), y.reshape(-1, n), ONE if t == 1 else np.array([t]), log
+                if size > ONE_CALL or size > SMALL and threads_for(exponentials(x), workers) > 1:
+                    self.map_all(
+                        x.reshape(-1, n), y.reshape(-1, n), ONE if t == 1 else np.array([t]), log,
+                        workers,
                     )
                 else:
                     self.answer(x, cnp.PyArray_DATA(y), n, t, LOG_SOFTMAX if log else SOFTMAX)
@@ -204,8 +273,24 @@ cdef class Implementation:
         rows = _arrays.Rows(x, axis, where)
         ts = _arrays.temperatures(temperature, rows.shape)
         target = rows.target(out)
-        self.map_rows[_SELECT[target.dtype.char]](rows.data, target, ts, log)
+        self.map_all(rows.data, target, ts, log, workers)
         return rows.spread(target, -np.inf if log else 0.0, out)
+
+    cdef object map_all(self, x, y, ts, bint log, workers):
+        """Write the answer for the rows of a large array, or of any, without the GIL."""
+        cdef Py_ssize_t threads = threads_for_row(x, workers)
+        kind = _SELECT[x.dtype.char]
+        if threads > 1:
+            row = self.long_rows[kind]
+            work = exponentials(x) / len(x)
+            for i in range(len(x)):
+                t = ts[i:i + 1] if len(ts) > 1 else ts
+                if not (0 < t[0] < 1e37 and row.map(x[i], y[i], t[0], log, work, threads)):
+                    self.map_rows[kind](x[i:i + 1], y[i:i + 1], t, log)
+            return
+        run(
+            self.map_rows[kind], (x, y, ts, log), 3 if len(ts) > 1 else 2, exponentials(x), workers
+        )
 
     cdef void answer(
         self, cnp.ndarray x, void *y, Py_ssize_t n, double temperature, Kind kind
@@ -230,16 +315,18 @@ cdef class Implementation:
         else:
             self.row.rows32(<float *>x, <float *>y, rows, n, &temperature, 0, kind)
 
-    def logsumexp(self, x, axis=-1, *, where=None, keepdims=False):
+    def logsumexp(self, x, axis=-1, *, where=None, keepdims=False, workers=None):
         cdef Py_ssize_t n
         cdef int ndim
         cdef cnp.ndarray y
+        workers = checked(workers)
         if (
             where is None
             and not keepdims
             and plain(x)
             and last(axis, x)
             and 0 < cnp.PyArray_SIZE(x) <= ONE_CALL
+            and (cnp.PyArray_SIZE(x) <= SMALL or threads_for(exponentials(x), workers) == 1)
         ):
             ndim = cnp.PyArray_NDIM(x)
             n = cnp.PyArray_DIM(x, ndim - 1)
@@ -248,8 +335,20 @@ cdef class Implementation:
             return y if ndim > 1 else y[()]
         rows = _arrays.Rows(x, axis, where)
         y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
-        self.reduce_rows[_SELECT[y.dtype.char]](rows.data, y)
+        self.reduce_all(rows.data, y, workers)
         return rows.reduce(y, keepdims)
+
+    cdef object reduce_all(self, x, y, workers):
+        """Write logsumexp of each row of x into y."""
+        kind = _SELECT[y.dtype.char]
+        threads = threads_for_row(x, workers)
+        if threads > 1:
+            row = self.long_rows[kind]
+            for i in range(len(x)):
+                if not row.logsumexp(x[i], y[i:i + 1], exponentials(x) / len(x), threads):
+                    self.reduce_rows[kind](x[i:i + 1], y[i:i + 1])
+        else:
+            run(self.reduce_rows[kind], (x, y), 2, exponentials(x), workers)
 
     def cross_entropy(
         self,
@@ -261,9 +360,11 @@ cdef class Implementation:
         ignore_index=-100,
         label_smoothing=0.0,
         reduction="mean",
+        workers=None,
     ):
         return self.loss(
-            logits, targets, axis, weight, ignore_index, label_smoothing, reduction, None, False
+            logits, targets, axis, weight, ignore_index, label_smoothing, reduction, None, workers,
+            False,
         )[0]
 
     def cross_entropy_with_grad(
@@ -277,16 +378,20 @@ cdef class Implementation:
         label_smoothing=0.0,
         reduction="mean",
         out=None,
+        workers=None,
     ):
         return self.loss(
-            logits, targets, axis, weight, ignore_index, label_smoothing, reduction, out, True
+            logits, targets, axis, weight, ignore_index, label_smoothing, reduction, out, workers,
+            True,
         )
 
     cdef object loss(
-        self, logits, targets, axis, weight, ignore, smoothing, reduction, out, bint with_grad
+        self, logits, targets, axis, weight, ignore, smoothing, reduction, out, workers,
+        bint with_grad,
     ):
         cdef Py_ssize_t n, rows
         plan = grad = None
+        workers = checked(workers)
         if (
             weight is None
             and type(smoothing) is float
@@ -335,31 +440,33 @@ cdef class Implementation:
             factor = 1 / total if total else np.inf
         losses = np.empty(rows)
         if plan is None:
-            self.loss_rows[_SELECT[dtype.char]](
+            args = (
                 logits.reshape(rows, n),
                 None if grad is None else grad.reshape(rows, n),
+                losses,
                 targets,
                 None,
                 None,
                 smoothing,
                 ignore,
                 factor,
-                losses,
             )
+            run(self.loss_rows[_SELECT[dtype.char]], args, 5, exponentials(logits), workers)
         else:
             kernel = self.loss_rows[_SELECT[plan.work.char]]
             for part, x, y, labels in plan.pieces(grad):
-                kernel(
+                args = (
                     x,
                     y,
+                    losses[part],
                     None if targets is None else targets[part],
                     labels,
                     weight,
                     smoothing,
                     ignore,
                     factor,
-                    losses[part],
                 )
+                run(kernel, args, 5, exponentials(x), workers)
             if out is not None and grad is not out and not np.may_share_memory(grad, out):
                 out[...] = grad
         if reduction == "none":
@@ -410,7 +517,9 @@ cdef class Implementation:
         self.backward_rows[_SELECT[target.dtype.char]](given.data, rows.data, target, ts, log)
         return rows.spread(target, 0.0, out)
 
-    def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True):
+    def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True, workers=None):
+        cdef Py_ssize_t n, count
+        workers = checked(workers)
         if (
             plain(x)
             and last(axis, x)
@@ -419,6 +528,10 @@ cdef class Implementation:
             and type(mode) is str
             and mode == "largest"
             and 0 < cnp.PyArray_SIZE(x) <= ONE_CALL
+            and (
+                cnp.PyArray_SIZE(x) <= ROOM
+                or threads_for(selection(cnp.PyArray_SIZE(x), <double>k * rows_of(x)), workers) == 1
+            )
         ):
             return self.top_k_plain(x, k, sorted)
         x = _arrays.as_array(x, "x")
@@ -434,7 +547,8 @@ cdef class Implementation:
         values = np.empty((count, k), dtype=rows.dtype)
         indices = np.empty((count, k), dtype=np.int64)
         kind = _SELECT.get(rows.dtype.char, "int64_t")
-        self.top_k_rows[kind](rows.reshape(count, n), values, indices, sorted)
+        args = rows.reshape(count, n), values, indices, sorted
+        run(self.top_k_rows[kind], args, 3, selection(rows.size, indices.size), workers)
         indices = indices.reshape(*shape, k)
         if rows.dtype == x.dtype and mode == "largest":
             values = values.reshape(*shape, k)
@@ -487,10 +601,11 @@ cdef class Implementation:
         seed=None,
         position=None,
         on_invalid="raise",
+        workers=None,
     ):
         knobs = temperature, top_k, top_p, min_p, min_keep
         chance = rng, seed, position
-        return self.draw(logits, knobs, size, replace, chance, on_invalid, False)
+        return self.draw(logits, knobs, size, replace, chance, on_invalid, workers, False)
 
     def sample_with_logprobs(
         self,
@@ -507,23 +622,26 @@ cdef class Implementation:
         seed=None,
         position=None,
         on_invalid="raise",
+        workers=None,
     ):
         knobs = temperature, top_k, top_p, min_p, min_keep
         chance = rng, seed, position
-        return self.draw(logits, knobs, size, replace, chance, on_invalid, True)
+        return self.draw(logits, knobs, size, replace, chance, on_invalid, workers, True)
 
     cdef object draw(
-        self, logits, tuple knobs, size, replace, tuple chance, on_invalid, bint report
+        self, logits, tuple knobs, size, replace, tuple chance, on_invalid, workers, bint report
     ):
         """Draw; return the ids, or a Drawn if a report is asked for."""
         cdef Filters f
         cdef double m = 1
+        workers = checked(workers)
         if (
             plain(logits)
             and 0 < cnp.PyArray_SIZE(logits) <= ONE_CALL
             and (size is None or type(size) is int and small_number(size, room(logits), &m))
             and type(replace) is bool
             and filters(knobs, &f)
+            and threads_for(choosing(logits, f.top_k, m * rows_of(logits)), workers) == 1
             and type(on_invalid) is str
             and (on_invalid == "raise" or on_invalid == "flag")
         ):
@@ -539,8 +657,12 @@ cdef class Implementation:
         told = ids.shape if report else (0, 0)
         logs = np.empty((2, *told), dtype=rows.data.dtype)
         ranks = np.empty(told, dtype=np.int64)
-        self.draw_rows[_SELECT[logs.dtype.char]](
-            rows.data, uniforms, again, given, ids, logs, ranks
+        run(
+            self.draw_rows[_SELECT[logs.dtype.char]],
+            (rows.data, uniforms, ids, logs[0], logs[1], ranks, given, again),
+            7 if len(given) > 1 else 6,
+            choosing(rows.data, given["top_k"].min(initial=0), ids.size),
+            workers,
         )
         ids = _arrays.drawn(ids, rows.data, rows.shape, size, flag)
         if not report:
@@ -623,12 +745,18 @@ cdef class Implementation:
         min_keep=1,
         ties="index",
         out=None,
+        workers=None,
     ):
+        workers = checked(workers)
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
         every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
         target = rows.target(out)
-        self.filter_rows[_SELECT[target.dtype.char]](rows.data, target, given, every_tie)
+        run(
+            self.filter_rows[_SELECT[target.dtype.char]], (rows.data, target, given, every_tie),
+            3 if len(given) > 1 else 2, choosing(rows.data, given["top_k"].min(initial=0), 0),
+            workers,
+        )
         if target.dtype != rows.dtype:
             target = _arrays.held(target, rows.dtype)
         return rows.spread(target, -np.inf, out)

@@ -334,13 +334,13 @@ def add_losses(const double[::1] losses):
 def loss_rows(
     const real[:, ::1] x,
     real[:, ::1] y,
+    double[::1] losses,
     const int64_t[::1] targets,
     const real[:, ::1] labels,
     const double[::1] weight,
     double smoothing,
     int64_t ignore,
     double factor,
-    double[::1] losses,
 ):
     """Write the loss of each row, and its gradient times `factor` into `y`, which may be `x`.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _targets
+from . import _arrays, _targets, _workers
 from ._targets import LossAndGrad, LossPlan
 
 LARGEST = np.finfo(np.float64).max
@@ -24,6 +24,7 @@ def cross_entropy(
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
+    workers: Any = None,
 ) -> Any:
     """Return how surprised the probabilities of `logits` are by `targets`: ``-sum_c q_c log p_c``.
 
@@ -49,6 +50,8 @@ def cross_entropy(
     reduction : {"mean", "sum", "none"}
         "mean" divides the sum by the weights of the targets that count, added up; by the number of
         rows if the targets are probabilities. "none" keeps one loss a row.
+    workers : int, optional
+        As in `softmax`.
 
     Returns
     -------
@@ -64,7 +67,8 @@ def cross_entropy(
         that is no integer.
     ValueError
         Shapes that do not fit, a weight that is negative, infinite or NaN, `label_smoothing`
-        outside [0, 1], an unknown `reduction`, an `ignore_index` from 0 with probabilities.
+        outside [0, 1], an unknown `reduction`, an `ignore_index` from 0 with probabilities,
+        `workers` out of range.
     numpy.exceptions.AxisError
         `axis` out of range.
 
@@ -82,7 +86,7 @@ def cross_entropy(
 
     Cost: two passes over a row in cache, one more for probabilities and `label_smoothing`; nothing
     of the logits' size is allocated. Where the layout or dtype of the logits asks for copies, they
-    are made 65536 elements at a time.
+    are made 65536 elements at a time, and one thread does the work.
 
     References
     ----------
@@ -100,6 +104,7 @@ def cross_entropy(
     >>> cross_entropy(logits, [0, 1, -100]).round(6)
     np.float64(0.549306)
     """
+    _workers.check(workers)
     plan = LossPlan(logits, targets, axis, weight, ignore_index, label_smoothing, reduction)
     return _cross_entropy(plan)[0]
 
@@ -114,6 +119,7 @@ def cross_entropy_with_grad(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     out: Any = None,
+    workers: Any = None,
 ) -> LossAndGrad:
     """Return `cross_entropy` and its gradient by the logits: ``probability - label``, weighted.
 
@@ -160,6 +166,7 @@ def cross_entropy_with_grad(
     array([[-4.54984713e-01,  1.22364236e-01,  3.32620478e-01],
            [ 2.12417713e-18, -4.24835426e-18,  2.12417713e-18]])
     """
+    _workers.check(workers)
     plan = LossPlan(logits, targets, axis, weight, ignore_index, label_smoothing, reduction, out)
     loss, rows = _cross_entropy(plan)
     grad = np.empty(plan.full, plan.dtype) if out is None else out

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _philox
+from . import _arrays, _philox, _workers
 from ._arrays import Support
 
 LARGEST = np.finfo(np.float64).max
@@ -26,6 +26,7 @@ def filter_logits(
     min_keep: int = 1,
     ties: str = "index",
     out: Any = None,
+    workers: Any = None,
 ) -> Any:
     """Return ``logits / temperature`` with everything that the filters remove set to -inf.
 
@@ -43,6 +44,8 @@ def filter_logits(
     out : ndarray, optional
         Where to write, of the result's shape and dtype and any strides. ``out=logits`` works in
         place.
+    workers : int, optional
+        As in `softmax`.
 
     Returns
     -------
@@ -74,6 +77,7 @@ def filter_logits(
     >>> filter_logits([3.0, 1.0, 2.0, 2.0], top_k=2, ties="all")
     array([  3., -inf,   2.,   2.])
     """
+    _workers.check(workers)
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
@@ -175,6 +179,7 @@ def sample(
     seed: Any = None,
     position: Any = None,
     on_invalid: str = "raise",
+    workers: Any = None,
 ) -> Any:
     """Draw one index a row, or many, with the probabilities of its logits after the filters.
 
@@ -213,6 +218,8 @@ def sample(
     on_invalid : {"raise", "flag"}
         What a row with NaN, with +inf or with nothing to draw does, and one with fewer than `size`
         to draw without replacement: an error, or the index -1 for what is missing.
+    workers : int, optional
+        As in `softmax`. The uniforms are drawn before, in row order, and so don't depend on it.
 
     Returns
     -------
@@ -269,6 +276,7 @@ def sample(
     array([[2, 1],
            [0, 1]])
     """
+    _workers.check(workers)
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     return _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)[0]

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays
+from . import _arrays, _workers
 from ._arrays import Drawn, TopLogprobs
 from ._reference_sample import _draw, _order, _others, _Rows, _scores
 
@@ -23,6 +23,7 @@ def sample_with_logprobs(
     seed: Any = None,
     position: Any = None,
     on_invalid: str = "raise",
+    workers: Any = None,
 ) -> Drawn:
     """Draw as `sample`, and return with each index its log-probabilities and its rank.
 
@@ -30,7 +31,7 @@ def sample_with_logprobs(
     ----------
     logits, temperature, top_k, top_p, min_p, min_keep, size, replace
         As in `sample`.
-    rng, seed, position, on_invalid
+    rng, seed, position, on_invalid, workers
         As in `sample`.
 
     Returns
@@ -68,6 +69,7 @@ def sample_with_logprobs(
     >>> np.exp([drawn.logprobs, drawn.filtered_logprobs]).round(4)
     array([0.6   , 0.6667])
     """
+    _workers.check(workers)
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     ids, own = _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)

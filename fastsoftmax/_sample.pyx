@@ -641,8 +641,8 @@ cdef int prepare(Work *work, Py_ssize_t n, Py_ssize_t k) except -1:
 
 
 def draw_rows(
-    const real[:, ::1] x, const double[:, ::1] u, bint replace, const Filters[::1] f,
-    int64_t[:, ::1] ids, real[:, :, ::1] logs, int64_t[:, ::1] ranks,
+    const real[:, ::1] x, const double[:, ::1] u, int64_t[:, ::1] ids, real[:, ::1] logprobs,
+    real[:, ::1] filtered, int64_t[:, ::1] ranks, const Filters[::1] f, bint replace,
 ):
     """Write the indices drawn from each row of `x`, one for each uniform, or -1.
 
@@ -660,8 +660,8 @@ def draw_rows(
     while start < x.shape[0]:
         stop = min(x.shape[0], start + chunk_of(n + m))
         if ranks.shape[0] > 0:
-            report.logprobs = &logs[0, start, 0]
-            report.filtered = &logs[1, start, 0]
+            report.logprobs = &logprobs[start, 0]
+            report.filtered = &filtered[start, 0]
             report.ranks = &ranks[start, 0]
             asked = &report
         with nogil:

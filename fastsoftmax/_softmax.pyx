@@ -73,6 +73,7 @@ from fastsoftmax._rows cimport (
     exp_padded,
     highest_of,
     pad,
+    place_of,
     scale,
     subtract,
     sum_of_others,
@@ -518,6 +519,120 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
             answer_rows(&x[start, 0], &y[start], stop - start, n, &one, 0, LOGSUMEXP)
         PyErr_CheckSignals()
         start = stop
+
+
+# ---- parts of a long row, for several threads: each begins at a block ----------------------------
+
+row_block = BLOCK
+
+
+def highest_part(const real[::1] x):
+    """Return the largest element of a part (NaN is passed over), and where its block starts."""
+    cdef Py_ssize_t block
+    cdef real highest
+    with nogil:
+        highest = highest_of(&x[0], x.shape[0], &block)
+    return highest, block
+
+
+cdef inline Py_ssize_t exponentials_of_block(
+    const real *x, real *e, Py_ssize_t n, real highest, real inverse
+) noexcept nogil:
+    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many."""
+    cdef Py_ssize_t w = whole(n)
+    exp_block(x, e, w, highest, inverse)
+    if w == n:
+        return n
+    pad(x + w, e + w, n - w)
+    exp_padded(e + w, highest, inverse)
+    return w + STEP
+
+
+cdef void lanes_of(
+    const real *x, Py_ssize_t n, real highest, real inverse, Py_ssize_t own, Lanes *lanes
+) noexcept nogil:
+    """Write the lanes of the exponentials of each block."""
+    cdef Py_ssize_t start, m, w
+    cdef real e[BLOCK + 1]  # the last one as in `sum_of_others`
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        w = exponentials_of_block(x + start, e, m, highest, inverse)
+        if start == own:
+            e[place_of(x + start, m, highest)] = 0
+        clear(lanes)
+        add(lanes, <const real *>e, w, add_double)
+        lanes += 1
+
+
+def add_part(
+    const real[::1] x, double highest, double temperature, Py_ssize_t own, double[:, ::1] lanes
+):
+    """Write the lanes of the sum of exp((x - highest) / temperature) over each block.
+
+    That of the block that starts at `own` is without the largest entry's own term.
+    """
+    cdef real inverse = inverse_of(temperature, <real>0)
+    with nogil:
+        lanes_of(&x[0], x.shape[0], <real>highest, inverse, own, <Lanes *>&lanes[0, 0])
+
+
+def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest):
+    """Return the sum of all blocks' lanes, a pair, and `highest` plus log1p of it."""
+    cdef Py_ssize_t i
+    cdef Pair s
+    cdef double log_sum
+    s.high = s.low = 0
+    with nogil:
+        for i in range(lanes.shape[0]):
+            close(&s, <Lanes *>&lanes[i, 0], <real>0)
+    log_sums(&s, 1, &log_sum)
+    return s.high, s.low, <real>(highest + log_sum)
+
+
+def divide_part(
+    const real[::1] x, real[::1] y, double highest, double temperature, double sum_high,
+    double sum_low,
+):
+    """Write exp((x - highest) / temperature) / sum into `y`, which may be `x`.
+
+    The exponentials are made again: from memory they would come no sooner.
+    """
+    cdef Py_ssize_t start, m, w, n = x.shape[0]
+    cdef Pair s
+    cdef real inverse = inverse_of(temperature, <real>0)
+    cdef real high, low
+    cdef real e[BLOCK]
+    s.high = sum_high
+    s.low = sum_low
+    with nogil:
+        factors(&s, 1, &high, &low)
+        for start from 0 <= start < n by BLOCK:
+            m = min(BLOCK, n - start)
+            w = exponentials_of_block(&x[start], e, m, <real>highest, inverse)
+            scale(e, w, high, low)
+            memcpy(&y[start], e, m * sizeof(real))
+
+
+def subtract_part(
+    const real[::1] x, real[::1] y, double highest, double temperature, double sum_high,
+    double sum_low,
+):
+    """Write (x - highest) / temperature - log1p(sum) into `y`, which may be `x`."""
+    cdef Pair s
+    cdef double log_sum
+    cdef real copy[BLOCK]
+    cdef Py_ssize_t start, m, n = x.shape[0]
+    s.high = sum_high
+    s.low = sum_low
+    with nogil:
+        log_sums(&s, 1, &log_sum)
+        for start from 0 <= start < n by BLOCK:
+            m = min(BLOCK, n - start)
+            memcpy(copy, &x[start], m * sizeof(real))
+            subtract(
+                <const real *>copy, &y[start], m, <real>highest, inverse_of(temperature, <real>0),
+                <real>log_sum,
+            )
 
 
 def exp_rows(const real[::1] x, real[::1] y):

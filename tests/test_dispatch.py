@@ -309,6 +309,8 @@ def test_examples_of_the_functions(impl, name, monkeypatch):
 
 def test_examples_of_the_rest():
     run_examples(fastsoftmax.show_config, "show_config")
+    run_examples(fastsoftmax.set_workers, "set_workers")
+    run_examples(fastsoftmax.get_workers, "get_workers")
     run_examples(pytest.importorskip("fastsoftmax._cpu").features, "features")
 
 
@@ -385,7 +387,7 @@ print("same")
 # ---- imports point one way -----------------------------------------------------------------------
 
 MAY_IMPORT = {
-    "__init__": {"_sampler", "_dispatch", "_arrays", "_targets"},
+    "__init__": {"_sampler", "_dispatch", "_arrays", "_targets", "_workers"},
     "_sampler": {"_run", "_presets", "_step", "_candidates"},
     "_run": {"_scores", "_step", "_candidates", "_arrays"},
     "_presets": {"steps", "_step"},
@@ -397,11 +399,15 @@ MAY_IMPORT = {
     "_isa": set(),
     "_arrays": set(),
     "_philox": set(),
+    "_workers": set(),
+    "_long_rows": {"_workers"},
     "_targets": {"_arrays"},
-    "_reference": {"_arrays", "_reference_loss", "_reference_sample", "_reference_tokens"},
-    "_reference_loss": {"_arrays", "_targets"},
-    "_reference_sample": {"_arrays", "_philox"},
-    "_reference_tokens": {"_arrays", "_reference_sample"},
+    "_reference": {
+        "_arrays", "_workers", "_reference_loss", "_reference_sample", "_reference_tokens"
+    },
+    "_reference_loss": {"_arrays", "_targets", "_workers"},
+    "_reference_sample": {"_arrays", "_philox", "_workers"},
+    "_reference_tokens": {"_arrays", "_reference_sample", "_workers"},
     "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
 }
 
@@ -445,7 +451,10 @@ def test_imports_of_cython_modules(kernel):
     shared = {pxd.stem for pxd in PACKAGE.glob("*.pxd")}
     allowed = shared if kernel in _isa.KERNELS else set()
     if kernel == "_front":
-        allowed = {"_kernels", "_philox", "_arrays", "_targets", "_reference", "_dispatch"}
+        allowed = {
+            "_kernels", "_philox", "_arrays", "_targets", "_workers", "_long_rows", "_reference",
+            "_dispatch",
+        }
     assert own <= allowed
 
 

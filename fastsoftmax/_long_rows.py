@@ -1,0 +1,98 @@
+"""One long row over several threads, with the bits that one gives it.
+
+In phases, each shared out by blocks: the maximum; the lanes of each block's sum of exponentials;
+then, by one thread and in order, the sum over the blocks; the quotients or differences.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._workers import share
+
+
+class LongRows:
+    """Rows of one element type.
+
+    Parameters
+    ----------
+    kernel : module
+        An instruction set's ``_softmax``.
+    kind : {"float", "double"}
+    """
+
+    def __init__(self, kernel: Any, kind: str) -> None:
+        self._block: int = kernel.row_block
+        self._highest = kernel.highest_part[kind]
+        self._add = kernel.add_part[kind]
+        self._add_blocks = kernel.add_blocks[kind]
+        self._divide = kernel.divide_part[kind]
+        self._subtract = kernel.subtract_part[kind]
+
+    def map(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any],
+        temperature: float,
+        log: bool,
+        work: float,
+        threads: int,
+    ) -> bool:
+        """Write softmax of a row, or log_softmax if `log`, into `y`, which may be `x`.
+
+        Tell if its maximum is finite; if not, nothing is done.
+        """
+        found = self._sum(x, temperature, log, work, threads)
+        if found:
+            highest, total, _ = found
+            end = self._subtract if log else self._divide
+
+            def write(part: slice) -> None:
+                end(x[part], y[part], highest, temperature, *total)
+
+            self._share(write, len(x), work / 2, threads)
+        return found is not None
+
+    def logsumexp(self, x: NDArray[Any], y: NDArray[Any], work: float, threads: int) -> bool:
+        """Write logsumexp of a row into ``y[0]``; tell the same."""
+        found = self._sum(x, 1.0, True, work, threads)
+        if found:
+            y[0] = found[2]
+        return found is not None
+
+    def _share(self, call: Any, n: int, work: float, threads: int) -> None:
+        """Call ``call(slice)`` for parts of n elements that begin at a block."""
+        b = self._block
+        share(lambda i, j: call(slice(i * b, j * b)), -(-n // b), work, threads)
+
+    def _sum(
+        self, x: NDArray[Any], temperature: float, log: bool, work: float, threads: int
+    ) -> tuple[float, tuple[float, float], float] | None:
+        """Return the maximum, the sum of exponentials as a pair, and the maximum plus log1p of it.
+
+        With `log` the largest entry's own is left out of the sum. None if the maximum is not
+        finite.
+        """
+        maxima = {}
+
+        def maximum(part: slice) -> None:
+            maxima[part.start] = self._highest(x[part])
+
+        self._share(maximum, len(x), work / 4, threads)
+        highest, block = -np.inf, -1
+        for start, (high, at) in sorted(maxima.items()):
+            if high > highest:
+                highest, block = high, start + at
+        if not np.isfinite(highest):
+            return None
+        lanes = np.empty((-(-len(x) // self._block), 16))
+
+        def add(part: slice) -> None:
+            own = block - part.start if log else -1
+            mine = slice(part.start // self._block, part.stop // self._block)
+            self._add(x[part], highest, temperature, own, lanes[mine])
+
+        self._share(add, len(x), work / 2, threads)
+        high, low, logarithm = self._add_blocks(x[:1], lanes, highest)
+        return highest, (high, low), logarithm
