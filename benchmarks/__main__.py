@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import compare, limits, report
 from benchmarks.cells import CELLS
-from benchmarks.measure import disturbance, means, measure, on_one_cpu
+from benchmarks.measure import disturbance, means, measure, on_cpus
 from benchmarks.sides import load_sides
 
 BUDGET_S, QUICK_BUDGET_S = 1.0, 0.08  # for each pair of sides
@@ -46,8 +46,7 @@ def main(argv=None):
         except ImportError as error:
             parser.error(f"--picture needs matplotlib: {error}")
 
-    with on_one_cpu():
-        run = _run(cells, QUICK_BUDGET_S if args.quick else BUDGET_S, loud=not args.markdown)
+    run = _run(cells, QUICK_BUDGET_S if args.quick else BUDGET_S, loud=not args.markdown)
     if args.markdown:
         print("\n".join(report.markdown_lines(run)))
     if args.json:
@@ -60,13 +59,15 @@ def main(argv=None):
 def _run(cells, budget_s, loud):
     """Measure the cells, and say so as it goes if `loud`."""
     start = time.monotonic()
-    about = describe(*(loaded := load_sides()), sorted({cell.dtype for cell in cells}))
+    with on_cpus(1):  # where the libraries start their threads
+        about = describe(*(loaded := load_sides()), sorted({cell.dtype for cell in cells}))
     run = {"about": about, "means": {}, "cells": []}
     tell = print if loud else _silent
     tell("\n".join(report.about_lines(about)))
 
     def measured(cell):
-        result = measure(cell, loaded[0], budget_s, about["pass_ns"][cell.dtype])
+        with on_cpus(cell.cpus):
+            result = measure(cell, loaded[0], budget_s, about["pass_ns"][cell.dtype])
         tell("\n".join(report.cell_lines(result)), flush=True)
         return result
 

@@ -50,6 +50,7 @@ class Cell:
     family: str | None = None
     mean: str | None = None
     pictured: str | None = None
+    cpus: int = 1
 
     @property
     def axis(self):
@@ -131,6 +132,15 @@ def _top_k_orders(shape, k):
     return Cell(name, "itself", shape, tuple(runs), passes=limits.FOUND)
 
 
+def _workers(shape):
+    runs = (
+        Run("one worker", "fastsoftmax", "softmax"),
+        Run("two workers", "fastsoftmax", "softmax", parameters={"workers": 2}),
+    )
+    name = f"softmax float32 {_shape(shape)} workers"
+    return Cell(name, "itself", shape, runs, limits.FULL, written=True, family="softmax", cpus=2)
+
+
 def _sample(shape, rows="random", pictured=None, **filters):
     notes = " ".join(f"{_SHORT.get(name, name)}={value}" for name, value in filters.items())
     notes += f" float32 {_shape(shape)}{' real logits' if rows == 'real' else ''}"
@@ -176,6 +186,8 @@ CELLS = (
     _softmax("softmax", (64, 1000), temperature=0.8),
     _softmax("softmax", _REAL, rows="real"),
     _softmax_out((1024, 1024)),
+    _workers((32, 128256)),
+    _workers((1, 2**24)),
     _cross_entropy((512, 32000), pictured="loss and gradient 512 × 32,000"),
     _cross_entropy((4096, 1000)),
     _top_k(_ROW, 50, pictured="top 50 of 128,256"),

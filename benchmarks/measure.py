@@ -17,13 +17,13 @@ ERROR_SIZE = 2**20  # errors are taken over so many elements, or one row
 
 
 @contextlib.contextmanager
-def on_one_cpu():
-    """Keep this thread, and threads that libraries start in it, on one CPU."""
+def on_cpus(count):
+    """Keep this thread, and threads that are started in it, on so many CPUs."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
+    os.sched_setaffinity(0, sorted(allowed)[-count:])
     try:
         yield
     finally:
