@@ -33,13 +33,25 @@ from fastsoftmax._kernels cimport (
     SelectFunctions,
 )
 from fastsoftmax._philox cimport philox_rows
+from fastsoftmax._plain cimport (
+    ONE_CALL,
+    classes_for,
+    ids_for,
+    last,
+    like,
+    overlap,
+    plain,
+    room,
+    rows_of,
+    scalar,
+    small_number,
+)
 
 cnp.import_array()
 
 cdef enum:
     SMALL = 16384  # elements; below, the GIL's release would be felt
     ROOM = 1024  # survivors a row that are provided for
-    ONE_CALL = 1 << 21  # elements; above, a look for Ctrl-C is due
 
 cdef object ONE = np.ones(1)
 cdef object Generator = np.random.Generator
@@ -48,44 +60,6 @@ cdef object default_workers = _workers.default
 cdef double LEAST = _workers.LEAST
 cdef double LONG_ROW = 6 * LEAST  # what a row must take for threads to share it, in three phases
 _SELECT = {"f": "float", "d": "double"}
-
-
-cdef inline bint plain(object x) noexcept:
-    """Tell whether x can take the fast road."""
-    cdef int kind
-    if not cnp.PyArray_CheckExact(x):
-        return False
-    kind = cnp.PyArray_TYPE(x)
-    return (
-        (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
-        and cnp.PyArray_NDIM(x) > 0
-        and cnp.PyArray_IS_C_CONTIGUOUS(x)
-        and cnp.PyArray_ISALIGNED(x)
-        and cnp.PyArray_ISNOTSWAPPED(x)
-    )
-
-
-cdef inline bint last(object axis, object x) except -1:
-    """Tell whether `axis`, an int, is the last one of x."""
-    return type(axis) is int and (axis == -1 or axis == cnp.PyArray_NDIM(x) - 1)
-
-
-cdef inline double scalar(object temperature) except? -1:
-    """Return an ordinary temperature, or -1 for one that takes the slow road."""
-    cdef double t
-    if type(temperature) is not float:
-        return -1
-    t = temperature
-    return t if t >= 0 else -1
-
-
-cdef inline bint small_number(object value, double high, double *number) noexcept:
-    """Take an int or a float (no subclass) from 0 to `high`; tell if it is one."""
-    # An int of 54 bits or more may not be a float64.
-    if type(value) is float or (type(value) is int and -1 < value < 1 << 53):
-        number[0] = value
-        return 0 <= number[0] <= high
-    return False
 
 
 cdef inline bint filters(tuple knobs, Filters *f) except -1:
@@ -105,17 +79,6 @@ cdef inline bint filters(tuple knobs, Filters *f) except -1:
     f.min_keep = <Py_ssize_t>keep
     f.log_min_p = np.log(least) if least > 0 else -INFINITY  # NumPy's, as on the slow road
     return True
-
-
-@cython.cdivision(True)
-cdef inline Py_ssize_t rows_of(cnp.ndarray x) noexcept:
-    """Return how many rows there are along the last axis of x, which has elements."""
-    return cnp.PyArray_SIZE(x) // cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
-
-
-cdef inline double room(cnp.ndarray x) noexcept:
-    """Return how many draws from each row are little work, for an x that is."""
-    return <double>ONE_CALL / rows_of(x)
 
 
 cdef inline object checked(object workers):
@@ -888,15 +851,6 @@ cdef inline object scalar_or_array(cnp.ndarray y):
     return y if cnp.PyArray_NDIM(y) > 0 else y[()]
 
 
-cdef inline bint like(object a, object x) noexcept:
-    """Tell whether `a` can take the fast road beside x, which does."""
-    return (
-        plain(a)
-        and cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(x)
-        and cnp.PyArray_SAMESHAPE(a, x)
-    )
-
-
 @cython.cdivision(True)
 cdef object rounded(double a, double b, object dtype):
     """Return a / b as a scalar of a float dtype, without a warning."""
@@ -907,31 +861,6 @@ cdef object rounded(double a, double b, object dtype):
         return np.float32(<float>(a / b))
     with np.errstate(all="ignore"):
         return dtype.type(a / b)
-
-
-cdef inline bint classes_for(object targets, object logits) noexcept:
-    """Tell whether `targets` can take the fast road: int64, a class for each row of the logits."""
-    return (
-        ids_for(targets, logits) and cnp.PyArray_NDIM(targets) == cnp.PyArray_NDIM(logits) - 1
-    )
-
-
-cdef inline bint ids_for(object ids, object x) noexcept:
-    """Tell whether `ids` can take the fast road: int64, one or a list of them for each row of x."""
-    cdef int d, ndim = cnp.PyArray_NDIM(x) - 1
-    if not (
-        cnp.PyArray_CheckExact(ids)
-        and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
-        and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
-        and cnp.PyArray_IS_C_CONTIGUOUS(ids)
-        and cnp.PyArray_ISALIGNED(ids)
-        and cnp.PyArray_ISNOTSWAPPED(ids)
-    ):
-        return False
-    for d in range(ndim):
-        if cnp.PyArray_DIM(ids, d) != cnp.PyArray_DIM(x, d):
-            return False
-    return True
 
 
 def philox(const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m):
@@ -973,13 +902,6 @@ cdef object uniforms_for(
         rng, seed, position, tuple([shape[d] for d in range(ndim - 1)]), m, philox
     )
     return np.require(given, dtype=np.float64, requirements=["C", "A"])
-
-
-cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:
-    """Tell whether two C-contiguous arrays share memory."""
-    cdef char *p = <char *>cnp.PyArray_DATA(a)
-    cdef char *q = <char *>cnp.PyArray_DATA(b)
-    return p < q + cnp.PyArray_NBYTES(b) and q < p + cnp.PyArray_NBYTES(a)
 
 
 cdef object ordered(object x, bint reverse):
