@@ -18,7 +18,8 @@ from fastsoftmax._rows cimport BLOCK, STEP, Pair, two_sum
 cdef enum:
     VECTOR = 16  # columns that a loop takes at once
     PANEL = 256  # most columns of a panel: theirs and the sums' scratch fit the first cache
-    FITS = 1 << 16  # elements of a panel that fit the second cache
+    FITS = 1 << 17  # elements of a panel, which is then in the second cache or not far from it
+    AHEAD = 8  # rows that are fetched in advance: no stream of neighbours, but leaps
 
 
 cdef inline Py_ssize_t panel_width(Py_ssize_t n, Py_ssize_t inner) noexcept nogil:
@@ -42,6 +43,7 @@ cdef inline void take_columns(
         p = x + i * stride
         o = e + i * width
         for c from 0 <= c < whole by VECTOR:
+            prefetch(p + AHEAD * stride + c)
             for l in range(VECTOR):
                 highest[c + l] = larger(p[c + l], highest[c + l])
             for l in range(VECTOR):
@@ -53,15 +55,13 @@ cdef inline void take_columns(
 
 cdef inline void column_exponentials(
     written e, Py_ssize_t rows, Py_ssize_t width, const real *highest, const real *inverse,
-    scaling kind, real low, const real *ahead, Py_ssize_t stride,
+    scaling kind, real low,
 ) noexcept nogil:
-    """e = exp((e - highest) * inverse); the next panel is fetched meanwhile, from `ahead`."""
+    """e = exp((e - highest) * inverse)"""
     cdef Py_ssize_t i, c
     cdef written p
     for i in range(rows):
         p = e + i * width
-        for c from 0 <= c < width by VECTOR:
-            prefetch(ahead + i * stride + c)
         for c in range(width):
             p[c] = power(p[c], highest[c], inverse[c], kind, low)
 
@@ -155,6 +155,7 @@ cdef inline void put_scaled(
         p = e + i * width
         o = y + i * stride
         for c from 0 <= c < whole by VECTOR:
+            prefetch(<real *>o + AHEAD * stride + c)
             for l in range(VECTOR):
                 o[c + l] = fma(p[c + l], high[c + l], p[c + l] * low[c + l])
         for c in range(whole, columns):

@@ -540,11 +540,11 @@ cdef inline void panel(
             d = <written>step
         if scaled:
             column_exponentials(
-                d, m, width, highest, inverse, <Scaled>1, low_end, x + i * stride + width, stride
+                d, m, width, highest, inverse, <Scaled>1, low_end
             )
         else:
             column_exponentials(
-                d, m, width, highest, inverse, <Plain>0, low_end, x + i * stride + width, stride
+                d, m, width, highest, inverse, <Plain>0, low_end
             )
         if kind != SOFTMAX:
             drop_largest_of_columns(
