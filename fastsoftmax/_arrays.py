@@ -103,6 +103,22 @@ def reduced_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ..
         raise TypeError(f"axis is {axis!r}; allowed are int, tuple of ints and None") from None
 
 
+def columns(
+    shape: tuple[int, ...], axis: int | tuple[int, ...] | None
+) -> tuple[int, int, int] | None:
+    """Return `shape` as (outer, n, inner), the reduced axes in the middle.
+
+    None if they are not neighbours, there are no elements, or `inner` is so small that copies in
+    rows are faster.
+    """
+    axes = reduced_axes(axis, len(shape))
+    if not axes or axes[-1] - axes[0] >= len(axes):
+        return None
+    first, stop = axes[0], axes[-1] + 1
+    outer, n, inner = prod(shape[:first]), prod(shape[first:stop]), prod(shape[stop:])
+    return (outer, n, inner) if outer * n > 0 and inner >= 8 else None
+
+
 def one_axis(axis: Any, ndim: int) -> int:
     """Return the one axis of a function that takes no tuple."""
     try:

@@ -8,6 +8,8 @@ Slow road: everything else, through ``_arrays``. Both end in the same row functi
 they give the same bits.
 """
 
+from functools import partial
+
 import numpy as np
 
 from cpython.contextvars cimport get_value
@@ -152,7 +154,7 @@ cdef class Implementation:
     cdef RowFunctions row
     cdef SelectFunctions select
     cdef SampleFunctions sampling
-    cdef object map_rows, reduce_rows, long_rows, top_k_rows, rank_rows
+    cdef object map_rows, reduce_rows, long_rows, answer_columns, top_k_rows, rank_rows
     cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
@@ -177,6 +179,7 @@ cdef class Implementation:
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
         self.long_rows = {k: _long_rows.LongRows(softmax, k) for k in kinds}
+        self.answer_columns = {k: softmax.answer_columns[k] for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
         self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
@@ -233,6 +236,12 @@ cdef class Implementation:
                 else:
                     self.answer(x, cnp.PyArray_DATA(y), n, t, LOG_SOFTMAX if log else SOFTMAX)
                 return y
+        elif where is None and plain(x) and (
+            out is None or out is x or like(out, x) and not overlap(out, x)
+        ):
+            y = self.columns(x, axis, temperature, out, LOG_SOFTMAX if log else SOFTMAX, workers)
+            if y is not None:
+                return y
         rows = _arrays.Rows(x, axis, where)
         ts = _arrays.temperatures(temperature, rows.shape)
         target = rows.target(out)
@@ -254,6 +263,37 @@ cdef class Implementation:
         run(
             self.map_rows[kind], (x, y, ts, log), 3 if len(ts) > 1 else 2, exponentials(x), workers
         )
+
+    cdef object columns(self, x, axis, temperature, out, Kind kind, workers):
+        """Return the answer along an axis that is not the last, or None: then copies serve better.
+
+        `x` and `out`, if not None, are plain; `out` is x, or like it and no part of it.
+        """
+        if out is not None and not cnp.PyArray_ISWRITEABLE(out):
+            return None
+        cut = _arrays.columns(x.shape, axis)
+        if cut is None:
+            return None
+        outer, _, inner = cut
+        axes = _arrays.reduced_axes(axis, x.ndim)
+        shape = x.shape[:axes[0]] + x.shape[axes[-1] + 1:]
+        ts = _arrays.temperatures(temperature, shape)
+        with np.errstate(all="ignore"):
+            if not ((1 / ts).astype(x.dtype) > 0).all() or not (ts > 0).all():
+                return None
+        y = out
+        if out is None:
+            y = np.empty(shape if kind == LOGSUMEXP else x.shape, x.dtype)
+        answer = partial(
+            self.answer_columns[_SELECT[x.dtype.char]],
+            x.reshape(cut), y.reshape(outer, -1, inner), ts, kind,
+        )
+        threads = threads_for(exponentials(x), workers)
+        if threads > 1:
+            _workers.share(answer, outer * inner, exponentials(x), threads)
+        else:
+            answer(0, outer * inner)
+        return y
 
     cdef void answer(
         self, cnp.ndarray x, void *y, Py_ssize_t n, double temperature, Kind kind
@@ -296,6 +336,10 @@ cdef class Implementation:
             y = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
             self.answer(x, cnp.PyArray_DATA(y), n, 1, LOGSUMEXP)
             return y if ndim > 1 else y[()]
+        if where is None and plain(x):
+            y = self.columns(x, axis, 1.0, None, LOGSUMEXP, workers)
+            if y is not None:
+                return np.expand_dims(y, _arrays.reduced_axes(axis, x.ndim)) if keepdims else y
         rows = _arrays.Rows(x, axis, where)
         y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
         self.reduce_all(rows.data, y, workers)

@@ -22,10 +22,24 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastsoftmax._columns cimport (
+    PANEL,
+    add_step_of_columns,
+    close_columns,
+    column_exponentials,
+    drop_largest_of_columns,
+    panel_width,
+    put_differences,
+    put_logs,
+    put_scaled,
+    take_columns,
+)
 from fastsoftmax._groups cimport (
     GROUP,
+    LANES,
     ROWS,
     SHORTEST,
     Plain,
@@ -477,6 +491,84 @@ cdef void answer_rows(
         start += r
 
 
+# ---- panels of columns ---------------------------------------------------------------------------
+
+
+cdef inline void panel(
+    const real *x,
+    real *y,
+    written e,
+    real *step,
+    Py_ssize_t n,
+    Py_ssize_t stride,
+    Py_ssize_t columns,
+    Py_ssize_t width,
+    const real *inverse,
+    bint scaled,
+    Kind kind,
+) noexcept nogil:
+    """The answer for some columns of n elements that are `stride` apart; y may be x.
+
+    `e` is scratch of n times `width`, `step` of STEP times that, for what is not SOFTMAX.
+    """
+    cdef real highest[PANEL]
+    cdef real sought[PANEL]
+    cdef real high[PANEL]
+    cdef real low[PANEL]
+    cdef real zeros[PANEL]
+    cdef double lanes[LANES * PANEL]
+    cdef double lows[LANES * PANEL]
+    cdef double logs[PANEL]
+    cdef Pair s[PANEL]
+    cdef real low_end = lowest(<real>0)
+    cdef real nan = infinity(<real>0) - infinity(<real>0)
+    cdef Py_ssize_t i, c, m
+    cdef written d
+    take_columns(x, stride, n, columns, e, width, <written>highest)
+    memset(zeros, 0, width * sizeof(real))
+    memset(s, 0, width * sizeof(Pair))
+    memset(lanes, 0, LANES * width * sizeof(double))
+    if real is double:
+        memset(lows, 0, LANES * width * sizeof(double))
+    if kind != SOFTMAX:
+        for c in range(width):  # +inf stays in the sum and makes it NaN
+            sought[c] = highest[c] if highest[c] < infinity(<real>0) else nan
+    for i from 0 <= i < n by STEP:
+        m = min(STEP, n - i)
+        d = e + i * width
+        if kind != SOFTMAX:
+            memcpy(step, <real *>d, m * width * sizeof(real))
+            d = <written>step
+        if scaled:
+            column_exponentials(
+                d, m, width, highest, inverse, <Scaled>1, low_end
+            )
+        else:
+            column_exponentials(
+                d, m, width, highest, inverse, <Plain>0, low_end
+            )
+        if kind != SOFTMAX:
+            drop_largest_of_columns(
+                <const real *>(e + i * width), d, m, width, <written>sought
+            )
+        add_step_of_columns(<const real *>d, m, width, zeros, lanes, lows)
+        if (i + m) % BLOCK == 0 or i + m == n:
+            close_columns(s, lanes, lows, width, <real>0)
+    if kind == SOFTMAX:
+        factors(s, width, high, low)
+        put_scaled(<const real *>e, width, <written>y, stride, n, columns, high, low)
+        return
+    log_sums(s, width, logs)
+    if kind == LOGSUMEXP:
+        put_logs(<const real *>e, width, y, n, columns, highest, logs)
+        return
+    for c in range(width):
+        high[c] = <real>logs[c]
+    put_differences(
+        <const real *>e, width, <written>y, stride, n, columns, highest, inverse, high
+    )
+
+
 # ---- what Python and _front see ------------------------------------------------------------------
 
 
@@ -519,6 +611,61 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
             answer_rows(&x[start, 0], &y[start], stop - start, n, &one, 0, LOGSUMEXP)
         PyErr_CheckSignals()
         start = stop
+
+
+def answer_columns(
+    const real[:, :, ::1] x,
+    real[:, :, ::1] y,
+    const double[::1] temperature,
+    Kind kind,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+):
+    """Write the answer along the middle axis for columns `start` to `stop`; y may be x.
+
+    The columns are counted as in ``x[:, 0, :].ravel()``. `temperature` has one element, or one for
+    each; all are such that 1/T is a number above 0. y has one row for LOGSUMEXP.
+    """
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t inner = x.shape[2]
+    cdef Py_ssize_t width = panel_width(n, inner)
+    cdef Py_ssize_t each = temperature.shape[0] > 1
+    cdef Py_ssize_t done, c, columns, o
+    cdef real inverse[PANEL]
+    cdef bint scaled
+    cdef real *e = <real *>calloc((n + STEP) * width, sizeof(real))
+    if e == NULL:
+        raise MemoryError
+    try:
+        while start < stop:
+            with nogil:
+                done = 0
+                while start < stop and done < CHUNK:
+                    o = start // inner
+                    columns = min(min(width, stop - start), (o + 1) * inner - start)
+                    scaled = False
+                    for c in range(columns):
+                        inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
+                        scaled |= inverse[c] != 1
+                    for c in range(columns, width):
+                        inverse[c] = 1
+                    if real is float:
+                        panel(
+                            &x[o, 0, start - o * inner], &y[o, 0, start - o * inner],
+                            <written32>e, e + n * width, n, inner, columns, width, inverse,
+                            scaled, kind,
+                        )
+                    else:
+                        panel(
+                            &x[o, 0, start - o * inner], &y[o, 0, start - o * inner],
+                            <written64>e, e + n * width, n, inner, columns, width, inverse,
+                            scaled, kind,
+                        )
+                    start += columns
+                    done += n * columns
+            PyErr_CheckSignals()
+    finally:
+        free(e)
 
 
 # ---- parts of a long row, for several threads: each begins at a block ----------------------------

@@ -1,0 +1,61 @@
+"""Axes that are not the last one: the bits of contiguous rows, whatever the panels."""
+
+import numpy as np
+import pytest
+
+SPECIAL = (np.nan, np.inf, -np.inf)
+
+
+def array(shape, dtype, seed=0):
+    """Return numbers with ties and, in some columns, each special value."""
+    x = np.random.default_rng(seed).integers(-9, 9, shape) * 0.75
+    columns = x.reshape(shape[0], shape[1], -1)
+    for k, value in enumerate(SPECIAL):
+        columns[:, k % shape[1], k + 1 :: 5] = value
+    columns[:, :, 0] = -np.inf
+    return columns.reshape(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 31, 32, 33, 40, 63, 65, 200, 2048, 2081])
+def test_the_bits_are_those_of_rows(impl, dtype, n):
+    for outer, inner in ((1, 8), (2, 15), (3, 17), (1, 260)):
+        x = array((outer, n, inner), dtype, seed=n)
+        rows = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+        kept = x.copy()
+        np.testing.assert_array_equal(impl.logsumexp(x, axis=1), impl.logsumexp(rows))
+        each = np.random.default_rng(1).uniform(0.5, 3, (outer, inner))
+        for function in (impl.softmax, impl.log_softmax):
+            for t in (1.0, 0.7, each, np.inf, 0.0):
+                expected = np.moveaxis(function(rows, temperature=t), -1, 1)
+                np.testing.assert_array_equal(function(x, axis=1, temperature=t), expected)
+                out = np.full_like(x, 7)
+                assert function(x, axis=1, temperature=t, out=out) is out
+                np.testing.assert_array_equal(out, expected)
+                out = x.copy()
+                assert function(out, axis=1, temperature=t, out=out) is out
+                np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(x, kept)
+
+
+def test_neighbouring_axes_are_one(impl):
+    x = np.random.default_rng(2).standard_normal((3, 4, 5, 6, 7)).astype(np.float32)
+    for axis in ((1, 2), (0, 1), (2, 1), (0, 1, 2), 0, 2, (1, 3)):
+        axes = sorted({axis} if isinstance(axis, int) else axis)
+        last = np.ascontiguousarray(np.moveaxis(x, axes, range(-len(axes), 0)))
+        count = int(np.prod(last.shape[-len(axes) :]))
+        flat = impl.softmax(last.reshape(-1, count)).reshape(last.shape)
+        expected = np.moveaxis(flat, range(-len(axes), 0), axes)
+        np.testing.assert_array_equal(impl.softmax(x, axis=axis), expected)
+        kept = impl.logsumexp(x, axis=axis, keepdims=True)
+        assert kept.shape == tuple(1 if i in axes else k for i, k in enumerate(x.shape))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_share_the_columns(impl, workers):
+    x = np.random.default_rng(3).standard_normal((2, 700, 1030)).astype(np.float32)
+    for function in (impl.softmax, impl.log_softmax, impl.logsumexp):
+        expected = function(np.ascontiguousarray(np.moveaxis(x, 1, -1)))
+        if function != impl.logsumexp:
+            expected = np.moveaxis(expected, -1, 1)
+        np.testing.assert_array_equal(function(x, axis=1, workers=workers), expected)
