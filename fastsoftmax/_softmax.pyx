@@ -83,7 +83,6 @@ from fastsoftmax._rows cimport (
     clear,
     close,
     exp_block,
-    exp_of,
     exp_padded,
     highest_of,
     pad,
@@ -787,7 +786,7 @@ def exp_rows(const real[::1] x, real[::1] y):
     cdef Py_ssize_t n = x.shape[0]
     with nogil:
         if n:
-            exp_of(&x[0], &y[0], n, <real>0, lowest(<real>0))
+            exp_block(&x[0], &y[0], n, <real>0, <real>1)
 
 
 cdef RowFunctions functions
