@@ -12,6 +12,7 @@ the elements. Its limit is the larger of two times, both measured in the same ru
 
 import importlib
 from functools import cache, partial
+from statistics import median
 
 import numpy as np
 
@@ -25,8 +26,10 @@ def pass_ns(dtype):
     long = 12 * 1024 // np.dtype(dtype).itemsize  # two arrays of it fit the smallest first caches
     found = {}
     for name in FULL:
-        short_ns, long_ns = (shortest(_pass(name, dtype, n)) for n in (long // 3, long))
-        found[name] = max(0.0, (long_ns - short_ns) / (long - long // 3))
+        short, whole = (_pass(name, dtype, n) for n in (long // 3, long))
+        # The median of some differences: a disturbance may make one too small as well as too large.
+        found[name] = median(max(0.0, shortest(whole) - shortest(short)) for _ in range(7))
+        found[name] /= long - long // 3
     return found
 
 
