@@ -170,6 +170,19 @@ cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nog
     exp_block(x, tail, STEP, highest, inverse)
 
 
+cdef inline Py_ssize_t exponentials_of_block(
+    const real *x, real *e, Py_ssize_t n, real highest, real inverse
+) noexcept nogil:
+    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many."""
+    cdef Py_ssize_t w = whole(n)
+    exp_block(x, e, w, highest, inverse)
+    if w == n:
+        return n
+    pad(x + w, e + w, n - w)
+    exp_padded(e + w, highest, inverse)
+    return w + STEP
+
+
 cdef inline void clear(Lanes *lanes) noexcept nogil:
     """Set the lanes to 0."""
     cdef Py_ssize_t j
@@ -241,14 +254,10 @@ cdef inline Pair sum_of_others(
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
-        w = whole(m)
+        w = exponentials_of_block(x + start, e, m, highest, inverse)
         clear(&lanes)
-        exp_block(x + start, e, w, highest, inverse)
-        if w < m:
-            pad(x + start + w, e + w, m - w)
-            exp_padded(e + w, highest, inverse)
         if start == block and highest < infinity(<real>0):
             e[place_of(x + start, m, highest)] = 0
-        add(&lanes, e, w + (STEP if w < m else 0), add_double)
+        add(&lanes, e, w, add_double)
         close(&s, &lanes, <real>0)
     return s

@@ -84,6 +84,7 @@ from fastsoftmax._rows cimport (
     close,
     exp_block,
     exp_padded,
+    exponentials_of_block,
     highest_of,
     pad,
     place_of,
@@ -679,19 +680,6 @@ def highest_part(const real[::1] x):
     with nogil:
         highest = highest_of(&x[0], x.shape[0], &block)
     return highest, block
-
-
-cdef inline Py_ssize_t exponentials_of_block(
-    const real *x, real *e, Py_ssize_t n, real highest, real inverse
-) noexcept nogil:
-    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many."""
-    cdef Py_ssize_t w = whole(n)
-    exp_block(x, e, w, highest, inverse)
-    if w == n:
-        return n
-    pad(x + w, e + w, n - w)
-    exp_padded(e + w, highest, inverse)
-    return w + STEP
 
 
 cdef void lanes_of(

@@ -7,18 +7,7 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 from libc.math cimport log
 
 from fastsoftmax._math cimport exp_neg, infinity, lowest, real
-from fastsoftmax._rows cimport (
-    STEP,
-    Lanes,
-    Pair,
-    add_to,
-    clear,
-    close,
-    exp_block,
-    exp_padded,
-    pad,
-    whole,
-)
+from fastsoftmax._rows cimport Lanes, Pair, add_to, clear, close, exponentials_of_block
 
 cdef enum:
     BLOCK = 2048  # weights that stay in L1 until they are added
@@ -120,21 +109,15 @@ cdef inline double weigh_roughly(
     most log(n) - log(total): that plus log(total) is the entropy.
     """
     cdef float e[BLOCK]
-    cdef float tail[STEP]
     cdef Lanes lanes
     cdef Pair s
     cdef double total = 0
     cdef Py_ssize_t start, m, w
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        w = whole(m)
+        w = exponentials_of_block(x + start, e, m, <float>highest, <float>inverse)
         clear(&lanes)
-        exp_block(x + start, e, w, <float>highest, <float>inverse)
         add_to(&lanes, <const float *>e, w)
-        if w < m:
-            pad(x + start + w, tail, m - w)
-            exp_padded(tail, <float>highest, <float>inverse)
-            add_to(&lanes, <const float *>tail, STEP)
         s.high = s.low = 0
         close(&s, &lanes, <float>0)
         sums[start // BLOCK] = s.high
