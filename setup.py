@@ -67,7 +67,8 @@ def extensions():
         for i in isa.isas_for(machine)
     ]
     # The longest ones first, so that in the end no core waits for another.
-    return [extension("_front"), *kernels, extension("_cpu")]
+    shared = Extension(f"fastsoftmax.{isa.SHARED}", [], extra_compile_args=FLAGS)
+    return [*kernels, extension("_front"), shared, extension("_cpu")]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)
@@ -78,10 +79,15 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extension(self, ext):
-        c_file = Path(self.build_temp) / f"{ext.name}.c"
+        c_file = Path(self.build_temp, *ext.name.split(".")).with_suffix(".c")
         c_file.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "cython", "-3", "--module-name", ext.name]
-        subprocess.run([*command, ext.sources[0], "-o", str(c_file)], check=True)
+        if ext.sources:
+            shared = f"fastsoftmax.{_isa().SHARED}"
+            command += ["--shared", shared, ext.sources[0], "-o", str(c_file)]
+        else:
+            command += ["--generate-shared", str(c_file)]
+        subprocess.run(command, check=True)
         ext.sources = [str(c_file)]
         super().build_extension(ext)
 

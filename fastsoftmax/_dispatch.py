@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from . import _reference
-from ._isa import ISAS, KERNELS, Isa, isas_for
+from ._isa import ISAS, KERNELS, SHARED, Isa, isas_for
 
 ENVIRONMENT = "FASTSOFTMAX_IMPL"
 NAMES = (_reference.NAME, *(isa.name for isa in ISAS))
@@ -24,7 +24,7 @@ def _missing(isa: Isa) -> str:
     """Say why `isa` cannot run here, or return an empty string if it can."""
     if isa not in isas_for(platform.machine()):
         return f"this machine is {platform.machine()}"
-    needed = (*_modules(isa), "_front", "_cpu")
+    needed = (*_modules(isa), "_front", "_cpu", SHARED)
     absent = [m for m in needed if find_spec(f"{__package__}.{m}") is None]
     if absent:
         return f"not built: no {', '.join(absent)}"

@@ -34,6 +34,10 @@ ISAS = (
 #: Sources that are compiled once for each instruction set.
 KERNELS = ("_softmax", "_select", "_sample", "_loss", "_backward")
 
+#: Cython's own code for memoryviews, in a module that all others import: compiled into each it was
+#: half of the build. It has no source here; Cython writes it.
+SHARED = "_cyutility"
+
 
 def isas_for(machine: str) -> tuple[Isa, ...]:
     """Return the instruction sets that a machine's architecture can have, best last."""

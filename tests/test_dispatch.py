@@ -81,6 +81,7 @@ def fake(pure):
         "    def __getattr__(self, name):\n"
         "        return getattr(_reference, name)\n"
     )
+    (pure / f"{_isa.SHARED}.py").write_text("")
     (pure / "_cpu.py").write_text(
         "import os\ndef features():\n    return frozenset(os.environ['FEATURES'].split())\n"
     )
