@@ -27,8 +27,7 @@ class LongRows:
         self._highest = kernel.highest_part[kind]
         self._add = kernel.add_part[kind]
         self._add_blocks = kernel.add_blocks[kind]
-        self._divide = kernel.divide_part[kind]
-        self._subtract = kernel.subtract_part[kind]
+        self._end = kernel.end_part[kind]
 
     def map(
         self,
@@ -43,20 +42,19 @@ class LongRows:
 
         Tell if its maximum is finite; if not, nothing is done.
         """
-        found = self._sum(x, temperature, log, work, threads)
+        found = self._sum(x, None if log else y, temperature, work, threads)
         if found:
             highest, total, _ = found
-            end = self._subtract if log else self._divide
 
-            def write(part: slice) -> None:
-                end(x[part], y[part], highest, temperature, *total)
+            def end(part: slice) -> None:
+                self._end(x[part], y[part], highest, temperature, *total, log)
 
-            self._share(write, len(x), work / 2, threads)
+            self._share(end, len(x), work / 4, threads)
         return found is not None
 
     def logsumexp(self, x: NDArray[Any], y: NDArray[Any], work: float, threads: int) -> bool:
         """Write logsumexp of a row into ``y[0]``; tell the same."""
-        found = self._sum(x, 1.0, True, work, threads)
+        found = self._sum(x, None, 1.0, work, threads)
         if found:
             y[0] = found[2]
         return found is not None
@@ -67,12 +65,17 @@ class LongRows:
         share(lambda i, j: call(slice(i * b, j * b)), -(-n // b), work, threads)
 
     def _sum(
-        self, x: NDArray[Any], temperature: float, log: bool, work: float, threads: int
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any] | None,
+        temperature: float,
+        work: float,
+        threads: int,
     ) -> tuple[float, tuple[float, float], float] | None:
         """Return the maximum, the sum of exponentials as a pair, and the maximum plus log1p of it.
 
-        With `log` the largest entry's own is left out of the sum. None if the maximum is not
-        finite.
+        The exponentials go into `y`; without it the largest entry's own is left out of the sum.
+        None if the maximum is not finite.
         """
         maxima = {}
 
@@ -89,9 +92,9 @@ class LongRows:
         lanes = np.empty((-(-len(x) // self._block), 16))
 
         def add(part: slice) -> None:
-            own = block - part.start if log else -1
             mine = slice(part.start // self._block, part.stop // self._block)
-            self._add(x[part], highest, temperature, own, lanes[mine])
+            end = None if y is None else y[part]
+            self._add(x[part], end, highest, temperature, block - part.start, lanes[mine])
 
         self._share(add, len(x), work / 2, threads)
         high, low, logarithm = self._add_blocks(x[:1], lanes, highest)

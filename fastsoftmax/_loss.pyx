@@ -24,7 +24,6 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
-from libc.string cimport memcpy
 
 from fastsoftmax._math cimport HAS_FMA, fma, fma64, infinity, log1p_pos, real
 from fastsoftmax._rows cimport (
@@ -32,21 +31,16 @@ from fastsoftmax._rows cimport (
     STEP,
     Lanes,
     Pair,
-    add,
     add_to,
     adder,
     clear,
     close,
-    exp_block,
-    exp_padded,
+    exponentials_of_row,
     highest_of,
-    pad,
-    place_of,
-    scale,
+    scale_row,
     sum_of_others,
     two_sum,
     value,
-    whole,
 )
 
 cdef enum:
@@ -161,43 +155,6 @@ cdef double fall_of(
     return value(fall)
 
 
-cdef Pair exp_row(
-    const real *x, real *y, Py_ssize_t n, real highest, Py_ssize_t block
-) noexcept nogil:
-    """y = exp(x - highest); return what `sum_of_others` does. y is x or does not overlap it."""
-    cdef Py_ssize_t start, m, w, place
-    cdef Pair s
-    cdef Lanes lanes
-    cdef real tail[STEP]
-    cdef real copy[BLOCK]
-    cdef const real *source
-    s.high = s.low = 0
-    for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        w = whole(m)
-        place = place_of(x + start, m, highest) if start == block else m
-        source = x + start
-        if x == y:  # the loop must know that it does not read what it writes
-            memcpy(copy, source, w * sizeof(real))
-            source = copy
-        exp_block(source, y + start, w, highest, 1)
-        clear(&lanes)
-        if w < m:
-            pad(x + start + w, tail, m - w)
-            exp_padded(tail, highest, 1)
-            memcpy(y + start + w, tail, (m - w) * sizeof(real))
-        if place < w:
-            y[start + place] = 0
-        elif place < m:
-            tail[place - w] = 0
-        add(&lanes, <const real *>(y + start), w, add_double)
-        add(&lanes, <const real *>tail, STEP if w < m else 0, add_double)
-        if place < w:
-            y[start + place] = 1
-        close(&s, &lanes, <real>0)
-    return s
-
-
 cdef void divide(double a, Pair s, real *high, real *low) noexcept nogil:
     """high + low = a / s"""
     cdef double total = s.high + s.low
@@ -211,17 +168,6 @@ cdef void divide(double a, Pair s, real *high, real *low) noexcept nogil:
         low[0] = (fma(-high[0], total, a) - high[0] * s.low) / total
     if not HAS_FMA:
         low[0] = 0  # as in softmax
-
-
-cdef void scale_row(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
-    """y = y * (high + low)"""
-    cdef real tail[STEP]
-    cdef Py_ssize_t w = whole(n)
-    scale(y, w, high, low)
-    if w < n:
-        pad(y + w, tail, n - w)
-        scale(tail, STEP, high, low)
-        memcpy(y + w, tail, (n - w) * sizeof(real))
 
 
 cdef double loss_row(
@@ -240,6 +186,7 @@ cdef double loss_row(
     """
     cdef Py_ssize_t start, m, block
     cdef Pair rest, s
+    cdef Lanes lanes
     cdef double q[BLOCK]
     cdef double loss = 0, own = 0, others = 0, total = 0
     cdef double weight = 1, at_target = 0, rest_of_target = 0
@@ -259,7 +206,8 @@ cdef double loss_row(
     if y == NULL:
         rest = sum_of_others(x, n, highest, block, <real>1, add_double)
     else:
-        rest = exp_row(x, y, n, highest, block)
+        rest.high = rest.low = 0
+        exponentials_of_row(x, y, n, highest, <real>1, block, &lanes, &rest, add_double)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_pos(rest.high + rest.low)
@@ -283,7 +231,7 @@ cdef double loss_row(
             less_labels(y + start, q, m, rate, factor)
     else:
         divide(factor * total, s, &high, &low)
-        scale_row(y, n, high, low)
+        scale_row(x, y, n, high, low)
     if label == NULL:
         share = labels.share * weight
         at_target *= total / sum_e

@@ -11,11 +11,15 @@ Order of sums
     so every vector width gives the same bits.
 """
 
+from libc.string cimport memcpy
+
 from fastsoftmax._math cimport exp_neg, fma, infinity, lowest, real
 
 cdef enum:
     STEP = 32  # elements that a sum takes at once
     BLOCK = 2048  # elements whose exponentials stay in L1 until they are added
+    LINE = 64  # bytes of a cache line
+    LONG = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
 
 cdef struct Lanes:
     double high[8]
@@ -243,21 +247,108 @@ cdef inline Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexc
     return j
 
 
+cdef inline void lanes_of_others(
+    const real *x, Py_ssize_t n, real highest, real inverse, bint own, Lanes *lanes,
+    adder add_double
+) noexcept nogil:
+    """Write the lanes of a block's exponentials, without the largest entry's if it is `own`."""
+    cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
+    cdef Py_ssize_t w = exponentials_of_block(x, e, n, highest, inverse)
+    if own and highest < infinity(<real>0):
+        e[place_of(x, n, highest)] = 0
+    clear(lanes)
+    add(lanes, e, w, add_double)
+
+
 cdef inline Pair sum_of_others(
     const real *x, Py_ssize_t n, real highest, Py_ssize_t block, real inverse, adder add_double
 ) noexcept nogil:
     """Return the sum of exp((x - highest) * inverse) without the largest entry's own term."""
-    cdef Py_ssize_t start, m, w
+    cdef Py_ssize_t start
     cdef Pair s
     cdef Lanes lanes
-    cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        w = exponentials_of_block(x + start, e, m, highest, inverse)
-        clear(&lanes)
-        if start == block and highest < infinity(<real>0):
-            e[place_of(x + start, m, highest)] = 0
-        add(&lanes, e, w, add_double)
+        lanes_of_others(
+            x + start, min(BLOCK, n - start), highest, inverse, start == block, &lanes, add_double
+        )
         close(&s, &lanes, <real>0)
     return s
+
+
+# ---- rows, and parts of a row that begin at a block ----------------------------------------------
+
+
+cdef inline Py_ssize_t before_line(const real *x, const real *y, Py_ssize_t n) noexcept nogil:
+    """Return how many elements of a row y, made of x, are not written line by line at first."""
+    if n < LONG or x == y:
+        return 0
+    return (-<size_t>y & (LINE - 1)) // sizeof(real)
+
+
+cdef inline void exponentials_of_row(
+    const real *x, real *y, Py_ssize_t n, real highest, real inverse, Py_ssize_t own,
+    Lanes *lanes, Pair *s, adder add_double
+) noexcept nogil:
+    """y = exp((x - highest) * inverse), and their sum added to `s`.
+
+    If `s` is NULL, each block has its own of the `lanes`. The sum is without the largest entry's
+    term if `own` is where its block starts. y is x or does not overlap it.
+    """
+    cdef Py_ssize_t start, m, w, ahead, place
+    cdef Py_ssize_t end = whole(n)
+    cdef Py_ssize_t skip = before_line(x, <const real *>y, n)
+    cdef real tail[STEP]
+    cdef real copy[BLOCK]
+    if skip:  # what lies between the first and the last step is written line by line
+        exp_block(x, y, STEP, highest, inverse)
+        exp_block(x + end - STEP, y + end - STEP, STEP, highest, inverse)
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        w = whole(m)
+        place = place_of(x + start, m, highest) if start == own else m
+        if x == y:  # the loop must know that it does not read what it writes
+            memcpy(copy, x + start, w * sizeof(real))
+            exp_block(copy, y + start, w, highest, inverse)
+        else:
+            ahead = start + skip
+            exp_block(x + ahead, y + ahead, whole(min(BLOCK, end - ahead)), highest, inverse)
+        clear(lanes)
+        if w < m:
+            pad(x + start + w, tail, m - w)
+            exp_padded(tail, highest, inverse)
+            memcpy(y + start + w, tail, (m - w) * sizeof(real))
+        if place < w:
+            y[start + place] = 0
+        elif place < m:
+            tail[place - w] = 0
+        add(lanes, <const real *>(y + start), w, add_double)
+        add(lanes, <const real *>tail, STEP if w < m else 0, add_double)
+        if place < w:
+            y[start + place] = 1
+        if s == NULL:
+            lanes += 1
+        else:
+            close(s, lanes, <real>0)
+
+
+cdef inline void scale_row(
+    const real *x, real *y, Py_ssize_t n, real high, real low
+) noexcept nogil:
+    """y = y * (high + low), in the steps of `exponentials_of_row`."""
+    cdef real step[STEP]
+    cdef Py_ssize_t end = whole(n)
+    cdef Py_ssize_t skip = before_line(x, <const real *>y, n)
+    if skip:
+        memcpy(step, y, skip * sizeof(real))
+        memcpy(step + skip, y + end - (STEP - skip), (STEP - skip) * sizeof(real))
+        scale(step, STEP, high, low)
+        scale(y + skip, end - STEP, high, low)
+        memcpy(y, step, skip * sizeof(real))
+        memcpy(y + end - (STEP - skip), step + skip, (STEP - skip) * sizeof(real))
+    else:
+        scale(y, end, high, low)
+    if end < n:
+        pad(<const real *>(y + end), step, n - end)
+        scale(step, STEP, high, low)
+        memcpy(y + end, step, (n - end) * sizeof(real))

@@ -77,27 +77,21 @@ from fastsoftmax._rows cimport (
     STEP,
     Lanes,
     Pair,
-    add,
     add_to,
     adder,
-    clear,
     close,
     exp_block,
-    exp_padded,
-    exponentials_of_block,
+    exponentials_of_row,
     highest_of,
+    lanes_of_others,
     pad,
-    place_of,
-    scale,
+    scale_row,
     subtract,
     sum_of_others,
-    whole,
 )
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
-    LINE = 64  # bytes of a cache line
-    LONG = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
 
 
 cdef adder add_double = add_to[double]
@@ -176,68 +170,19 @@ cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
     return highest
 
 
-cdef inline Py_ssize_t before_line(const real *p) noexcept nogil:
-    """Return how many elements lie before the next cache line."""
-    return (-<size_t>p & (LINE - 1)) // sizeof(real)
-
-
-cdef void scale_row(real *y, Py_ssize_t n, Py_ssize_t skip, real high, real low) noexcept nogil:
-    """y = y * (high + low) over whole steps, line by line from behind the first `skip` elements."""
-    cdef real step[STEP]
-    cdef real *end = y + n - (STEP - skip)
-    if skip == 0:
-        scale(y, n, high, low)
-        return
-    memcpy(step, y, skip * sizeof(real))
-    memcpy(step + skip, end, (STEP - skip) * sizeof(real))
-    scale(step, STEP, high, low)
-    scale(y + skip, n - STEP, high, low)
-    memcpy(y, step, skip * sizeof(real))
-    memcpy(end, step + skip, (STEP - skip) * sizeof(real))
-
-
 cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = softmax(x / temperature); y is x or does not overlap it."""
-    cdef Py_ssize_t start, m, w, ahead, end, skip = 0
     cdef Pair s
     cdef Lanes lanes
-    cdef real highest, inverse, high, low
-    cdef real tail[STEP]
-    cdef real copy[BLOCK]
+    cdef real inverse, high, low
     if temperature != 1 and substitute(x, y, n, temperature):
         x = y
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
-    highest = maximum(x, n)
     s.high = s.low = 0
-    w = m = 0
-    end = whole(n)
-    if n >= LONG and x != y:
-        skip = before_line(y)
-    if skip:  # what lies between the first and the last step is written line by line
-        exp_block(x, y, STEP, highest, inverse)
-        exp_block(x + end - STEP, y + end - STEP, STEP, highest, inverse)
-    for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        w = whole(m)
-        clear(&lanes)
-        if x == y:  # the loop must know that it does not read what it writes
-            memcpy(copy, x + start, w * sizeof(real))
-            exp_block(copy, y + start, w, highest, inverse)
-        else:
-            ahead = start + skip
-            exp_block(x + ahead, y + ahead, whole(min(BLOCK, end - ahead)), highest, inverse)
-        add(&lanes, <const real *>(y + start), w, add_double)
-        if w < m:
-            pad(x + start + w, tail, m - w)
-            exp_padded(tail, highest, inverse)
-            add(&lanes, <const real *>tail, STEP, add_double)
-        close(&s, &lanes, <real>0)
+    exponentials_of_row(x, y, n, maximum(x, n), inverse, -1, &lanes, &s, add_double)
     factors(&s, 1, &high, &low)
-    scale_row(y, end, skip, high, low)
-    if end < n:
-        scale(tail, STEP, high, low)
-        memcpy(y + end, tail, (n - end) * sizeof(real))
+    scale_row(x, y, n, high, low)
 
 
 cdef void log_sums(const Pair *s, Py_ssize_t rows, double *logs) noexcept nogil:
@@ -247,14 +192,28 @@ cdef void log_sums(const Pair *s, Py_ssize_t rows, double *logs) noexcept nogil:
         logs[r] = log1p_pos(s[r].high + s[r].low)
 
 
+cdef void subtract_row(
+    const real *x, real *y, Py_ssize_t n, real highest, real inverse, real log_sum
+) noexcept nogil:
+    """y = (x - highest) * inverse - log_sum; y is x or does not overlap it."""
+    cdef Py_ssize_t start, m
+    cdef real copy[BLOCK]
+    cdef const real *source
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        source = x + start
+        if x == y:
+            memcpy(copy, source, m * sizeof(real))
+            source = copy
+        subtract(source, y + start, m, highest, inverse, log_sum)
+
+
 cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
     """y = log_softmax(x / temperature); y is x or does not overlap it."""
-    cdef Py_ssize_t start, m, block
+    cdef Py_ssize_t block
     cdef Pair s
     cdef real highest, inverse
     cdef double log_sum
-    cdef real copy[BLOCK]
-    cdef const real *source
     if temperature != 1 and substitute(x, y, n, temperature):
         x = y
         temperature = 1
@@ -262,13 +221,7 @@ cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperatu
     highest = highest_of(x, n, &block)
     s = sum_of_others(x, n, highest, block, inverse, add_double)
     log_sums(&s, 1, &log_sum)
-    for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        source = x + start
-        if x == y:
-            memcpy(copy, source, m * sizeof(real))
-            source = copy
-        subtract(source, y + start, m, highest, inverse, <real>log_sum)
+    subtract_row(x, y, n, highest, inverse, <real>log_sum)
 
 
 cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
@@ -682,32 +635,31 @@ def highest_part(const real[::1] x):
     return highest, block
 
 
-cdef void lanes_of(
-    const real *x, Py_ssize_t n, real highest, real inverse, Py_ssize_t own, Lanes *lanes
-) noexcept nogil:
-    """Write the lanes of the exponentials of each block."""
-    cdef Py_ssize_t start, m, w
-    cdef real e[BLOCK + 1]  # the last one as in `sum_of_others`
-    for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        w = exponentials_of_block(x + start, e, m, highest, inverse)
-        if start == own:
-            e[place_of(x + start, m, highest)] = 0
-        clear(lanes)
-        add(lanes, <const real *>e, w, add_double)
-        lanes += 1
-
-
 def add_part(
-    const real[::1] x, double highest, double temperature, Py_ssize_t own, double[:, ::1] lanes
+    const real[::1] x, real[::1] y, double highest, double temperature, Py_ssize_t own,
+    double[:, ::1] lanes,
 ):
     """Write the lanes of the sum of exp((x - highest) / temperature) over each block.
 
-    That of the block that starts at `own` is without the largest entry's own term.
+    The exponentials go into `y`, which may be `x`; or, if it is None, nowhere, and the sum of the
+    block that starts at `own` is without the largest entry's term.
     """
+    cdef Py_ssize_t start, n = x.shape[0]
     cdef real inverse = inverse_of(temperature, <real>0)
+    cdef Lanes *each = <Lanes *>&lanes[0, 0]
+    if y is not None:
+        with nogil:
+            exponentials_of_row(
+                &x[0], &y[0], n, <real>highest, inverse, -1, each, NULL, add_double
+            )
+        return
     with nogil:
-        lanes_of(&x[0], x.shape[0], <real>highest, inverse, own, <Lanes *>&lanes[0, 0])
+        for start from 0 <= start < n by BLOCK:
+            lanes_of_others(
+                &x[start], min(BLOCK, n - start), <real>highest, inverse, start == own, each,
+                add_double,
+            )
+            each += 1
 
 
 def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest):
@@ -723,50 +675,25 @@ def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest):
     return s.high, s.low, <real>(highest + log_sum)
 
 
-def divide_part(
+def end_part(
     const real[::1] x, real[::1] y, double highest, double temperature, double sum_high,
-    double sum_low,
+    double sum_low, bint log,
 ):
-    """Write exp((x - highest) / temperature) / sum into `y`, which may be `x`.
-
-    The exponentials are made again: from memory they would come no sooner.
-    """
-    cdef Py_ssize_t start, m, w, n = x.shape[0]
-    cdef Pair s
-    cdef real inverse = inverse_of(temperature, <real>0)
-    cdef real high, low
-    cdef real e[BLOCK]
-    s.high = sum_high
-    s.low = sum_low
-    with nogil:
-        factors(&s, 1, &high, &low)
-        for start from 0 <= start < n by BLOCK:
-            m = min(BLOCK, n - start)
-            w = exponentials_of_block(&x[start], e, m, <real>highest, inverse)
-            scale(e, w, high, low)
-            memcpy(&y[start], e, m * sizeof(real))
-
-
-def subtract_part(
-    const real[::1] x, real[::1] y, double highest, double temperature, double sum_high,
-    double sum_low,
-):
-    """Write (x - highest) / temperature - log1p(sum) into `y`, which may be `x`."""
+    """Make `y` softmax of `x`, from its exponentials, or if `log` log_softmax, from `x`."""
     cdef Pair s
     cdef double log_sum
-    cdef real copy[BLOCK]
-    cdef Py_ssize_t start, m, n = x.shape[0]
+    cdef real high, low
+    cdef Py_ssize_t n = x.shape[0]
+    cdef real inverse = inverse_of(temperature, <real>0)
     s.high = sum_high
     s.low = sum_low
     with nogil:
-        log_sums(&s, 1, &log_sum)
-        for start from 0 <= start < n by BLOCK:
-            m = min(BLOCK, n - start)
-            memcpy(copy, &x[start], m * sizeof(real))
-            subtract(
-                <const real *>copy, &y[start], m, <real>highest, inverse_of(temperature, <real>0),
-                <real>log_sum,
-            )
+        if log:
+            log_sums(&s, 1, &log_sum)
+            subtract_row(&x[0], &y[0], n, <real>highest, inverse, <real>log_sum)
+        else:
+            factors(&s, 1, &high, &low)
+            scale_row(&x[0], &y[0], n, high, low)
 
 
 def exp_rows(const real[::1] x, real[::1] y):
