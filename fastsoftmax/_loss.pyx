@@ -31,14 +31,15 @@ from fastsoftmax._rows cimport (
     STEP,
     Lanes,
     Pair,
+    Top,
     add_to,
     adder,
     clear,
     close,
     exponentials_of_row,
-    highest_of,
     scale_row,
     sum_of_others,
+    top_of,
     two_sum,
     value,
 )
@@ -178,13 +179,15 @@ cdef double loss_row(
     Py_ssize_t target,
     const real *label,
     double factor,
+    Top *top,
+    const real *following,
 ) noexcept nogil:
     """Return the loss of a row, and write its gradient times `factor` into y unless that is NULL.
 
     `label` has the probabilities of the classes, or is NULL and `target` is the right class. y may
-    be x.
+    be x. `top` is the row's, and becomes that of the `following` one, if that is not NULL.
     """
-    cdef Py_ssize_t start, m, block
+    cdef Py_ssize_t start, m
     cdef Pair rest, s
     cdef Lanes lanes
     cdef double q[BLOCK]
@@ -192,7 +195,7 @@ cdef double loss_row(
     cdef double weight = 1, at_target = 0, rest_of_target = 0
     cdef double log_sum, sum_e, share, rate
     cdef real at = 0, high, low
-    cdef real highest = highest_of(x, n, &block)
+    cdef real highest = <real>top.value
     cdef bint spread = label != NULL or labels.share != 0
     if label == NULL:
         at = x[target]
@@ -204,10 +207,10 @@ cdef double loss_row(
         loss += fall_of(labels, x, label, n, highest, &others)
     total = own + others
     if y == NULL:
-        rest = sum_of_others(x, n, highest, block, <real>1, add_double)
+        rest = sum_of_others(x, n, <real>1, add_double, top, following)
     else:
         rest.high = rest.low = 0
-        exponentials_of_row(x, y, n, highest, <real>1, block, &lanes, &rest, add_double)
+        exponentials_of_row(x, y, n, <real>1, False, &lanes, &rest, add_double, top, following)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_pos(rest.high + rest.low)
@@ -297,6 +300,8 @@ def loss_rows(
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
     cdef Py_ssize_t i, j, stop, start = 0
+    cdef Py_ssize_t seen = -1  # the row that `top` is of
+    cdef Top top
     cdef int64_t target
     cdef Labels how
     cdef Pair shares
@@ -314,6 +319,9 @@ def loss_rows(
                 # Checked again: another thread may have written to the targets meanwhile.
                 target = targets[i] if targets is not None else -1
                 if n and (targets is None or 0 <= target < n and target != ignore):
+                    if seen != i:
+                        top = top_of(&x[i, 0], n)
+                    seen = i + 1
                     losses[i] = loss_row(
                         &how,
                         &x[i, 0],
@@ -322,6 +330,8 @@ def loss_rows(
                         target,
                         &labels[i, 0] if labels is not None else NULL,
                         factor,
+                        &top,
+                        &x[i + 1, 0] if i + 1 < rows else NULL,
                     )
                     continue
                 losses[i] = 0

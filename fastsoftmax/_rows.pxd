@@ -13,7 +13,17 @@ Order of sums
 
 from libc.string cimport memcpy
 
-from fastsoftmax._math cimport exp_neg, fma, infinity, lowest, real
+from fastsoftmax._math cimport (
+    exp_neg,
+    fma,
+    infinity,
+    lowest,
+    prefetch,
+    real,
+    written,
+    written32,
+    written64,
+)
 
 cdef enum:
     STEP = 32  # elements that a sum takes at once
@@ -29,6 +39,12 @@ cdef struct Lanes:
 cdef struct Pair:
     double high
     double low
+
+
+cdef struct Top:
+    # The largest element of a row (NaN is passed over), and where the block starts that has it.
+    double value
+    Py_ssize_t block
 
 
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
@@ -47,9 +63,11 @@ cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogi
         lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
     for l in range(8):
         lane[l] = lane[8 + l] if lane[8 + l] > lane[l] else lane[l]
-    for l in range(8):
-        highest = lane[l] if lane[l] > highest else highest
-    return highest
+    for l in range(4):
+        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
+    for l in range(2):
+        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
+    return lane[1] if lane[1] > lane[0] else lane[0]
 
 
 cdef inline void exp_of(
@@ -68,6 +86,36 @@ cdef inline void exp_of_scaled(
     cdef Py_ssize_t j
     for j in range(n):
         y[j] = exp_neg((x[j] - highest) * inverse, low)
+
+
+cdef inline void fetch_step(const real *p) noexcept nogil:
+    """Have the lines of a step brought to L1."""
+    cdef Py_ssize_t l
+    for l from 0 <= l < STEP by LINE // <Py_ssize_t>sizeof(real):
+        prefetch(p + l)
+
+
+cdef inline void exp_and_fetch(
+    const real *x, written y, Py_ssize_t n, real highest, const real *fetched, real low
+) noexcept nogil:
+    """exp_of, with as many elements of another row brought to L1"""
+    cdef Py_ssize_t j, l
+    for j from 0 <= j < n by STEP:
+        fetch_step(fetched + j)
+        for l in range(STEP):
+            y[j + l] = exp_neg(x[j + l] - highest, low)
+
+
+cdef inline void exp_and_fetch_scaled(
+    const real *x, written y, Py_ssize_t n, real highest, real inverse, const real *fetched,
+    real low
+) noexcept nogil:
+    """The same for exp_of_scaled"""
+    cdef Py_ssize_t j, l
+    for j from 0 <= j < n by STEP:
+        fetch_step(fetched + j)
+        for l in range(STEP):
+            y[j + l] = exp_neg((x[j + l] - highest) * inverse, low)
 
 
 cdef inline void add_to(Lanes *lanes, const real *e, Py_ssize_t n) noexcept nogil:
@@ -165,6 +213,18 @@ cdef inline void exp_block(
         exp_of_scaled(x, y, n, highest, inverse, lowest(<real>0))
 
 
+cdef inline void exp_fetching(
+    const real *x, written y, Py_ssize_t n, real highest, real inverse, const real *fetched
+) noexcept nogil:
+    """exp_block over whole steps; as many elements from `fetched` on, if not NULL, come to L1."""
+    if fetched == NULL:
+        exp_block(x, <real *>y, n, highest, inverse)
+    elif inverse == 1:
+        exp_and_fetch(x, y, n, highest, fetched, lowest(<real>0))
+    else:
+        exp_and_fetch_scaled(x, y, n, highest, inverse, fetched, lowest(<real>0))
+
+
 cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nogil:
     """exp_block over one step, in place"""
     cdef real x[STEP]
@@ -175,11 +235,17 @@ cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nog
 
 
 cdef inline Py_ssize_t exponentials_of_block(
-    const real *x, real *e, Py_ssize_t n, real highest, real inverse
+    const real *x, real *e, Py_ssize_t n, real highest, real inverse, const real *fetched
 ) noexcept nogil:
-    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many."""
+    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many.
+
+    As many elements are fetched from `fetched` on, if that is not NULL.
+    """
     cdef Py_ssize_t w = whole(n)
-    exp_block(x, e, w, highest, inverse)
+    if real is float:
+        exp_fetching(x, <written32>e, w, highest, inverse, fetched)
+    else:
+        exp_fetching(x, <written64>e, w, highest, inverse, fetched)
     if w == n:
         return n
     pad(x + w, e + w, n - w)
@@ -211,25 +277,36 @@ cdef inline void close(Pair *s, Lanes *lanes, real like) noexcept nogil:
             s.low += lanes.low[l]
 
 
-cdef inline real highest_of(const real *x, Py_ssize_t n, Py_ssize_t *block) noexcept nogil:
-    """Return the largest of a row (NaN is passed over), and where the block starts that has it."""
-    cdef Py_ssize_t start, m, w
-    cdef real highest = -infinity(<real>0)
-    cdef real before
+cdef inline void begin(Top *top) noexcept nogil:
+    """Make it that of no elements."""
+    top.value = -infinity(<double>0)
+    top.block = 0
+
+
+cdef inline void rise(Top *top, const real *x, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    """Take into account the block of a row of n elements that begins at `start`."""
+    cdef Py_ssize_t m = min(BLOCK, n - start)
+    cdef Py_ssize_t w = whole(m)
+    cdef real highest = <real>top.value
     cdef real tail[STEP]
-    block[0] = 0
+    if w:
+        highest = max_of(x + start, w, highest)
+    if w < m:
+        pad(x + start + w, tail, m - w)
+        highest = max_of(<const real *>tail, STEP, highest)
+    if highest > top.value:
+        top.value = highest
+        top.block = start
+
+
+cdef inline Top top_of(const real *x, Py_ssize_t n) noexcept nogil:
+    """Return the largest element of a row."""
+    cdef Py_ssize_t start
+    cdef Top top
+    begin(&top)
     for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        w = whole(m)
-        before = highest
-        if w:
-            highest = max_of(x + start, w, highest)
-        if w < m:
-            pad(x + start + w, tail, m - w)
-            highest = max_of(tail, STEP, highest)
-        if highest > before:
-            block[0] = start
-    return highest
+        rise(&top, x, start, n)
+    return top
 
 
 cdef inline Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
@@ -249,34 +326,46 @@ cdef inline Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexc
 
 cdef inline void lanes_of_others(
     const real *x, Py_ssize_t n, real highest, real inverse, bint own, Lanes *lanes,
-    adder add_double
+    adder add_double, const real *fetched
 ) noexcept nogil:
     """Write the lanes of a block's exponentials, without the largest entry's if it is `own`."""
     cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
-    cdef Py_ssize_t w = exponentials_of_block(x, e, n, highest, inverse)
+    cdef Py_ssize_t w = exponentials_of_block(x, e, n, highest, inverse, fetched)
     if own and highest < infinity(<real>0):
         e[place_of(x, n, highest)] = 0
     clear(lanes)
     add(lanes, e, w, add_double)
 
 
+# ---- rows, and parts of a row that begin at a block ----------------------------------------------
+#
+# While a row's exponentials are made, which waits for nothing, the `following` row (NULL if there
+# is none) is brought to L1 and its largest element found: alone that would wait for memory.
+
+
 cdef inline Pair sum_of_others(
-    const real *x, Py_ssize_t n, real highest, Py_ssize_t block, real inverse, adder add_double
+    const real *x, Py_ssize_t n, real inverse, adder add_double, Top *top, const real *following
 ) noexcept nogil:
-    """Return the sum of exp((x - highest) * inverse) without the largest entry's own term."""
+    """Return the sum of exp((x - highest) * inverse) without the largest entry's own term.
+
+    `top` is the row's, and becomes that of the `following` one.
+    """
     cdef Py_ssize_t start
+    cdef Py_ssize_t block = top.block
+    cdef real highest = <real>top.value
     cdef Pair s
     cdef Lanes lanes
+    begin(top)
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
         lanes_of_others(
-            x + start, min(BLOCK, n - start), highest, inverse, start == block, &lanes, add_double
+            x + start, min(BLOCK, n - start), highest, inverse, start == block, &lanes, add_double,
+            following + start if following != NULL else NULL,
         )
         close(&s, &lanes, <real>0)
+        if following != NULL:
+            rise(top, following, start, n)
     return s
-
-
-# ---- rows, and parts of a row that begin at a block ----------------------------------------------
 
 
 cdef inline Py_ssize_t before_line(const real *x, const real *y, Py_ssize_t n) noexcept nogil:
@@ -287,32 +376,42 @@ cdef inline Py_ssize_t before_line(const real *x, const real *y, Py_ssize_t n) n
 
 
 cdef inline void exponentials_of_row(
-    const real *x, real *y, Py_ssize_t n, real highest, real inverse, Py_ssize_t own,
-    Lanes *lanes, Pair *s, adder add_double
+    const real *x, real *y, Py_ssize_t n, real inverse, bint own, Lanes *lanes, Pair *s,
+    adder add_double, Top *top, const real *following
 ) noexcept nogil:
     """y = exp((x - highest) * inverse), and their sum added to `s`.
 
-    If `s` is NULL, each block has its own of the `lanes`. The sum is without the largest entry's
-    term if `own` is where its block starts. y is x or does not overlap it.
+    If `s` is NULL, each block has its own of the `lanes`. The largest entry's term is in the sum if
+    `own`. `top` is the row's, and becomes that of the `following` one. y is x or does not overlap
+    it.
     """
-    cdef Py_ssize_t start, m, w, ahead, place
+    cdef real highest = <real>top.value
+    cdef Py_ssize_t block = -1 if own else top.block
+    cdef Py_ssize_t start, m, w, ahead, w_ahead, place
+    cdef const real *fetched
     cdef Py_ssize_t end = whole(n)
     cdef Py_ssize_t skip = before_line(x, <const real *>y, n)
     cdef real tail[STEP]
     cdef real copy[BLOCK]
+    begin(top)
     if skip:  # what lies between the first and the last step is written line by line
         exp_block(x, y, STEP, highest, inverse)
         exp_block(x + end - STEP, y + end - STEP, STEP, highest, inverse)
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = whole(m)
-        place = place_of(x + start, m, highest) if start == own else m
+        place = place_of(x + start, m, highest) if start == block else m
         if x == y:  # the loop must know that it does not read what it writes
             memcpy(copy, x + start, w * sizeof(real))
             exp_block(copy, y + start, w, highest, inverse)
         else:
             ahead = start + skip
-            exp_block(x + ahead, y + ahead, whole(min(BLOCK, end - ahead)), highest, inverse)
+            fetched = following + start if following != NULL else NULL
+            w_ahead = whole(min(BLOCK, end - ahead))
+            if real is float:
+                exp_fetching(x + ahead, <written32>(y + ahead), w_ahead, highest, inverse, fetched)
+            else:
+                exp_fetching(x + ahead, <written64>(y + ahead), w_ahead, highest, inverse, fetched)
         clear(lanes)
         if w < m:
             pad(x + start + w, tail, m - w)
@@ -330,6 +429,8 @@ cdef inline void exponentials_of_row(
             lanes += 1
         else:
             close(s, lanes, <real>0)
+        if following != NULL:
+            rise(top, following, start, n)
 
 
 cdef inline void scale_row(

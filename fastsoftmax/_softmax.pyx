@@ -9,7 +9,8 @@ Formula
 
 Passes over memory
     softmax: maximum (read); exponentials and their sum, a block that fits L1 at a time (read,
-    write); scale (read, write). log_softmax: maximum, sum, difference. logsumexp: maximum, sum.
+    write); scale (read, write). log_softmax: maximum, sum, difference. logsumexp: maximum, sum. The
+    maximum of a long row is found while the exponentials of the row before are made.
 
 Precision policy
     Elements in the row's own type, sums in more (``_rows.pxd`` says in which order). 1/S is a pair
@@ -77,17 +78,17 @@ from fastsoftmax._rows cimport (
     STEP,
     Lanes,
     Pair,
+    Top,
     add_to,
     adder,
     close,
     exp_block,
     exponentials_of_row,
-    highest_of,
     lanes_of_others,
-    pad,
     scale_row,
     subtract,
     sum_of_others,
+    top_of,
 )
 
 cdef enum:
@@ -100,8 +101,12 @@ cdef adder add_double = add_to[double]
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-cdef bint substitute(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
+cdef bint substitute(
+    const real *x, real *y, Py_ssize_t n, double temperature, Top *top
+) noexcept nogil:
     """Write scores into y whose softmax at T = 1 is that of x at T = 0 or inf; tell if it did so.
+
+    `top` is that of x, and becomes that of y.
 
     Rows that have no probabilities stay as they are, and become NaN as every such row does.
     """
@@ -110,7 +115,7 @@ cdef bint substitute(const real *x, real *y, Py_ssize_t n, double temperature) n
     cdef Py_ssize_t j, first = -1
     cdef bint bad = False
     if temperature == 0:
-        highest = maximum(x, n)
+        highest = <real>top.value
         for j in range(n):
             bad |= x[j] != x[j]
             if first < 0 and x[j] == highest:
@@ -120,10 +125,12 @@ cdef bint substitute(const real *x, real *y, Py_ssize_t n, double temperature) n
             y[j] = inf if bad else -inf
         if not bad:
             y[first] = 0
+        top[0] = top_of(<const real *>y, n)
         return True
     if <real>(1 / temperature) == 0:
         for j in range(n):
             y[j] = 0 if -inf < x[j] < inf else x[j]
+        top[0] = top_of(<const real *>y, n)
         return True
     return False
 
@@ -157,35 +164,27 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
             low[r] = 0  # the second rounding would cost the order
 
 
-cdef real maximum(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return the largest element of a row; of one with NaN it may be NaN."""
-    cdef real q[48]
-    cdef real tail[STEP]
-    cdef real highest
-    if n < SHORTEST:
-        pad(x, tail, n)
-        x = tail
-        n = STEP
-    maxima(x, 1, n, &highest, q)
-    return highest
+cdef void softmax_row(
+    const real *x, real *y, Py_ssize_t n, double temperature, Top *top, const real *following
+) noexcept nogil:
+    """y = softmax(x / temperature); y is x or does not overlap it.
 
-
-cdef void softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
-    """y = softmax(x / temperature); y is x or does not overlap it."""
+    `top` is the row's, and becomes that of the `following` one, if that is not NULL.
+    """
     cdef Pair s
     cdef Lanes lanes
     cdef real inverse, high, low
-    if temperature != 1 and substitute(x, y, n, temperature):
+    if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
     s.high = s.low = 0
-    exponentials_of_row(x, y, n, maximum(x, n), inverse, -1, &lanes, &s, add_double)
+    exponentials_of_row(x, y, n, inverse, True, &lanes, &s, add_double, top, following)
     factors(&s, 1, &high, &low)
     scale_row(x, y, n, high, low)
 
 
-cdef void log_sums(const Pair *s, Py_ssize_t rows, double *logs) noexcept nogil:
+cdef void log_sums(Pair *s, Py_ssize_t rows, double *logs) noexcept nogil:
     """logs = log1p(s)"""
     cdef Py_ssize_t r
     for r in range(rows):
@@ -208,35 +207,38 @@ cdef void subtract_row(
         subtract(source, y + start, m, highest, inverse, log_sum)
 
 
-cdef void log_softmax_row(const real *x, real *y, Py_ssize_t n, double temperature) noexcept nogil:
-    """y = log_softmax(x / temperature); y is x or does not overlap it."""
-    cdef Py_ssize_t block
+cdef void log_softmax_row(
+    const real *x, real *y, Py_ssize_t n, double temperature, Top *top, const real *following
+) noexcept nogil:
+    """y = log_softmax(x / temperature), likewise."""
     cdef Pair s
     cdef real highest, inverse
     cdef double log_sum
-    if temperature != 1 and substitute(x, y, n, temperature):
+    if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
-    highest = highest_of(x, n, &block)
-    s = sum_of_others(x, n, highest, block, inverse, add_double)
+    highest = <real>top.value
+    s = sum_of_others(x, n, inverse, add_double, top, following)
     log_sums(&s, 1, &log_sum)
     subtract_row(x, y, n, highest, inverse, <real>log_sum)
 
 
-cdef real logsumexp_row(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return logsumexp(x)."""
+cdef real logsumexp_row(
+    const real *x, Py_ssize_t n, Top *top, const real *following
+) noexcept nogil:
+    """Return logsumexp(x), likewise."""
     cdef real inf = infinity(<real>0)
-    cdef Py_ssize_t block, j
+    cdef Py_ssize_t j
     cdef Pair s
     cdef double log_sum
-    cdef real highest = highest_of(x, n, &block)
+    cdef real highest = <real>top.value
+    s = sum_of_others(x, n, <real>1, add_double, top, following)
     if highest == inf or highest == -inf:
         for j in range(n):
             if x[j] != x[j]:
                 return x[j]
         return highest
-    s = sum_of_others(x, n, highest, block, <real>1, add_double)
     log_sums(&s, 1, &log_sum)
     return <real>(highest + log_sum)
 
@@ -249,11 +251,13 @@ cdef inline void add_logs(
 ) noexcept nogil:
     """y = highest + logs; rows without a finite maximum are looked at again."""
     cdef Py_ssize_t r
+    cdef Top top
     for r in range(rows):
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
             y[r] = <real>(highest[r] + logs[r])
         else:
-            y[r] = logsumexp_row(x + r * n, n)
+            top = top_of(x + r * n, n)
+            y[r] = logsumexp_row(x + r * n, n, &top, NULL)
 
 
 cdef inline void group_of_rows(
@@ -372,15 +376,31 @@ cdef inline void group(
 
 
 cdef inline void one_row(
-    const real *x, real *y, Py_ssize_t n, double temperature, Kind kind
+    const real *x, real *y, Py_ssize_t n, double temperature, Kind kind, Top *top,
+    const real *following,
 ) noexcept nogil:
-    """The answer for one row."""
+    """The answer for a row; `top` is the row's, and becomes that of the `following` one."""
     if kind == SOFTMAX:
-        softmax_row(x, y, n, temperature)
+        softmax_row(x, y, n, temperature, top, following)
     elif kind == LOG_SOFTMAX:
-        log_softmax_row(x, y, n, temperature)
+        log_softmax_row(x, y, n, temperature, top, following)
     else:
-        y[0] = logsumexp_row(x, n)
+        y[0] = logsumexp_row(x, n, top, following)
+
+
+cdef void one_by_one(
+    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const double *temperature,
+    Py_ssize_t each, Kind kind,
+) noexcept nogil:
+    """The answer for rows that are long, or whose temperature is 0 or infinite."""
+    cdef Py_ssize_t i
+    cdef Top top = top_of(x, n)
+    for i in range(rows):
+        one_row(
+            x, y, n, temperature[i * each], kind, &top, x + n if i + 1 < rows else NULL
+        )
+        x += n
+        y += 1 if kind == LOGSUMEXP else n
 
 
 cdef void answer_rows(
@@ -399,13 +419,15 @@ cdef void answer_rows(
     cdef real e[GROUP]
     cdef real inverse[ROWS]
     cdef bint scaled = False, ordinary = True
+    cdef Top top
     cdef Py_ssize_t i, r
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t width = 1 if kind == LOGSUMEXP else n
     cdef Py_ssize_t size = ROWS
     cdef Py_ssize_t last = 0
-    if rows == 1:
-        one_row(x, y, n, temperature[0], kind)
+    if rows == 1:  # the shortest way
+        top = top_of(x, n)
+        one_row(x, y, n, temperature[0], kind, &top, NULL)
         return
     if n >= SHORTEST:
         # The sums of float64 are scalar code in a group, vector code in a long row.
@@ -414,6 +436,10 @@ cdef void answer_rows(
             size = 1
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1
+    if size < 2:
+        one_by_one(x, y, rows, n, temperature, each, kind)
+        return
+    if last:
         memset(e, 0, sizeof(e))
     while start < rows:
         r = min(size, rows - last - start)
@@ -439,8 +465,9 @@ cdef void answer_rows(
                 )
         else:
             r = max(r, 1)
-            for i in range(start, start + r):
-                one_row(x + i * n, y + i * width, n, temperature[i * each], kind)
+            one_by_one(
+                x + start * n, y + start * width, r, n, temperature + start * each, each, kind
+            )
         start += r
 
 
@@ -628,11 +655,10 @@ row_block = BLOCK
 
 def highest_part(const real[::1] x):
     """Return the largest element of a part (NaN is passed over), and where its block starts."""
-    cdef Py_ssize_t block
-    cdef real highest
+    cdef Top top
     with nogil:
-        highest = highest_of(&x[0], x.shape[0], &block)
-    return highest, block
+        top = top_of(&x[0], x.shape[0])
+    return top.value, top.block
 
 
 def add_part(
@@ -647,17 +673,19 @@ def add_part(
     cdef Py_ssize_t start, n = x.shape[0]
     cdef real inverse = inverse_of(temperature, <real>0)
     cdef Lanes *each = <Lanes *>&lanes[0, 0]
+    cdef Top top
     if y is not None:
+        top.value = highest
         with nogil:
             exponentials_of_row(
-                &x[0], &y[0], n, <real>highest, inverse, -1, each, NULL, add_double
+                &x[0], &y[0], n, inverse, True, each, NULL, add_double, &top, NULL
             )
         return
     with nogil:
         for start from 0 <= start < n by BLOCK:
             lanes_of_others(
                 &x[start], min(BLOCK, n - start), <real>highest, inverse, start == own, each,
-                add_double,
+                add_double, NULL,
             )
             each += 1
 

@@ -115,7 +115,7 @@ cdef inline double weigh_roughly(
     cdef Py_ssize_t start, m, w
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        w = exponentials_of_block(x + start, e, m, <float>highest, <float>inverse)
+        w = exponentials_of_block(x + start, e, m, <float>highest, <float>inverse, NULL)
         clear(&lanes)
         add_to(&lanes, <const float *>e, w)
         s.high = s.low = 0
