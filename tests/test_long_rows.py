@@ -1,4 +1,4 @@
-"""Long rows one after the other: the maximum of a row is found while the one before is worked on."""
+"""Long rows after each other: the maximum of one is found while the one before is worked on."""
 
 import numpy as np
 import pytest
