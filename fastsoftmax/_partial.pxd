@@ -1,44 +1,44 @@
 # cython: language_level=3, cdivision=True
-"""Partial selection: the k largest of a row, and the shortest prefix of a given mass, unsorted.
+"""Partial selection: the k largest of a row, unsorted.
 
 The order everywhere is: larger value first, lower index first among equals, NaN last.
 
 Block maxima
     A row is cut into chunks of 256 elements (or 64), and lane l of a chunk (elements l, 8 + l, ...)
-    is a block, so that one pass of vertical maxima gives all block maxima. The k-th largest maximum
-    t is a lower bound of the k-th largest element: k different blocks reach it. Fewer than k blocks
-    exceed it, so what exceeds t is in at most k - 1 blocks. t itself is found by the same function.
-    No order of the input is slow: at most k chunks are looked into again, and those that t equals.
+    is a block, so that one pass of vertical maxima gives all block maxima. A value that k maxima
+    reach is reached by the k largest elements, and by few others: k different blocks hold them.
+    It is found by bisection, which counts the maxima that reach the middle.
 
-Digits
-    What block maxima cannot narrow down (few elements, or k of the order of n) is cut by its
-    digits: 8 bits (or 5) at a time of a key that orders as the values do, from the highest bit in
-    which the keys differ. With weights the same walk finds where a cumulative mass is reached.
+Candidates
+    What reaches that value is collected in index order, from the chunks that hold such elements.
+    Where that is much more than k, as in sorted rows, or among equal values, the same bisection
+    narrows it down, and what comes later must exceed what was found.
 
 Source
-    The second is the radix select of T. Alabi et al., "Fast k-selection algorithms for graphics
-    processing units", ACM JEA 17 (2012), https://doi.org/10.1145/2133803.2345676; the first is
-    folklore.
+    Block maxima are folklore. The bisection is the bucket select of T. Alabi et al., "Fast
+    k-selection algorithms for graphics processing units", ACM JEA 17 (2012),
+    https://doi.org/10.1145/2133803.2345676, with two buckets.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastsoftmax._math cimport bits32, bits64, from_bits32, from_bits64, infinity
+from fastsoftmax._digits cimport key, lowest_key, order_of, unordered, value_of
+from fastsoftmax._math cimport prefetch
 
-ctypedef fused key:
-    float
-    double
-    int64_t
+cdef extern from *:
+    int lowest_bit "__builtin_ctz"(uint32_t mask) noexcept nogil
+
+ctypedef fused lane:
+    uint32_t
+    uint64_t
 
 cdef enum:
     LANES = 8
     SIZE = 256  # elements of a chunk: LANES blocks of 32;
     SMALL = 64  # of 8 where many are wanted
     STEP = 32  # elements that a loop takes at once
-    FEW = 16  # elements that are not worth a histogram
-    MANY = 512  # elements that are worth eight bits a histogram, others five
-    RUN = 16  # shorter pieces are sorted by insertion
+    AHEAD = 1536  # elements from the one read to the one fetched, which is in another page
     SPARSE = 64  # block maxima serve up to k = n / SPARSE;
     DENSE = 16  # those of small chunks up to k = n / DENSE
 
@@ -54,9 +54,10 @@ cdef struct Work:
 
 cdef inline bint allocate(Work *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     """Make room to pick k of n elements of up to 8 bytes; tell if there was memory for it."""
-    # One piece: seven of them would go back to the system at each call, and be zeroed again.
+    # The candidates are 5/2 k at most, and a chunk. One piece: seven of them would go back to the
+    # system at each call, and be zeroed again.
     cdef Py_ssize_t blocks = n // 7 + 16 * LANES
-    cdef Py_ssize_t room = n // SIZE + SIZE + (n if k > n // SPARSE else SPARSE * k)
+    cdef Py_ssize_t room = n // SIZE + 2 * SIZE + min(n, 3 * k)
     cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
     work.maxima = start
     if start == NULL:
@@ -76,49 +77,6 @@ cdef inline void release(Work *work) noexcept nogil:
     free(work.maxima)
 
 
-cdef inline key lowest_key(key like) noexcept nogil:
-    """Return what no element is below."""
-    if key is int64_t:
-        return <int64_t>0x8000000000000000ULL
-    else:
-        return -infinity(like)
-
-
-cdef inline bint unordered(key x) noexcept nogil:
-    """Tell whether x is NaN."""
-    if key is int64_t:
-        return False
-    else:
-        return x != x
-
-
-cdef inline uint64_t order_of(key x) noexcept nogil:
-    """Return an unsigned key in the order of the values: NaN is lowest, -0 and +0 are equal."""
-    cdef uint32_t b
-    cdef uint64_t bb
-    if key is float:
-        b = bits32(x + <float>0.0)
-        b ^= (~(b >> 31) + 1) | 0x80000000u  # all bits of a negative number, else its sign
-        return <uint64_t>(b if x == x else 0) << 32
-    elif key is double:
-        bb = bits64(x + 0.0)
-        bb ^= (~(bb >> 63) + 1) | 0x8000000000000000ULL
-        return bb if x == x else 0
-    else:
-        return <uint64_t>x ^ 0x8000000000000000ULL
-
-
-cdef inline key value_of(uint64_t order, key like) noexcept nogil:
-    """Return the value of a key, or one equal to it."""
-    cdef uint32_t b = <uint32_t>(order >> 32)
-    if key is float:
-        return from_bits32(b ^ 0x80000000u if b >> 31 else ~b)
-    elif key is double:
-        return from_bits64(order ^ 0x8000000000000000ULL if order >> 63 else ~order)
-    else:
-        return <int64_t>(order ^ 0x8000000000000000ULL)
-
-
 cdef inline Py_ssize_t blocks_of(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
     """Return how many block maxima a row of n elements has."""
     return (n + size - 1) // size * LANES
@@ -131,26 +89,30 @@ cdef inline void scan(
     # Indexed by constants alone, so that they stay in registers.
     cdef key lane[STEP]
     cdef key part[STEP]
+    cdef key wide[2 * STEP]
+    cdef key high, other
     cdef Py_ssize_t whole = n & ~(<Py_ssize_t>STEP - 1)
-    cdef Py_ssize_t start, j, l, half
+    cdef Py_ssize_t start, j, l
     for l in range(STEP):
         part[l] = 0
+        wide[STEP + l] = lowest_key(<key>0)
     for start from 0 <= start < n by size:
         for l in range(STEP):
             lane[l] = lowest_key(<key>0)
         for j from start <= j < min(whole, start + size) by STEP:
+            for l from 0 <= l < STEP by 64 // sizeof(key):
+                prefetch(x + j + AHEAD + l)
             for l in range(STEP):
                 lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
             if sums != NULL:
                 for l in range(STEP):
                     part[l] += x[j + l]
-        half = STEP >> 1
-        while half >= LANES:  # written so, it stays in vectors
-            for l in range(half):
-                lane[l] = lane[l] if lane[l] > lane[half + l] else lane[half + l]
-            half //= 2
-        for l in range(LANES):
-            maxima[l] = lane[l]
+        for l in range(STEP):
+            wide[l] = lane[l]
+        for l in range(STEP):  # LANES are wanted; but gcc makes no vectors of shorter loops
+            high = wide[l] if wide[l] > wide[8 + l] else wide[8 + l]
+            other = wide[16 + l] if wide[16 + l] > wide[24 + l] else wide[24 + l]
+            maxima[l] = high if high > other else other
         maxima += LANES
     maxima -= LANES
     for j in range(whole, n):
@@ -212,237 +174,237 @@ cdef inline Py_ssize_t rank_of(
     return rank
 
 
-cdef inline Py_ssize_t collect(
-    const key *x, Py_ssize_t n, Py_ssize_t size, Py_ssize_t k, key t, const key *maxima, Work *work
+cdef inline Py_ssize_t count_reaching(
+    const key *x, Py_ssize_t n, key t, lane zero
 ) noexcept nogil:
-    """Write everything above t, and at least the first k that equal it, in index order."""
-    cdef key *value = <key *>work.value
-    cdef Py_ssize_t *index = work.index
-    cdef const key *high = maxima - LANES
-    cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0, ties = 0
-    for start from 0 <= start < n by size:
-        high += LANES
-        if not reaches(high, LANES, t, ties < k):
-            continue
-        if m + size > work.room:  # another thread has written into the row
-            break
-        stop = min(n, start + size)
-        lane = lanes = 0
-        for l in range(LANES):
-            lane = l if high[l] >= t else lane
-            lanes += high[l] >= t
-        if lanes == 1 and ties < k:  # as a rule; without a branch, which could not be predicted
-            j = m
-            for i from start + lane <= i < stop by LANES:
-                value[m] = x[i]
-                index[m] = i
-                m += x[i] >= t
-            for j in range(j, m):
-                ties += value[j] == t
-            continue
-        for j from start <= j < stop by STEP:
-            if j + STEP <= stop and not reaches(x + j, STEP, t, ties < k):
-                continue
-            for i in range(j, min(stop, j + STEP)):
-                if x[i] >= t and (x[i] > t or ties < k):
-                    value[m] = x[i]
-                    index[m] = i
-                    m += 1
-                    ties += x[i] == t
+    """Return how many of n elements reach t; `zero` is as wide as they are."""
+    cdef lane found[STEP]
+    cdef Py_ssize_t rest = n & (STEP - 1)
+    cdef Py_ssize_t j, m = 0
+    cdef int l
+    for l in range(STEP):
+        found[l] = zero
+    for j from 0 <= j < n - rest by STEP:
+        for l in range(STEP):
+            found[l] += x[j + l] >= t
+    if n < STEP:
+        for j in range(n):
+            m += x[j] >= t
+        return m
+    for l in range(STEP):  # the last step again, but for what has been counted
+        found[l] += <lane>(x[n - STEP + l] >= t) & <lane>(l >= STEP - rest)
+    for l in range(STEP):
+        m += found[l]
     return m
 
 
-cdef inline void cut(
-    uint64_t *keys, double *masses, Py_ssize_t n, double target, uint64_t *last, Py_ssize_t *ties
+cdef inline uint32_t mask_reaching(const key *x, key t, lane zero) noexcept nogil:
+    """Return which of STEP elements reach t, a bit for each; `zero` as above."""
+    cdef lane mask = zero
+    cdef int l
+    for l in range(STEP):
+        mask |= <lane>(x[l] >= t) << <lane>l
+    return <uint32_t>mask
+
+
+cdef inline Py_ssize_t bound(
+    const key *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t most, key *t
 ) noexcept nogil:
-    """Find the shortest prefix (in key order) whose mass reaches `target`.
+    """Find a value t that the k largest of n elements reach, and return how many do.
 
-    It is everything above `last`, and the first `ties` of what equals it. All of it, if the mass
-    falls short. ``masses == NULL`` gives each element the mass 1. Both arrays are used up.
+    If these are more than `most`, t is the k-th largest. NaN is passed over; if there are fewer
+    than k numbers, t is the lowest of them, or below.
     """
-    cdef double mass[512]  # two for each digit: neighbours are often equal, and would have to wait
-    cdef double reached = 0, here
-    cdef int most = 255 if n > MANY else 31  # the largest digit: few elements, few counters
-    cdef uint64_t all_have, one_has, highest
-    cdef Py_ssize_t i, m
-    cdef int shift, d
-    while n > FEW:
-        all_have = one_has = keys[0]
-        for i in range(n):
-            all_have &= keys[i]
-            one_has |= keys[i]
-        if all_have == one_has:
-            break
-        shift = 0
-        while (all_have ^ one_has) >> shift > <uint64_t>most:
-            shift += 1
-        for d in range(2 * most + 2):
-            mass[d] = 0
-        for i in range(n):
-            d = keys[i] >> shift & most
-            mass[2 * d + (i & 1)] += masses[i] if masses != NULL else 1
-        d = most
-        while d >= 0:
-            here = mass[2 * d] + mass[2 * d + 1]
-            if here > 0:
-                if reached + here >= target:
-                    break
-                reached += here
-            d -= 1
-        if d < 0:  # the lowest digit there is takes what rounding has left
-            d = most
-            for i in range(n):
-                d = min(d, <int>(keys[i] >> shift & most))
-            reached -= mass[2 * d] + mass[2 * d + 1]
-        m = 0
-        for i in range(n):
-            keys[m] = keys[i]
-            if masses != NULL:
-                masses[m] = masses[i]
-            m += <int>(keys[i] >> shift & most) == d
-        n = m
-    while True:
-        highest = keys[0]
-        for i in range(n):
-            highest = max(highest, keys[i])
-        last[0] = highest
-        ties[0] = m = 0
-        for i in range(n):
-            if keys[i] == highest:
-                ties[0] += 1
-                reached += masses[i] if masses != NULL else 1
-                if reached >= target:
-                    return
-            else:
-                keys[m] = keys[i]
-                if masses != NULL:
-                    masses[m] = masses[i]
-                m += 1
-        if m == 0:
-            return
-        n = m
+    cdef uint64_t unit = <uint64_t>1 << 32 if key is float else 1
+    cdef key least[STEP]
+    cdef key top[STEP]
+    cdef uint64_t low, high, middle
+    cdef Py_ssize_t j, l, m, reached = n
+    t[0] = lowest_key(<key>0)
+    if n <= most:
+        return n
+    for l in range(STEP):
+        top[l] = lowest_key(<key>0)
+        least[l] = -1 - lowest_key(<key>0)  # the highest
+    for j from 0 <= j <= n - STEP by STEP:
+        for l in range(STEP):
+            top[l] = x[j + l] if x[j + l] > top[l] else top[l]
+            least[l] = x[j + l] if x[j + l] < least[l] else least[l]
+    for j in range(n & ~(<Py_ssize_t>STEP - 1), n):
+        top[0] = x[j] if x[j] > top[0] else top[0]
+        least[0] = x[j] if x[j] < least[0] else least[0]
+    for l in range(1, STEP):
+        top[0] = top[l] if top[l] > top[0] else top[0]
+        least[0] = least[l] if least[l] < least[0] else least[0]
+    low = order_of(least[0])
+    high = order_of(top[0])
+    while low < high and reached > most:
+        middle = (high - low) // unit
+        middle = low + (middle - middle // 2) * unit
+        if key is float:
+            m = count_reaching(x, n, value_of(middle, <key>0), <uint32_t>0)
+        else:
+            m = count_reaching(x, n, value_of(middle, <key>0), <uint64_t>0)
+        if m >= k:
+            low = middle
+            reached = m
+        else:
+            high = middle - unit
+    t[0] = value_of(low, <key>0)
+    return reached
 
 
-cdef inline Py_ssize_t keep(
-    const key *x,
-    const Py_ssize_t *place,
-    Py_ssize_t n,
-    key last,
-    Py_ssize_t ties,
-    key *value,
-    Py_ssize_t *index,
-    double *weight,
+cdef inline Py_ssize_t collect(
+    const key *x, const Py_ssize_t *place, Py_ssize_t start, Py_ssize_t stop, key t,
+    Py_ssize_t m, Work *work,
 ) noexcept nogil:
-    """Write what is above `last`, and the first `ties` of what equals it, in the order given.
+    """Append what reaches t in x[start:stop] to the m elements in `work`; return how many it has.
 
-    The place of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
-    NULL. NaN equals itself and is below all else.
+    `place` as in `keep`, and as there x may be what is written.
     """
-    cdef bint numbers = unordered(last)
-    cdef Py_ssize_t i, m = 0
-    for i in range(n):
-        if x[i] > last or (x[i] == last and ties > 0) or (
-            numbers and (not unordered(x[i]) or ties > 0)
-        ):
-            ties -= not x[i] > last and not (numbers and not unordered(x[i]))
+    cdef key *value = <key *>work.value
+    cdef Py_ssize_t j, i, l
+    cdef uint32_t mask
+    for j from start <= j < stop by STEP:
+        i = min(j, stop - STEP)
+        mask = 0
+        if i < 0:
+            for i in range(j, stop):
+                mask |= <uint32_t>(x[i] >= t) << (i - j)
+        elif key is float:
+            mask = mask_reaching(x + i, t, <uint32_t>0) >> (j - i)
+        else:
+            mask = mask_reaching(x + i, t, <uint64_t>0) >> (j - i)
+        if mask == 0xFFFFFFFFu:  # sorted rows are full of it
+            for l in range(STEP):
+                value[m + l] = x[j + l]
+            for l in range(STEP):
+                work.index[m + l] = place[j + l] if place != NULL else j + l
+            m += STEP
+            continue
+        while mask:
+            i = j + lowest_bit(mask)
+            mask &= mask - 1
             value[m] = x[i]
-            index[m] = place[i] if place != NULL else i
-            if weight != NULL:
-                weight[m] = weight[i]
+            work.index[m] = place[i] if place != NULL else i
             m += 1
     return m
 
 
-cdef inline void take(
-    const key *x, const Py_ssize_t *place, Py_ssize_t n, Py_ssize_t k, Work *work
+cdef inline Py_ssize_t narrow(
+    Work *work, Py_ssize_t n, Py_ssize_t k, Py_ssize_t most, key *t
 ) noexcept nogil:
-    """Pick the first k of x[0:n] by digits, in index order; `place` as in `keep`."""
-    cdef uint64_t last
-    cdef Py_ssize_t ties, i, m
+    """Keep the first k of more than `most` numbers in `work`, `most` at most, in index order.
+
+    t becomes what later ones must reach to come before the k-th.
+    """
+    cdef key *value = <key *>work.value
+    cdef Py_ssize_t reached = bound(value, n, k, most, t)
+    cdef Py_ssize_t start = 0, stop = n, m = 0, i, _part
+    cdef key least = t[0]
+    cdef uint64_t above = order_of(least) + (<uint64_t>1 << 32 if key is float else 1)
+    if above > 0:  # else it is the highest integer
+        t[0] = value_of(above, <key>0)  # after +inf a NaN, which none reaches
+    if reached > most:  # only some of those that equal t
+        for i in range(n):
+            k -= value[i] > least
+        stop = 0
+        while k > 0 and stop < n:
+            k -= value[stop] == least
+            stop += 1
+    for _part in range(2):  # and then what exceeds the ties
+        m = collect(value, work.index, start, stop, least, m, work)
+        start = stop
+        stop = n if above > 0 else start
+        least = t[0]
+    return m
+
+
+cdef inline Py_ssize_t gather(
+    const key *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t most, key *maxima, bint scanned, Work *work
+) noexcept nogil:
+    """Do what `pick_roughly` does, but for NaN: return a number below k if there are fewer numbers.
+    """
+    cdef bint blocks = k <= n // DENSE
+    cdef Py_ssize_t size = SMALL if blocks and k > n // SPARSE else SIZE
+    cdef Py_ssize_t count = blocks_of(n, size)
+    cdef Py_ssize_t slack = 4 + (k >> 3) if n >= STEP else STEP
+    cdef Py_ssize_t start, j, l, m = 0
+    cdef uint32_t mask = 0xFFFFFFFFu
+    cdef key t
+    if blocks:
+        if size == SMALL or not scanned:
+            scan(x, n, size, maxima, NULL)
+        for l in range(STEP):
+            maxima[count + l] = lowest_key(<key>0)
+        bound(<const key *>maxima, count, k, k + slack, &t)
+    else:
+        bound(x, n, k, k + slack, &t)
+    for j from 0 <= j < count + STEP by STEP:  # and once more, to narrow down what is left
+        start = j // LANES * size
+        if j >= count or (
+            blocks and t == lowest_key(<key>0)
+            and not count_reaching(x + start, min(STEP // LANES * size, n - start), t, <uint32_t>0)
+        ):
+            mask = 0  # the end, or nothing but NaN
+        elif blocks:
+            if key is float:
+                mask = mask_reaching(<const key *>maxima + j, t, <uint32_t>0)
+            else:
+                mask = mask_reaching(<const key *>maxima + j, t, <uint64_t>0)
+        for l from 0 <= l < STEP by LANES:
+            if mask >> l & 255 and start < n:
+                m = collect(x, NULL, start, min(n, start + size), t, m, work)
+            if m > most + (k if j < count else 0):
+                m = narrow(work, m, k, most, &t)
+            start += size
+    return m
+
+
+cdef inline void fill_up(
+    const key *x, Py_ssize_t n, Py_ssize_t m, Py_ssize_t k, Work *work
+) noexcept nogil:
+    """Add the first NaN of a row to the m numbers in it, so that there are k, in index order."""
+    cdef key *value = <key *>work.value
+    cdef Py_ssize_t *places = <Py_ssize_t *>work.keys
+    cdef Py_ssize_t i, missing = 0
     for i in range(n):
-        work.keys[i] = order_of(x[i])
-    cut(work.keys, NULL, n, <double>k, &last, &ties)
-    m = keep(x, place, n, value_of(last, <key>0), ties, <key *>work.value, work.index, NULL)
-    for i in range(m, k):  # another thread has written into the row
-        work.index[i] = 0
+        if missing == k - m:
+            break
+        if unordered(x[i]):
+            places[missing] = i
+            missing += 1
+    for i in range(missing, k - m):  # another thread has written into the row
+        places[i] = 0
+    missing = k - m
+    while missing > 0:
+        k -= 1
+        if m > 0 and work.index[m - 1] > places[missing - 1]:
+            m -= 1
+            work.index[k] = work.index[m]
+        else:
+            missing -= 1
+            work.index[k] = places[missing]
+        value[k] = x[work.index[k]]
+
+
+cdef inline Py_ssize_t pick_roughly(
+    const key *x, Py_ssize_t n, Py_ssize_t k, Py_ssize_t most, key *maxima, bint scanned, Work *work
+) noexcept nogil:
+    """Write the first k elements of x[0:n] into `work` (value, index), 0 < k <= n.
+
+    They are in index order, and there may be others among them. Return how many it has, `most` at
+    most. `maxima` has room for the block maxima; `scanned` tells that those of SIZE are there.
+    """
+    cdef Py_ssize_t m = gather(x, n, k, most, maxima, scanned, work)
+    if m < k:
+        fill_up(x, n, m, k, work)
+        m = k
+    return m
 
 
 cdef inline void pick(
     const key *x, Py_ssize_t n, Py_ssize_t k, key *maxima, bint scanned, Work *work
 ) noexcept nogil:
-    """Write the first k elements of x[0:n] into `work` (value, index), in index order, 0 < k <= n.
-
-    `maxima` has room for the block maxima; `scanned` tells that those of SIZE are there.
-    """
-    cdef key *value = <key *>work.value
-    cdef Py_ssize_t size = SIZE
-    cdef Py_ssize_t blocks, i, m, missing
-    cdef key t
-    if k > n // DENSE:
-        take(x, NULL, n, k, work)
-        return
-    if k > n // SPARSE:
-        size = SMALL
-        scanned = False
-    blocks = blocks_of(n, size)
-    if not scanned:
-        scan(x, n, size, maxima, NULL)
-    pick(maxima, blocks, k, maxima + blocks, False, work)
-    t = value[0]
-    for i in range(1, k):
-        t = value[i] if value[i] < t else t
-    m = collect(x, n, size, k, t, maxima, work)
-    if m > k:
-        take(value, work.index, m, k, work)
-    elif m < k:  # these are all numbers that there are: fill up with NaN
-        missing = k - m
-        m = 0
-        for i in range(n):
-            if m < k and (missing > 0 or not unordered(x[i])):
-                missing -= unordered(x[i])
-                value[m] = x[i]
-                work.index[m] = i
-                m += 1
-        for i in range(m, k):  # another thread has written into the row
-            work.index[i] = 0
-
-
-cdef inline void sort_picked(
-    uint64_t *keys, Py_ssize_t *index, Py_ssize_t n, uint64_t *keys2, Py_ssize_t *index2
-) noexcept nogil:
-    """Sort by key, highest first; equal keys keep their order. The second arrays are scratch."""
-    cdef Py_ssize_t start, i, j, place, a, b, middle, stop
-    cdef Py_ssize_t width = RUN
-    cdef uint64_t moved
-    for start from 0 <= start < n by RUN:
-        for i in range(start + 1, min(start + RUN, n)):
-            moved = keys[i]
-            place = index[i]
-            j = i
-            while j > start and keys[j - 1] < moved:
-                keys[j] = keys[j - 1]
-                index[j] = index[j - 1]
-                j -= 1
-            keys[j] = moved
-            index[j] = place
-    while width < n:
-        start = 0
-        while start < n:
-            middle = min(start + width, n)
-            stop = min(start + 2 * width, n)
-            a = start
-            b = middle
-            for i in range(start, stop):
-                if a < middle and (b >= stop or keys[a] >= keys[b]):
-                    keys2[i] = keys[a]
-                    index2[i] = index[a]
-                    a += 1
-                else:
-                    keys2[i] = keys[b]
-                    index2[i] = index[b]
-                    b += 1
-            start = stop
-        for i in range(n):
-            keys[i] = keys2[i]
-            index[i] = index2[i]
-        width *= 2
+    """Do the same with no others among them."""
+    pick_roughly(x, n, k, k, maxima, scanned, work)

@@ -272,8 +272,9 @@ def top_k(
     Among equal entries the lower index wins, both in what is selected and in the order; +0 and -0
     are equal. NaN comes last in both modes.
 
-    Cost: one read of the row for k up to a sixtieth of it (block maxima give a lower bound of the
-    k-th entry), a few reads above, whatever the order of the input; nothing is sorted but the `k`.
+    Cost: one read of the row for k up to a sixteenth of it (block maxima give a lower bound of the
+    k-th entry), and another of what is near the candidates; a dozen reads above. No order of the
+    input takes much longer. What is sorted is the `k` and half as many others at most.
 
     Examples
     --------

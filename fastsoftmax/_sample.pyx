@@ -32,6 +32,7 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
+from fastsoftmax._digits cimport cut, keep, order_of, sort_picked, value_of
 from fastsoftmax._kernels cimport Filters, Report, SampleFunctions
 from fastsoftmax._math cimport infinity, log1p_pos, real
 from fastsoftmax._partial cimport (
@@ -42,15 +43,10 @@ from fastsoftmax._partial cimport (
     Work,
     allocate,
     blocks_of,
-    cut,
-    keep,
-    order_of,
     pick,
     rank_of,
     release,
     scan,
-    sort_picked,
-    value_of,
 )
 from fastsoftmax._weights cimport (
     BLOCK,

@@ -7,8 +7,9 @@ Formula
     is how many come before it.
 
 Passes over memory
-    One read of the row for block maxima, then at most 2k blocks of 32 elements (``_partial.pxd``);
-    for k above n / 64 a few reads, by digits. The k entries that were picked are merge-sorted.
+    One read of the row for block maxima, then the chunks that hold candidates (``_partial.pxd``);
+    for k above n / 16 a dozen reads instead, in which what reaches a value is counted. The
+    candidates, half as many again as k at most, are sorted by rank or by digits.
     rank: one read for block maxima, then the chunks that hold what comes before an entry.
 
 Precision policy
@@ -23,24 +24,22 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
+from fastsoftmax._digits cimport key, order_of, sort_picked, unordered
 from fastsoftmax._kernels cimport SelectFunctions
 from fastsoftmax._partial cimport (
     SIZE,
+    STEP,
     Work,
     allocate,
-    key,
-    order_of,
-    pick,
+    pick_roughly,
     rank_of,
     release,
     scan,
-    sort_picked,
-    unordered,
 )
 
 cdef enum:
     BLOCK = 16384  # elements that stay in L2 while all ids are looked at,
-    MAXIMA = 512  # and the maxima of their blocks
+    MAXIMA = 544  # and the room for the maxima of their blocks
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
 
 
@@ -48,14 +47,20 @@ cdef void top_k_row(
     const key *x, Py_ssize_t n, Py_ssize_t k, bint sort, key *values, int64_t *indices, Work *work
 ) noexcept nogil:
     """Write the first k elements of a row and their places."""
-    cdef Py_ssize_t i
-    pick(x, n, k, <key *>work.maxima, False, work)
+    cdef Py_ssize_t m, i
+    m = pick_roughly(x, n, k, k + (k >> 1) + STEP if sort else k, <key *>work.maxima, False, work)
     if sort:
-        for i in range(k):
-            work.keys[i] = order_of(x[work.index[i]])
-        sort_picked(
-            work.keys, work.index, k, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-        )
+        for i in range(m):
+            work.keys[i] = order_of((<key *>work.value)[i])
+        if k == 1:
+            for i in range(1, m):
+                if work.keys[i] > work.keys[0]:
+                    work.keys[0] = work.keys[i]
+                    work.index[0] = work.index[i]
+        else:
+            sort_picked(
+                work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+            )
     for i in range(k):
         values[i] = x[work.index[i]]
         indices[i] = work.index[i]

@@ -43,7 +43,7 @@ def assert_top_k(function, x, k, mode, order=None):
 
 
 def some_k(n):
-    ks = {0, 1, 2, 5, 50, n // 64 - 1, n // 64 + 1, n // 3, n - 1, n}
+    ks = {0, 1, 2, 5, 50, n // 64 - 1, n // 64, n // 64 + 1, n // 16, n // 16 + 1, n // 3, n - 1, n}
     return sorted(k for k in ks if 0 <= k <= n)
 
 
@@ -74,6 +74,16 @@ def row(kind, n, dtype="float32"):
         x = np.maximum(i, n - 1 - i)
     elif kind == "few at the end":
         x = (i > n - 9) * i
+    elif kind == "periodic":
+        x = i % 251
+    elif kind == "many +inf":
+        x = np.where(rng.random(n) < 0.1, np.inf, -i)
+    elif kind == "few above -inf":
+        x = np.where(i % (n // 7) == 5, i, -np.inf)
+    elif kind == "few in NaN":
+        x = np.where(i % (n // 7) == 5, i % 3, np.nan)
+    elif kind == "last of NaN":
+        x = np.where(i == n - 1, -np.inf, np.nan)
     if dtype == "bool":
         return np.asarray(x) > np.mean(x)
     x = np.asarray(x)
@@ -122,6 +132,11 @@ def test_large_lengths(impl, n, dtype, kind, mode):
         "inverted organ pipe",
         "few at the end",
         "ties",
+        "periodic",
+        "many +inf",
+        "few above -inf",
+        "few in NaN",
+        "last of NaN",
     ],
 )
 def test_orders_of_the_input(impl, kind, n, mode):
@@ -133,12 +148,37 @@ def test_orders_of_the_input(impl, kind, n, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_k(impl, mode):
-    for n in (1, 2, 33, 200):
-        x = row("ties", n)
+@pytest.mark.parametrize("kind", ["random", "ties", "periodic", "ascending"])
+def test_every_k(impl, kind, mode):
+    for n in (1, 2, 33, 200, 2100):
+        x = row(kind, n)
         order = best_first(x, mode)
-        for k in range(n + 1):
+        for k in range(0, n + 1, 1 if n < 300 else 19):
             assert_top_k(impl.top_k, x, k, mode, order)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "uint64"])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.9])
+def test_ties_at_the_end_of_the_range(impl, share, dtype, mode):
+    """Nothing comes before a tied largest (or smallest) value: the rest of the row is no matter."""
+    x = row("random", 20000, dtype)
+    ends = (np.inf, -np.inf) if x.dtype.kind == "f" else (np.iinfo(dtype).max, np.iinfo(dtype).min)
+    x[np.random.default_rng(1).random(x.size) < share] = ends[mode == "smallest"]
+    order = best_first(x, mode)
+    for k in (1, 7, 50, 400, 1300, 9000):
+        assert_top_k(impl.top_k, x, k, mode, order)
+
+
+@pytest.mark.parametrize("place", [0, 255, 256, 1023, 9000, 19999])
+def test_larger_ones_after_many_ties(impl, place):
+    """What exceeds the ties is found after as many of them as are wanted, too."""
+    x = np.zeros(20000, dtype=np.float32)
+    x[place:] += np.arange(20000 - place) % 3 == 0
+    x[place] = 2
+    order = best_first(x, "largest")
+    for k in (1, 2, 50, 300, 1000, 5000, 19000):
+        assert_top_k(impl.top_k, x, k, "largest", order)
 
 
 @pytest.mark.parametrize("length", [5, 100, 5000])
