@@ -129,7 +129,7 @@ cdef Py_ssize_t threads_for_row(cnp.ndarray x, object workers) except -1:
 
 cdef inline double selection(double size, double k) noexcept:
     """Return what it takes to select k of the elements of rows of together `size`."""
-    return 0.15 * size + 60 * k
+    return 0.08 * size + 22 * k
 
 
 cdef inline double choosing(cnp.ndarray x, double k, double draws) noexcept:
