@@ -105,8 +105,8 @@ def reduced_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ..
 
 def columns(
     shape: tuple[int, ...], axis: int | tuple[int, ...] | None
-) -> tuple[int, int, int] | None:
-    """Return `shape` as (outer, n, inner), the reduced axes in the middle.
+) -> tuple[tuple[int, ...], int, int, int] | None:
+    """Return `shape` without the reduced axes, and it as (outer, n, inner), these in the middle.
 
     None if they are not neighbours, there are no elements, or `inner` is so small that copies in
     rows are faster.
@@ -114,9 +114,10 @@ def columns(
     axes = reduced_axes(axis, len(shape))
     if not axes or axes[-1] - axes[0] >= len(axes):
         return None
-    first, stop = axes[0], axes[-1] + 1
-    outer, n, inner = prod(shape[:first]), prod(shape[first:stop]), prod(shape[stop:])
-    return (outer, n, inner) if outer * n > 0 and inner >= 8 else None
+    before, after = shape[: axes[0]], shape[axes[-1] + 1 :]
+    outer, n, inner = prod(before), prod(shape[axes[0] : axes[-1] + 1]), prod(after)
+    fast = outer * n > 0 and inner >= (8 if outer == 1 else 4)
+    return (before + after, outer, n, inner) if fast else None
 
 
 def one_axis(axis: Any, ndim: int) -> int:

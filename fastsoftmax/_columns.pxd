@@ -4,28 +4,73 @@
 The array is seen as (outer, n, inner), the lanes of a vector are columns. A panel is read once,
 into scratch that fits the second cache, and written once: whole lines of memory both times, and
 lines a power of two apart, which would drive each other out of the caches, are met only then.
+Where `inner` is small, a panel is made of pieces: the columns of several `outer` side by side.
 
 The order of sums is that of ``_rows.pxd``: a column has the bits of the same numbers in a row. In
 scratch a panel's columns are whole vectors; what fills up the last one is computed and not used.
 """
 
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
-from fastsoftmax._groups cimport LANES, larger, power, scaling
-from fastsoftmax._math cimport fma, infinity, prefetch, real, written, written64
-from fastsoftmax._rows cimport BLOCK, STEP, Pair, two_sum
+from fastsoftmax._groups cimport LANES, Plain, Scaled, larger, power, scaling
+from fastsoftmax._math cimport (
+    bits32,
+    bits64,
+    fma,
+    from_bits32,
+    from_bits64,
+    infinity,
+    lowest,
+    prefetch,
+    real,
+    written,
+    written64,
+)
+from fastsoftmax._rows cimport Pair, two_sum
 
 cdef enum:
-    VECTOR = 16  # columns that a loop takes at once
-    PANEL = 256  # most columns of a panel: theirs and the sums' scratch fit the first cache
-    FITS = 1 << 17  # elements of a panel, which is then in the second cache or not far from it
-    AHEAD = 8  # rows that are fetched in advance: no stream of neighbours, but leaps
+    VECTOR = 16  # columns that a panel is filled up to a multiple of
+    PANEL = 256  # most columns of a panel: the scratch of their sums fits the first cache
+    FITS = 3 << 17  # bytes of a panel, which leave room for lines that come and go in the second
+    PIECE = 256  # bytes of a row below which memory is slow, even if a panel of them fits no cache
+    LINE = 64  # bytes of a cache line
+    AHEAD = 12  # rows that are fetched in advance: no stream of neighbours, but leaps
 
 
-cdef inline Py_ssize_t panel_width(Py_ssize_t n, Py_ssize_t inner) noexcept nogil:
+cdef inline Py_ssize_t filled_up(Py_ssize_t columns) noexcept nogil:
     """Return how many columns a panel has in scratch."""
-    cdef Py_ssize_t most = min(max(FITS // n, 4 * VECTOR), PANEL)
-    return min(most, inner + VECTOR - 1) // VECTOR * VECTOR
+    return (columns + VECTOR - 1) // VECTOR * VECTOR
+
+
+cdef inline Py_ssize_t widest(Py_ssize_t n, real like) noexcept nogil:
+    """Return how many columns of n elements a panel may have, a multiple of VECTOR."""
+    cdef Py_ssize_t size = sizeof(real)
+    return min(max(FITS // (n * size), PIECE // size), PANEL) // VECTOR * VECTOR
+
+
+cdef inline Py_ssize_t even_part(Py_ssize_t inner, Py_ssize_t most) noexcept nogil:
+    """Return how many columns to take at once, at most `most`, so that none are few."""
+    cdef Py_ssize_t parts = (inner + most - 1) // most
+    return inner if parts == 1 else filled_up((inner + parts - 1) // parts)
+
+
+cdef inline void fetch(const real *p, Py_ssize_t columns) noexcept nogil:
+    """Fetch the whole lines of a row, which need not exist; for less it does not pay."""
+    cdef Py_ssize_t line = LINE // sizeof(real)
+    cdef Py_ssize_t c
+    for c from 0 <= c <= columns - line by line:
+        prefetch(p + c)
+
+
+cdef inline void take_row(
+    const real *x, Py_ssize_t columns, written e, written highest
+) noexcept nogil:
+    """e = x, and the larger one of each element and `highest`, unless it is NaN."""
+    cdef Py_ssize_t c
+    for c in range(columns):
+        highest[c] = larger(x[c], highest[c])
+        e[c] = x[c]
 
 
 cdef inline void take_columns(
@@ -33,51 +78,76 @@ cdef inline void take_columns(
     Py_ssize_t width, written highest,
 ) noexcept nogil:
     """e = the columns, and the largest element of each; NaN is passed over."""
-    cdef Py_ssize_t whole = columns // VECTOR * VECTOR
-    cdef Py_ssize_t i, c, l
-    cdef const real *p
-    cdef written o
-    for c in range(width):
-        highest[c] = -infinity(<real>0)
+    cdef Py_ssize_t i
     for i in range(n):
-        p = x + i * stride
-        o = e + i * width
-        for c from 0 <= c < whole by VECTOR:
-            prefetch(p + AHEAD * stride + c)
-            for l in range(VECTOR):
-                highest[c + l] = larger(p[c + l], highest[c + l])
-            for l in range(VECTOR):
-                o[c + l] = p[c + l]
-        for c in range(whole, columns):
-            highest[c] = larger(p[c], highest[c])
-            o[c] = p[c]
+        fetch(x + (i + AHEAD) * stride, columns)
+        take_row(x + i * stride, columns, e + i * width, highest)
+
+
+cdef inline void take_panel(
+    const real *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t columns, Py_ssize_t pieces,
+    Py_ssize_t apart, written e, Py_ssize_t width, written highest,
+) noexcept nogil:
+    """take_columns for each piece, side by side"""
+    cdef Py_ssize_t p
+    for p in range(pieces):
+        take_columns(
+            x + p * apart, stride, n, columns, e + p * columns, width, highest + p * columns
+        )
+
+
+cdef inline Py_ssize_t whole_vectors(Py_ssize_t width) noexcept nogil:
+    """Return `width`, the panel's: so the compiler knows, too, that nothing is left over."""
+    return width & ~(<Py_ssize_t>VECTOR - 1)
+
+
+cdef inline void exponentials_across(
+    written e, Py_ssize_t width, const real *highest, const real *inverse, scaling kind, real low
+) noexcept nogil:
+    """e = exp((e - highest) * inverse)"""
+    cdef Py_ssize_t c
+    for c in range(whole_vectors(width)):
+        e[c] = power(e[c], highest[c], inverse[c], kind, low)
 
 
 cdef inline void column_exponentials(
     written e, Py_ssize_t rows, Py_ssize_t width, const real *highest, const real *inverse,
-    scaling kind, real low,
+    bint scaled,
 ) noexcept nogil:
-    """e = exp((e - highest) * inverse)"""
-    cdef Py_ssize_t i, c
-    cdef written p
+    """e = exp((e - highest) * inverse) for each row"""
+    cdef real low = lowest(<real>0)
+    cdef Py_ssize_t i
     for i in range(rows):
-        p = e + i * width
-        for c in range(width):
-            p[c] = power(p[c], highest[c], inverse[c], kind, low)
+        if scaled:
+            exponentials_across(e + i * width, width, highest, inverse, <Scaled>1, low)
+        else:
+            exponentials_across(e + i * width, width, highest, inverse, <Plain>0, low)
+
+
+cdef inline void drop_in_row(written x, Py_ssize_t width, written sought, real like) noexcept nogil:
+    """Make elements that equal `sought` -inf, and `sought` there NaN, which none equals."""
+    cdef real none = -infinity(like)
+    cdef uint32_t hit32
+    cdef uint64_t hit64
+    cdef Py_ssize_t c
+    for c in range(whole_vectors(width)):  # masks: of a condition gcc would make a branch
+        if real is float:
+            hit32 = -<uint32_t>(x[c] == sought[c])
+            x[c] = from_bits32((bits32(x[c]) & ~hit32) | (bits32(none) & hit32))
+            sought[c] = from_bits32(bits32(sought[c]) | hit32)
+        else:
+            hit64 = -<uint64_t>(x[c] == sought[c])
+            x[c] = from_bits64((bits64(x[c]) & ~hit64) | (bits64(none) & hit64))
+            sought[c] = from_bits64(bits64(sought[c]) | hit64)
 
 
 cdef inline void drop_largest_of_columns(
-    const real *x, written e, Py_ssize_t rows, Py_ssize_t width, written sought
+    written x, Py_ssize_t rows, Py_ssize_t width, written sought, real like
 ) noexcept nogil:
-    """Take the first element that equals `sought` out of e; make that NaN, which none equals."""
-    cdef real nan = infinity(<real>0) - infinity(<real>0)
-    cdef Py_ssize_t i, c
-    cdef real v
+    """Make the first element of each column that equals `sought` -inf, and that NaN."""
+    cdef Py_ssize_t i
     for i in range(rows):
-        for c in range(width):
-            v = sought[c]
-            e[i * width + c] = 0 if x[i * width + c] == v else e[i * width + c]
-            sought[c] = nan if x[i * width + c] == v else v
+        drop_in_row(x + i * width, width, sought, like)
 
 
 cdef inline void add_planes(
@@ -87,7 +157,7 @@ cdef inline void add_planes(
     """Add (a + b) + (c + d) to one lane of each column."""
     cdef Py_ssize_t i
     cdef double quad, total, part
-    for i in range(width):
+    for i in range(whole_vectors(width)):
         quad = (a[i] + b[i]) + (c[i] + d[i])
         if real is float:
             high[i] += quad
@@ -136,61 +206,47 @@ cdef inline void close_columns(
             for l in range(LANES):
                 two_sum(s + c, a[l * w + c])
                 s[c].low += low[l * w + c]
-    for c in range(LANES * w):
-        a[c] = 0
+    memset(a, 0, LANES * w * sizeof(double))
     if real is double:
-        for c in range(LANES * w):
-            low[c] = 0
+        memset(low, 0, LANES * w * sizeof(double))
+
+
+cdef inline void put_row(
+    const real *e, Py_ssize_t columns, written y, const real *high, const real *low
+) noexcept nogil:
+    """y = e * (high + low), rounded once (nearly)"""
+    cdef Py_ssize_t c
+    for c in range(columns):
+        y[c] = fma(e[c], high[c], e[c] * low[c])
 
 
 cdef inline void put_scaled(
     const real *e, Py_ssize_t width, written y, Py_ssize_t stride, Py_ssize_t n,
     Py_ssize_t columns, const real *high, const real *low,
 ) noexcept nogil:
-    """y = e * (high + low), rounded once (nearly)"""
-    cdef Py_ssize_t whole = columns // VECTOR * VECTOR
-    cdef Py_ssize_t i, c, l
-    cdef const real *p
-    cdef written o
+    """y = e * (high + low) for each row"""
+    cdef Py_ssize_t i
     for i in range(n):
-        p = e + i * width
-        o = y + i * stride
-        for c from 0 <= c < whole by VECTOR:
-            prefetch(<real *>o + AHEAD * stride + c)
-            for l in range(VECTOR):
-                o[c + l] = fma(p[c + l], high[c + l], p[c + l] * low[c + l])
-        for c in range(whole, columns):
-            o[c] = fma(p[c], high[c], p[c] * low[c])
+        fetch(<real *>y + (i + AHEAD) * stride, columns)
+        put_row(e + i * width, columns, y + i * stride, high, low)
+
+
+cdef inline void put_difference(
+    const real *x, Py_ssize_t columns, written y, const real *highest, const real *inverse,
+    const real *log_sum,
+) noexcept nogil:
+    """y = (x - highest) * inverse - log_sum"""
+    cdef Py_ssize_t c
+    for c in range(columns):
+        y[c] = (x[c] - highest[c]) * inverse[c] - log_sum[c]
 
 
 cdef inline void put_differences(
     const real *x, Py_ssize_t width, written y, Py_ssize_t stride, Py_ssize_t n,
     Py_ssize_t columns, const real *highest, const real *inverse, const real *log_sum,
 ) noexcept nogil:
-    """y = (x - highest) * inverse - log_sum"""
-    cdef Py_ssize_t i, c
-    cdef const real *p
-    cdef written o
+    """y = (x - highest) * inverse - log_sum for each row"""
+    cdef Py_ssize_t i
     for i in range(n):
-        p = x + i * width
-        o = y + i * stride
-        for c in range(columns):
-            o[c] = (p[c] - highest[c]) * inverse[c] - log_sum[c]
-
-
-cdef inline void put_logs(
-    const real *x, Py_ssize_t width, real *y, Py_ssize_t n, Py_ssize_t columns,
-    const real *highest, const double *logs,
-) noexcept nogil:
-    """y = highest + logs; columns without a finite maximum are looked at again."""
-    cdef real inf = infinity(<real>0)
-    cdef Py_ssize_t i, c
-    for c in range(columns):
-        if -inf < highest[c] < inf:
-            y[c] = <real>(highest[c] + logs[c])
-            continue
-        y[c] = highest[c]
-        for i in range(n):
-            if x[i * width + c] != x[i * width + c]:
-                y[c] = x[i * width + c]
-                break
+        fetch(<real *>y + (i + AHEAD) * stride, columns)
+        put_difference(x + i * width, columns, y + i * stride, highest, inverse, log_sum)

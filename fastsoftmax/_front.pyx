@@ -154,7 +154,7 @@ cdef class Implementation:
     cdef RowFunctions row
     cdef SelectFunctions select
     cdef SampleFunctions sampling
-    cdef object map_rows, reduce_rows, long_rows, answer_columns, top_k_rows, rank_rows
+    cdef object map_rows, reduce_rows, long_rows, top_k_rows, rank_rows
     cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
@@ -179,7 +179,6 @@ cdef class Implementation:
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
         self.long_rows = {k: _long_rows.LongRows(softmax, k) for k in kinds}
-        self.answer_columns = {k: softmax.answer_columns[k] for k in kinds}
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
         self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
@@ -269,31 +268,46 @@ cdef class Implementation:
 
         `x` and `out`, if not None, are plain; `out` is x, or like it and no part of it.
         """
+        cdef cnp.ndarray y = out
         if out is not None and not cnp.PyArray_ISWRITEABLE(out):
             return None
         cut = _arrays.columns(x.shape, axis)
         if cut is None:
             return None
-        outer, _, inner = cut
-        axes = _arrays.reduced_axes(axis, x.ndim)
-        shape = x.shape[:axes[0]] + x.shape[axes[-1] + 1:]
-        ts = _arrays.temperatures(temperature, shape)
-        with np.errstate(all="ignore"):
-            if not ((1 / ts).astype(x.dtype) > 0).all() or not (ts > 0).all():
-                return None
-        y = out
+        shape, outer, n, inner = cut
+        ts = ONE
+        if not (type(temperature) is float and temperature == 1):
+            ts = _arrays.temperatures(temperature, shape)
+            with np.errstate(all="ignore"):
+                if not ((1 / ts).astype(x.dtype) > 0).all() or not (ts > 0).all():
+                    return None
         if out is None:
             y = np.empty(shape if kind == LOGSUMEXP else x.shape, x.dtype)
-        answer = partial(
-            self.answer_columns[_SELECT[x.dtype.char]],
-            x.reshape(cut), y.reshape(outer, -1, inner), ts, kind,
-        )
         threads = threads_for(exponentials(x), workers)
         if threads > 1:
+            answer = partial(self._answer_columns, x, y, n, inner, ts, kind)
             _workers.share(answer, outer * inner, exponentials(x), threads)
         else:
-            answer(0, outer * inner)
+            self._answer_columns(x, y, n, inner, ts, kind, 0, outer * inner)
         return y
+
+    def _answer_columns(
+        self, cnp.ndarray x, cnp.ndarray y, Py_ssize_t n, Py_ssize_t inner, cnp.ndarray ts,
+        Kind kind, Py_ssize_t start, Py_ssize_t stop,
+    ):
+        """Write the answer for columns `start` to `stop` of (outer, n, inner)."""
+        cdef Py_ssize_t each = cnp.PyArray_SIZE(ts) > 1
+        cdef void *p = cnp.PyArray_DATA(x)
+        cdef void *q = cnp.PyArray_DATA(y)
+        cdef double *t = <double *>cnp.PyArray_DATA(ts)
+        cdef bint wide = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+        with nogil:
+            if wide:
+                self.row.columns64(
+                    <double *>p, <double *>q, n, inner, t, each, kind, start, stop
+                )
+            else:
+                self.row.columns32(<float *>p, <float *>q, n, inner, t, each, kind, start, stop)
 
     cdef void answer(
         self, cnp.ndarray x, void *y, Py_ssize_t n, double temperature, Kind kind

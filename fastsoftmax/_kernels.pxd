@@ -22,9 +22,21 @@ ctypedef void (*answer64)(
     const double *temperature, Py_ssize_t each, Kind kind,
 ) noexcept nogil
 
+# For columns `start` to `stop` of (outer, n, inner), along the middle axis.
+ctypedef int (*across32)(
+    const float *x, float *y, Py_ssize_t n, Py_ssize_t inner,
+    const double *temperature, Py_ssize_t each, Kind kind, Py_ssize_t start, Py_ssize_t stop,
+) except -1 nogil
+ctypedef int (*across64)(
+    const double *x, double *y, Py_ssize_t n, Py_ssize_t inner,
+    const double *temperature, Py_ssize_t each, Kind kind, Py_ssize_t start, Py_ssize_t stop,
+) except -1 nogil
+
 cdef struct RowFunctions:
     answer32 rows32
     answer64 rows64
+    across32 columns32
+    across64 columns64
 
 
 # Below, but for ranks: False if there is no memory for the work.

@@ -27,16 +27,18 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._columns cimport (
+    FITS,
     PANEL,
     add_step_of_columns,
     close_columns,
     column_exponentials,
     drop_largest_of_columns,
-    panel_width,
+    even_part,
+    filled_up,
     put_differences,
-    put_logs,
     put_scaled,
-    take_columns,
+    take_panel,
+    widest,
 )
 from fastsoftmax._groups cimport (
     GROUP,
@@ -224,21 +226,26 @@ cdef void log_softmax_row(
     subtract_row(x, y, n, highest, inverse, <real>log_sum)
 
 
+cdef real nan_or(real v, const real *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
+    """Return the first NaN of n elements that are `stride` apart, or `v`."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        if x[j * stride] != x[j * stride]:
+            return x[j * stride]
+    return v
+
+
 cdef real logsumexp_row(
     const real *x, Py_ssize_t n, Top *top, const real *following
 ) noexcept nogil:
     """Return logsumexp(x), likewise."""
     cdef real inf = infinity(<real>0)
-    cdef Py_ssize_t j
     cdef Pair s
     cdef double log_sum
     cdef real highest = <real>top.value
     s = sum_of_others(x, n, <real>1, add_double, top, following)
     if highest == inf or highest == -inf:
-        for j in range(n):
-            if x[j] != x[j]:
-                return x[j]
-        return highest
+        return nan_or(highest, x, n, 1)
     log_sums(&s, 1, &log_sum)
     return <real>(highest + log_sum)
 
@@ -247,17 +254,16 @@ cdef real logsumexp_row(
 
 
 cdef inline void add_logs(
-    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const real *highest, const double *logs
+    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t stride,
+    const real *highest, const double *logs,
 ) noexcept nogil:
-    """y = highest + logs; rows without a finite maximum are looked at again."""
+    """y = highest + logs; of rows (or columns) without a finite maximum their NaN or that."""
     cdef Py_ssize_t r
-    cdef Top top
     for r in range(rows):
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
             y[r] = <real>(highest[r] + logs[r])
         else:
-            top = top_of(x + r * n, n)
-            y[r] = logsumexp_row(x + r * n, n, &top, NULL)
+            y[r] = nan_or(highest[r], x + r * apart, n, stride)
 
 
 cdef inline void group_of_rows(
@@ -300,7 +306,7 @@ cdef inline void group_of_rows(
         return
     log_sums(s, rows, logs)
     if kind == LOGSUMEXP:
-        add_logs(x, y, rows, n, highest, logs)
+        add_logs(x, y, rows, n, n, 1, highest, logs)
         return
     for r in range(rows):
         high[r] = <real>logs[r]
@@ -350,7 +356,7 @@ cdef inline void group_of_planes(
         return
     log_sums(s, rows, logs)
     if kind == LOGSUMEXP:
-        add_logs(x, y, rows, n, highest, logs)
+        add_logs(x, y, rows, n, n, 1, highest, logs)
         return
     for r in range(rows):
         high[r] = <real>logs[r]
@@ -474,22 +480,34 @@ cdef void answer_rows(
 # ---- panels of columns ---------------------------------------------------------------------------
 
 
-cdef inline void panel(
+cdef int look(Py_ssize_t elements, Py_ssize_t *done) except -1 nogil:
+    """Look for Ctrl-C if, with `elements` more, enough is done since the last time."""
+    done[0] += elements
+    if done[0] >= CHUNK:
+        done[0] = 0
+        with gil:
+            PyErr_CheckSignals()
+    return 0
+
+
+cdef inline int panel(
     const real *x,
     real *y,
     written e,
-    real *step,
     Py_ssize_t n,
     Py_ssize_t stride,
     Py_ssize_t columns,
-    Py_ssize_t width,
+    Py_ssize_t pieces,
+    Py_ssize_t rows,
     const real *inverse,
     bint scaled,
     Kind kind,
-) noexcept nogil:
-    """The answer for some columns of n elements that are `stride` apart; y may be x.
+    Py_ssize_t *done,
+) except -1 nogil:
+    """The answer for `columns` columns of n elements that are `stride` apart; y may be x.
 
-    `e` is scratch of n times `width`, `step` of STEP times that, for what is not SOFTMAX.
+    So many from each of some `pieces`, `n * stride` apart. `e` is scratch for `rows` of them, and
+    for STEP more. If they are longer, they are read three times, `rows` at a time.
     """
     cdef real highest[PANEL]
     cdef real sought[PANEL]
@@ -500,53 +518,140 @@ cdef inline void panel(
     cdef double lows[LANES * PANEL]
     cdef double logs[PANEL]
     cdef Pair s[PANEL]
-    cdef real low_end = lowest(<real>0)
-    cdef real nan = infinity(<real>0) - infinity(<real>0)
-    cdef Py_ssize_t i, c, m
+    cdef real inf = infinity(<real>0)
+    cdef Py_ssize_t width = filled_up(columns * pieces)
+    cdef Py_ssize_t apart = n * stride
+    cdef Py_ssize_t i, j, c, m, k, p
     cdef written d
-    take_columns(x, stride, n, columns, e, width, <written>highest)
+    for c in range(width):
+        highest[c] = -inf
     memset(zeros, 0, width * sizeof(real))
     memset(s, 0, width * sizeof(Pair))
     memset(lanes, 0, LANES * width * sizeof(double))
     if real is double:
         memset(lows, 0, LANES * width * sizeof(double))
-    if kind != SOFTMAX:
-        for c in range(width):  # +inf stays in the sum and makes it NaN
-            sought[c] = highest[c] if highest[c] < infinity(<real>0) else nan
-    for i from 0 <= i < n by STEP:
-        m = min(STEP, n - i)
-        d = e + i * width
-        if kind != SOFTMAX:
-            memcpy(step, <real *>d, m * width * sizeof(real))
-            d = <written>step
-        if scaled:
-            column_exponentials(
-                d, m, width, highest, inverse, <Scaled>1, low_end
+    for i from 0 <= i < n by rows:
+        m = min(rows, n - i)
+        take_panel(x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest)
+        look(m * width, done)
+    for c in range(width):  # +inf stays in the sum and makes it NaN
+        sought[c] = highest[c] if highest[c] < inf else inf - inf
+    for i from 0 <= i < n by rows:
+        m = min(rows, n - i)
+        if rows < n:
+            take_panel(
+                x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest
             )
-        else:
-            column_exponentials(
-                d, m, width, highest, inverse, <Plain>0, low_end
-            )
-        if kind != SOFTMAX:
-            drop_largest_of_columns(
-                <const real *>(e + i * width), d, m, width, <written>sought
-            )
-        add_step_of_columns(<const real *>d, m, width, zeros, lanes, lows)
-        if (i + m) % BLOCK == 0 or i + m == n:
-            close_columns(s, lanes, lows, width, <real>0)
+        for j from 0 <= j < m by STEP:
+            k = min(STEP, m - j)
+            d = e + j * width
+            if kind == LOG_SOFTMAX:
+                d = e + rows * width
+                memcpy(<real *>d, <real *>e + j * width, k * width * sizeof(real))
+            if kind != SOFTMAX:
+                drop_largest_of_columns(d, k, width, <written>sought, inf)
+            column_exponentials(d, k, width, highest, inverse, scaled)
+            add_step_of_columns(<const real *>d, k, width, zeros, lanes, lows)
+            if (i + j + k) % BLOCK == 0 or i + j + k == n:
+                close_columns(s, lanes, lows, width, <real>0)
+        look(m * width, done)
     if kind == SOFTMAX:
         factors(s, width, high, low)
-        put_scaled(<const real *>e, width, <written>y, stride, n, columns, high, low)
-        return
-    log_sums(s, width, logs)
+    else:
+        log_sums(s, width, logs)
+        for c in range(width):
+            high[c] = <real>logs[c]
     if kind == LOGSUMEXP:
-        put_logs(<const real *>e, width, y, n, columns, highest, logs)
-        return
-    for c in range(width):
-        high[c] = <real>logs[c]
-    put_differences(
-        <const real *>e, width, <written>y, stride, n, columns, highest, inverse, high
-    )
+        for p in range(pieces):
+            c = p * columns
+            add_logs(
+                x + p * apart, y + c, columns, n, 1, stride, highest + c, logs + c
+            )
+        return 0
+    for i from 0 <= i < n by rows:
+        m = min(rows, n - i)
+        if rows < n:
+            take_panel(
+                x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest
+            )
+            if kind == SOFTMAX:
+                column_exponentials(e, m, width, highest, inverse, scaled)
+        for p in range(pieces):
+            c = p * columns
+            j = p * apart + i * stride
+            if kind == SOFTMAX:
+                put_scaled(
+                    <const real *>e + c, width, <written>(y + j), stride, m, columns, high + c,
+                    low + c,
+                )
+            else:
+                put_differences(
+                    <const real *>e + c, width, <written>(y + j), stride, m, columns, highest + c,
+                    inverse + c, high + c,
+                )
+        look(m * width, done)
+    return 0
+
+
+cdef int answer_columns(
+    const real *x,
+    real *y,
+    Py_ssize_t n,
+    Py_ssize_t inner,
+    const double *temperature,
+    Py_ssize_t each,
+    Kind kind,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+) except -1 nogil:
+    """Write the answer along the middle axis of (outer, n, inner) for columns `start` to `stop`.
+
+    The columns are counted as in ``x[:, 0, :].ravel()``; `each` is 1 if there is a temperature for
+    each, else 0. All are such that 1/T is a number above 0. y is x, or does not overlap it; it has
+    one element for each column for LOGSUMEXP.
+    """
+    cdef Py_ssize_t most = min(widest(n, <real>0), filled_up(stop - start))
+    cdef Py_ssize_t part = even_part(inner, most)
+    cdef Py_ssize_t rows = n
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t c, columns, pieces, within, place
+    cdef real inverse[PANEL]
+    cdef bint scaled
+    cdef real *e
+    if n * most > CHUNK:
+        rows = FITS // (most * <Py_ssize_t>sizeof(real)) // STEP * STEP
+    e = <real *>calloc((rows + STEP) * most, sizeof(real))
+    if e == NULL:
+        with gil:
+            raise MemoryError
+    try:
+        while start < stop:
+            within = start % inner
+            columns = min(min(part, stop - start), inner - within)
+            pieces = 1
+            if columns == inner:
+                pieces = min(most, stop - start) // inner
+            scaled = False
+            for c in range(columns * pieces):
+                inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
+                scaled |= inverse[c] != 1
+            for c in range(columns * pieces, filled_up(columns * pieces)):
+                inverse[c] = 1
+            place = start if kind == LOGSUMEXP else (start - within) * n + within
+            if real is float:
+                panel(
+                    x + (start - within) * n + within, y + place, <written32>e, n, inner, columns,
+                    pieces, rows, inverse, scaled, kind, &done,
+                )
+            else:
+                panel(
+                    x + (start - within) * n + within, y + place, <written64>e, n, inner, columns,
+                    pieces, rows, inverse, scaled, kind, &done,
+                )
+            start += columns * pieces
+    finally:
+        free(e)
+    return 0
 
 
 # ---- what Python and _front see ------------------------------------------------------------------
@@ -591,61 +696,6 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
             answer_rows(&x[start, 0], &y[start], stop - start, n, &one, 0, LOGSUMEXP)
         PyErr_CheckSignals()
         start = stop
-
-
-def answer_columns(
-    const real[:, :, ::1] x,
-    real[:, :, ::1] y,
-    const double[::1] temperature,
-    Kind kind,
-    Py_ssize_t start,
-    Py_ssize_t stop,
-):
-    """Write the answer along the middle axis for columns `start` to `stop`; y may be x.
-
-    The columns are counted as in ``x[:, 0, :].ravel()``. `temperature` has one element, or one for
-    each; all are such that 1/T is a number above 0. y has one row for LOGSUMEXP.
-    """
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t inner = x.shape[2]
-    cdef Py_ssize_t width = panel_width(n, inner)
-    cdef Py_ssize_t each = temperature.shape[0] > 1
-    cdef Py_ssize_t done, c, columns, o
-    cdef real inverse[PANEL]
-    cdef bint scaled
-    cdef real *e = <real *>calloc((n + STEP) * width, sizeof(real))
-    if e == NULL:
-        raise MemoryError
-    try:
-        while start < stop:
-            with nogil:
-                done = 0
-                while start < stop and done < CHUNK:
-                    o = start // inner
-                    columns = min(min(width, stop - start), (o + 1) * inner - start)
-                    scaled = False
-                    for c in range(columns):
-                        inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
-                        scaled |= inverse[c] != 1
-                    for c in range(columns, width):
-                        inverse[c] = 1
-                    if real is float:
-                        panel(
-                            &x[o, 0, start - o * inner], &y[o, 0, start - o * inner],
-                            <written32>e, e + n * width, n, inner, columns, width, inverse,
-                            scaled, kind,
-                        )
-                    else:
-                        panel(
-                            &x[o, 0, start - o * inner], &y[o, 0, start - o * inner],
-                            <written64>e, e + n * width, n, inner, columns, width, inverse,
-                            scaled, kind,
-                        )
-                    start += columns
-                    done += n * columns
-            PyErr_CheckSignals()
-    finally:
-        free(e)
 
 
 # ---- parts of a long row, for several threads: each begins at a block ----------------------------
@@ -735,6 +785,8 @@ def exp_rows(const real[::1] x, real[::1] y):
 cdef RowFunctions functions
 functions.rows32 = answer_rows[float]
 functions.rows64 = answer_rows[double]
+functions.columns32 = answer_columns[float]
+functions.columns64 = answer_columns[double]
 
 #: The same functions for `_front`, by pointer.
 row_functions = PyCapsule_New(&functions, "fastsoftmax.RowFunctions", NULL)

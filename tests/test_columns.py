@@ -19,7 +19,7 @@ def array(shape, dtype, seed=0):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 31, 32, 33, 40, 63, 65, 200, 2048, 2081])
 def test_the_bits_are_those_of_rows(impl, dtype, n):
-    for outer, inner in ((1, 8), (2, 15), (3, 17), (1, 260)):
+    for outer, inner in ((1, 8), (20, 15), (70, 4), (3, 17), (1, 260)):
         x = array((outer, n, inner), dtype, seed=n)
         rows = np.ascontiguousarray(np.moveaxis(x, 1, -1))
         kept = x.copy()
@@ -51,9 +51,25 @@ def test_neighbouring_axes_are_one(impl):
         assert kept.shape == tuple(1 if i in axes else k for i, k in enumerate(x.shape))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_columns_too_long_for_scratch(impl, dtype):
+    x = np.random.default_rng(4).standard_normal((1, 140_001, 33)).astype(dtype)
+    x[0, 99_999, ::3] = 9
+    x[0, 139_999, ::3] = 9
+    x[0, 140_000, 5] = np.nan
+    rows = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    np.testing.assert_array_equal(impl.logsumexp(x, axis=1), impl.logsumexp(rows))
+    for function in (impl.softmax, impl.log_softmax):
+        expected = np.moveaxis(function(rows, temperature=0.7), -1, 1)
+        out = x.copy()
+        function(out, axis=1, temperature=0.7, out=out)
+        np.testing.assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("workers", [1, 3])
-def test_threads_share_the_columns(impl, workers):
-    x = np.random.default_rng(3).standard_normal((2, 700, 1030)).astype(np.float32)
+@pytest.mark.parametrize("shape", [(2, 700, 1030), (9000, 20, 9)])
+def test_threads_share_the_columns(impl, workers, shape):
+    x = np.random.default_rng(3).standard_normal(shape).astype(np.float32)
     for function in (impl.softmax, impl.log_softmax, impl.logsumexp):
         expected = function(np.ascontiguousarray(np.moveaxis(x, 1, -1)))
         if function != impl.logsumexp:

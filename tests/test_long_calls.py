@@ -75,6 +75,28 @@ def test_a_signal_gets_through(compiled, rows, name):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_signal_gets_through_one_long_panel(compiled):
+    x = np.zeros((1 << 24, 8), dtype=np.float32)  # nobody has written them: they take no memory
+    start = time.perf_counter()
+    compiled.logsumexp(x, axis=0)
+    whole = time.perf_counter() - start
+
+    def stop(*_):
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        start = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(StopError):
+            compiled.logsumexp(x, axis=0)
+        assert time.perf_counter() - start < whole / 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_row_of_more_than_2_to_the_31(compiled):
     # Zeros that nobody has written take no memory.
     x = np.zeros(HUGE, dtype=np.float32)

@@ -59,6 +59,32 @@ def test_the_guard_catches_a_read_too_many():
         output(code, impl="reference")
 
 
+COLUMNS = """
+for dtype in ("f4", "f8"):
+    for shape in ((1, 3, 8), (1, 33, 17), (2, 5, 100), (9, 7, 5), (40, 9, 7), (1, 2, 300)):
+        x = rng.normal(size=shape).astype(dtype)
+        place = at_the_end(x)
+        impl.logsumexp(place, axis=1)
+        for function in (impl.softmax, impl.log_softmax):
+            for temperature in (1.0, 0.7):
+                expected = function(x, axis=1, temperature=temperature)
+                assert (function(at_the_end(x), axis=1, temperature=temperature) == expected).all()
+                function(x, axis=1, temperature=temperature, out=place)
+                assert (place == expected).all()
+                function(at_the_end(x), axis=1, temperature=temperature, out=place)
+                assert (place == expected).all()
+print("survived")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs mprotect")
+def test_columns_at_the_end_of_a_page(impl):
+    if impl.NAME == "reference":
+        pytest.skip("is NumPy")
+    code = GUARDED.format(name=impl.NAME).split("for dtype")[0] + COLUMNS
+    assert output(code, impl="reference") == ["survived"]
+
+
 MUTATED = """
 import threading, time
 import numpy as np
