@@ -21,6 +21,11 @@ from libc.string cimport memcpy
 cimport cython
 cimport numpy as cnp
 
+cdef extern from "numpy/random/bitgen.h":
+    ctypedef struct bitgen_t:
+        void *state
+        double (*next_double)(void *state) noexcept nogil
+
 from . import _arrays, _long_rows, _reference, _targets, _workers
 
 from fastsoftmax._kernels cimport (
@@ -47,6 +52,7 @@ from fastsoftmax._plain cimport (
     rows_of,
     scalar,
     small_number,
+    words_for,
 )
 
 cnp.import_array()
@@ -729,15 +735,10 @@ cdef class Implementation:
             asked = &told
         if m == 0:
             done = True
-        elif kind == cnp.NPY_FLOAT32:
-            with nogil:
-                done = self.sampling.draw32(
-                    <const float *>p, rows, n, u, m, replace, f, 0, id, asked
-                )
         else:
             with nogil:
-                done = self.sampling.draw64(
-                    <const double *>p, rows, n, u, m, replace, f, 0, id, asked
+                done = self.sampling.draw(
+                    p, kind == cnp.NPY_FLOAT64, rows, n, u, m, replace, f, 0, id, asked
                 )
         if not done:
             raise MemoryError(f"no memory to draw from rows of {n} elements")
@@ -891,13 +892,9 @@ cdef class Implementation:
                 self.select.rank32(<const float *>p, rows, n, id, m, <int64_t *>q)
             elif temperature == NULL:
                 self.select.rank64(<const double *>p, rows, n, id, m, <int64_t *>q)
-            elif kind == cnp.NPY_FLOAT32:
-                done = self.sampling.logprobs32(
-                    <const float *>p, rows, n, temperature, 0, id, m, <float *>q
-                )
             else:
-                done = self.sampling.logprobs64(
-                    <const double *>p, rows, n, temperature, 0, id, m, <double *>q
+                done = self.sampling.logprobs(
+                    p, kind == cnp.NPY_FLOAT64, rows, n, temperature, 0, id, m, q
                 )
         if not done:
             raise MemoryError(f"no memory to weigh rows of {n} elements")
@@ -926,13 +923,35 @@ def philox(const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m)
     u = np.empty((seed.shape[0], m))
     cdef double[:, ::1] target = u
     if u.size:
-        philox_rows(&seed[0], &position[0], 1, seed.shape[0], m, &target[0, 0])
+        philox_rows(&seed[0], 1, &position[0], 1, seed.shape[0], m, &target[0, 0])
     return u
 
 
-cdef inline bint is_word(object value) except -1:
-    """Tell whether `value` is an int (no subclass) of 64 bits."""
-    return type(value) is int and 0 <= value < 1 << 64
+cdef bint words(
+    object value, const cnp.npy_intp *shape, int ndim, uint64_t *one, const uint64_t **word,
+    Py_ssize_t *each,
+) except -1:
+    """Take over an ordinary seed or position, or one for each row; tell if it is that.
+
+    An int (no subclass) of 64 bits goes into `one`, an array of the rows' shape stays where it is.
+    """
+    cdef Py_ssize_t i
+    word[0] = one
+    each[0] = 0
+    if type(value) is int:
+        if not 0 <= value < 1 << 64:
+            return False
+        one[0] = value
+        return True
+    if not words_for(value, ndim, shape):
+        return False
+    word[0] = <const uint64_t *>cnp.PyArray_DATA(value)
+    each[0] = 1
+    if cnp.PyArray_TYPE(value) == cnp.NPY_INT64:
+        for i in range(cnp.PyArray_SIZE(value)):
+            if <int64_t>word[0][i] < 0:
+                return False
+    return True
 
 
 cdef object uniforms_for(
@@ -940,21 +959,33 @@ cdef object uniforms_for(
 ):
     """Return m uniforms for each row, in an array or, if it is a single one, in `one`."""
     cdef uint64_t s, p
+    cdef const uint64_t *seeds
+    cdef const uint64_t *positions
+    cdef Py_ssize_t each_seed, each_position
+    cdef bitgen_t *bits
     cdef cnp.ndarray u
     cdef int d
     rng, seed, position = chance
     if type(rng) is Generator and seed is None and position is None:
         if rows * m != 1:
             return rng.random(rows * m)
-        one[0] = rng.random()
+        source = rng.bit_generator  # as `random` does it, in half the time
+        with source.lock:
+            bits = <bitgen_t *>PyCapsule_GetPointer(source.capsule, "BitGenerator")
+            one[0] = bits.next_double(bits.state)
         return None
-    if rng is None and is_word(seed) and is_word(position):
-        s, p = seed, position
+    if (
+        rng is None
+        and words(seed, shape, ndim - 1, &s, &seeds, &each_seed)
+        and words(position, shape, ndim - 1, &p, &positions, &each_position)
+    ):
         if rows * m == 1:
-            philox_rows(&s, &p, 0, 1, 1, one)
+            philox_rows(seeds, each_seed, positions, each_position, 1, 1, one)
             return None
         u = np.empty(rows * m)
-        philox_rows(&s, &p, 0, rows, m, <double *>cnp.PyArray_DATA(u))
+        philox_rows(
+            seeds, each_seed, positions, each_position, rows, m, <double *>cnp.PyArray_DATA(u)
+        )
         return u
     given = _arrays.uniforms(
         rng, seed, position, tuple([shape[d] for d in range(ndim - 1)]), m, philox

@@ -79,29 +79,18 @@ cdef struct Report:
     void *filtered
     int64_t *ranks
 
-# u, ids and what is reported, unless that is NULL, have m elements a row; `each` is 1 if there are
-# filters, or a temperature, for each row, else 0.
-ctypedef bint (*drawing32)(
-    const float *x, Py_ssize_t rows, Py_ssize_t n,
+# x is of float64 if `wide`, else of float32. u, ids and what is reported, unless that is NULL, have
+# m elements a row; `each` is 1 if there are filters, or a temperature, for each row, else 0.
+ctypedef bint (*drawing)(
+    const void *x, bint wide, Py_ssize_t rows, Py_ssize_t n,
     const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t each,
     int64_t *ids, const Report *report,
 ) noexcept nogil
-ctypedef bint (*drawing64)(
-    const double *x, Py_ssize_t rows, Py_ssize_t n,
-    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t each,
-    int64_t *ids, const Report *report,
-) noexcept nogil
-ctypedef bint (*telling32)(
-    const float *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t each,
-    const int64_t *ids, Py_ssize_t m, float *y,
-) noexcept nogil
-ctypedef bint (*telling64)(
-    const double *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t each,
-    const int64_t *ids, Py_ssize_t m, double *y,
+ctypedef bint (*telling)(
+    const void *x, bint wide, Py_ssize_t rows, Py_ssize_t n,
+    const double *temperature, Py_ssize_t each, const int64_t *ids, Py_ssize_t m, void *y,
 ) noexcept nogil
 
 cdef struct SampleFunctions:
-    drawing32 draw32
-    drawing64 draw64
-    telling32 logprobs32
-    telling64 logprobs64
+    drawing draw
+    telling logprobs

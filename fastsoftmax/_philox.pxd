@@ -8,12 +8,12 @@ cdef extern from *:
 
 
 cdef inline void philox_rows(
-    const uint64_t *seed, const uint64_t *position, Py_ssize_t each, Py_ssize_t rows,
-    Py_ssize_t m, double *u,
+    const uint64_t *seed, Py_ssize_t each_seed, const uint64_t *position, Py_ssize_t each_position,
+    Py_ssize_t rows, Py_ssize_t m, double *u,
 ) noexcept nogil:
     """Write what ``uniforms`` returns.
 
-    `each` is 1 if there is a seed and a position for each row, else 0.
+    `each_seed` is 1 if there is a seed for each row, else 0; so for the positions.
     """
     cdef uint64_t c0, c1, c2, c3, k0, k1, first
     cdef wide even, odd
@@ -21,9 +21,9 @@ cdef inline void philox_rows(
     cdef Py_ssize_t r, j, l
     for r in range(rows):
         for j from 0 <= j < m by 4:
-            first = position[r * each] + <uint64_t>(j // 4) + 1
-            c0, c1, c2, c3 = first, first <= position[r * each], 0, 0
-            k0, k1 = seed[r * each], 0
+            first = position[r * each_position] + <uint64_t>(j // 4) + 1
+            c0, c1, c2, c3 = first, first <= position[r * each_position], 0, 0
+            k0, k1 = seed[r * each_seed], 0
             for _ in range(10):
                 even = <wide>c0 * 0xD2E7470EE14C6C93ULL
                 odd = <wide>c2 * 0xCA5A826395121157ULL

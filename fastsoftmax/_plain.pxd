@@ -8,18 +8,22 @@ cdef enum:
     ONE_CALL = 1 << 21  # elements; above, a look for Ctrl-C is due
 
 
+cdef inline bint in_order(object a) noexcept:
+    """Tell whether `a` is an ndarray (no subclass) whose data a kernel can walk through."""
+    return (
+        cnp.PyArray_CheckExact(a)
+        and cnp.PyArray_IS_C_CONTIGUOUS(a)
+        and cnp.PyArray_ISALIGNED(a)
+        and cnp.PyArray_ISNOTSWAPPED(a)
+    )
+
+
 cdef inline bint plain(object x) noexcept:
     """Tell whether x can take the fast road."""
-    cdef int kind
-    if not cnp.PyArray_CheckExact(x):
-        return False
-    kind = cnp.PyArray_TYPE(x)
     return (
-        (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
+        in_order(x)
+        and cnp.PyArray_TYPE(x) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64)
         and cnp.PyArray_NDIM(x) > 0
-        and cnp.PyArray_IS_C_CONTIGUOUS(x)
-        and cnp.PyArray_ISALIGNED(x)
-        and cnp.PyArray_ISNOTSWAPPED(x)
     )
 
 
@@ -73,22 +77,34 @@ cdef inline bint classes_for(object targets, object logits) noexcept:
     )
 
 
-cdef inline bint ids_for(object ids, object x) noexcept:
-    """Tell whether `ids` can take the fast road: int64, one or a list of them for each row of x."""
-    cdef int d, ndim = cnp.PyArray_NDIM(x) - 1
-    if not (
-        cnp.PyArray_CheckExact(ids)
-        and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
-        and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
-        and cnp.PyArray_IS_C_CONTIGUOUS(ids)
-        and cnp.PyArray_ISALIGNED(ids)
-        and cnp.PyArray_ISNOTSWAPPED(ids)
-    ):
-        return False
+cdef inline bint starts_with(cnp.ndarray a, const cnp.npy_intp *shape, int ndim) noexcept:
+    """Tell whether the first axes of `a`, which has as many, are these."""
+    cdef int d
     for d in range(ndim):
-        if cnp.PyArray_DIM(ids, d) != cnp.PyArray_DIM(x, d):
+        if cnp.PyArray_DIM(a, d) != shape[d]:
             return False
     return True
+
+
+cdef inline bint ids_for(object ids, object x) noexcept:
+    """Tell whether `ids` can take the fast road: int64, one or a list of them for each row of x."""
+    cdef int ndim = cnp.PyArray_NDIM(x) - 1
+    return (
+        in_order(ids)
+        and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
+        and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
+        and starts_with(ids, cnp.PyArray_DIMS(x), ndim)
+    )
+
+
+cdef inline bint words_for(object value, int ndim, const cnp.npy_intp *shape) noexcept:
+    """Tell whether `value` can take the fast road: an integer of 64 bits for each row."""
+    return (
+        in_order(value)
+        and cnp.PyArray_TYPE(value) in (cnp.NPY_INT64, cnp.NPY_UINT64)
+        and cnp.PyArray_NDIM(value) == ndim
+        and starts_with(value, shape, ndim)
+    )
 
 
 cdef inline bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:

@@ -67,7 +67,7 @@ def filter_logits(
     leaves the largest entry (the lowest index among equals), as 0: the logarithm of its
     probability. T = inf leaves 0 where there was a number. An entry of -inf stays -inf.
 
-    Cost: as `sample`, and one write.
+    Cost: as `sample`, and one write, with a product for each entry that is left if T is not 1.
 
     Examples
     --------
@@ -247,9 +247,10 @@ def sample(
     the vocabulary. At T = inf all that `top_k` leaves (and that is not -inf) is equally likely: the
     index decides in `top_p`.
 
-    Cost: one read of the row with `top_k`; one exponential an entry without. Further draws look at
-    the survivors alone: with replacement each is a bisection, without it a walk over at most 2048
-    of them and over the sums of the others by 2048.
+    Cost: one read of the row with `top_k`; one exponential an entry without. A nucleus (`top_p`
+    without `top_k`) of more than some hundred entries takes up to four times as long as a smaller
+    one, whatever its size. Further draws look at the survivors alone: with replacement each is a
+    bisection, without it a walk over at most 2048 of them and over the sums of the others by 2048.
 
     References
     ----------

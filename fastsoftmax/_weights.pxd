@@ -7,10 +7,15 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 from libc.math cimport log
 
 from fastsoftmax._math cimport exp_neg, infinity, lowest, real
-from fastsoftmax._rows cimport Lanes, Pair, add_to, clear, close, exponentials_of_block
-
-cdef enum:
-    BLOCK = 2048  # weights that stay in L1 until they are added
+from fastsoftmax._rows cimport (
+    BLOCK,
+    Lanes,
+    Pair,
+    add_to,
+    clear,
+    close,
+    exponentials_of_block,
+)
 
 
 cdef inline double inverse_of(double temperature) noexcept nogil:
@@ -95,34 +100,72 @@ cdef inline double weigh_blocks(
 
 
 cdef inline bint within_float(double inverse) noexcept nogil:
-    """Tell whether `weigh_roughly` can take this 1/T."""
+    """Tell whether float32 weights serve at this 1/T."""
     return 1e-30 < inverse < 1e30
 
 
-cdef inline double weigh_roughly(
-    const float *x, Py_ssize_t n, double highest, double inverse, double *sums, double *error
+cdef inline double sum_of_rough(
+    const float *x, float *e, Py_ssize_t n, double highest, double inverse
 ) noexcept nogil:
-    """`weigh_blocks` in float32, four times as fast; write how far a sum may be off, of the total.
+    """Write the weights of a block in float32, filled up with 0 to whole steps; return their sum.
+    """
+    return sum_of_floats(
+        e, exponentials_of_block(x, e, n, <float>highest, <float>inverse, NULL)
+    )
+
+
+cdef inline double sum_of_floats(const float *e, Py_ssize_t n) noexcept nogil:
+    """Return the sum of whole steps."""
+    cdef Lanes lanes
+    cdef Pair s
+    clear(&lanes)
+    add_to(&lanes, e, n)
+    s.high = s.low = 0
+    close(&s, &lanes, <float>0)
+    return s.high
+
+
+cdef inline double rough_error(Py_ssize_t n, double total) noexcept nogil:
+    """Return how far a sum of some of a row's float32 weights may be off, of their total.
 
     With u = 2**-24 and d the exponent, a weight is off by (1.3 + 0.05 |d|) u for the exponential
     and 3 |d| u for d itself, a sum of four by 2 u. Over the row |d| is on average, by weight, at
     most log(n) - log(total): that plus log(total) is the entropy.
     """
+    return (4 + 4 * log(max(1.0, n / total))) * 2.0**-24
+
+
+cdef inline double weigh_roughly(
+    const float *x, Py_ssize_t n, double highest, double inverse, double *sums
+) noexcept nogil:
+    """`weigh_blocks` in float32, four times as fast; `rough_error` tells how exact."""
     cdef float e[BLOCK]
-    cdef Lanes lanes
-    cdef Pair s
     cdef double total = 0
-    cdef Py_ssize_t start, m, w
+    cdef Py_ssize_t start
+    for start from 0 <= start < n by BLOCK:
+        sums[start // BLOCK] = sum_of_rough(
+            x + start, e, min(<Py_ssize_t>BLOCK, n - start), highest, inverse
+        )
+        total += sums[start // BLOCK]
+    return total
+
+
+cdef inline double weigh_until(
+    const real *x, Py_ssize_t n, double highest, double inverse, double enough
+) noexcept nogil:
+    """Return the sum of the weights, rough for float32; 0 as soon as it exceeds `enough`."""
+    cdef real e[BLOCK]
+    cdef double total = 0
+    cdef Py_ssize_t start, m
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        w = exponentials_of_block(x + start, e, m, <float>highest, <float>inverse, NULL)
-        clear(&lanes)
-        add_to(&lanes, <const float *>e, w)
-        s.high = s.low = 0
-        close(&s, &lanes, <float>0)
-        sums[start // BLOCK] = s.high
-        total += s.high
-    error[0] = (4 + 4 * log(max(1.0, n / total))) * 2.0**-24
+        if real is float:
+            total += sum_of_rough(x + start, e, m, highest, inverse)
+        else:
+            weigh_all(x + start, e, m, highest, inverse)
+            total += sum_of(e, m)
+        if total > enough:
+            return 0
     return total
 
 
