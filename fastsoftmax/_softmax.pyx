@@ -456,8 +456,10 @@ cdef void answer_rows(
     if size < 2:
         one_by_one(x, y, rows, n, temperature, each, kind)
         return
-    if last:
+    if n >= SHORTEST:
         memset(e, 0, sizeof(e))
+    else:
+        memset(e + n * ROWS, 0, (SHORTEST - n) * ROWS * sizeof(real))
     while start < rows:
         r = min(size, rows - last - start)
         if each or start == 0:
