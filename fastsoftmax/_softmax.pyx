@@ -447,10 +447,7 @@ cdef void answer_rows(
         one_row(x, y, n, temperature[0], kind, &top, NULL)
         return
     if n >= SHORTEST:
-        # The sums of float64 are scalar code in a group, vector code in a long row.
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
-        if size < 4 and real is double:
-            size = 1
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1
     if size < 2:
