@@ -303,7 +303,7 @@ cdef inline void sums(
 ) noexcept nogil:
     """Add each row of `width` elements, whole steps, to `s`, which is 0; `d` has 12 a row."""
     cdef Py_ssize_t r
-    cdef Lanes lanes
+    cdef Lanes lanes[ROWS]
     if real is float:
         lane_sums(e, width, rows, d)
         halve(d, d + LANES * rows, rows, 4)
@@ -312,9 +312,10 @@ cdef inline void sums(
             s[r].high = d[2 * r] + d[2 * r + 1]
     else:
         for r in range(rows):
-            clear(&lanes)
-            add_double(&lanes, e + r * width, width)
-            close(s + r, &lanes, <real>0)
+            clear(lanes + r)
+            add_double(lanes + r, e + r * width, width)
+        for r in range(rows):  # apart, more of these chains run at once
+            close(s + r, lanes + r, <real>0)
 
 
 cdef inline void lane_sums(
