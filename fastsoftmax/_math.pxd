@@ -27,12 +27,12 @@ ctypedef fused written:
 cdef extern from *:
     """
     #ifdef __clang__
-    #define FS_APART __attribute__((noinline)) void
+    #define FS_SEPARATE __attribute__((noinline)) void
     #else
-    #define FS_APART __attribute__((noinline, noclone)) void
+    #define FS_SEPARATE __attribute__((noinline, noclone)) void
     #endif
     """
-    ctypedef void apart "FS_APART"
+    ctypedef void separate "FS_SEPARATE"
 
 cdef extern from *:
     """

@@ -57,12 +57,12 @@ from fastsoftmax._groups cimport (
 from fastsoftmax._kernels cimport LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Kind, RowFunctions
 from fastsoftmax._math cimport (
     HAS_FMA,
-    apart,
     fma,
     infinity,
     log1p_pos,
     lowest,
     real,
+    separate,
     written,
     written32,
     written64,
@@ -369,7 +369,7 @@ cdef inline void group_of_planes(
     from_planes(planes, <written>y, rows, n)
 
 
-cdef apart group(
+cdef separate group(
     const real *x,
     real *y,
     real *e,
