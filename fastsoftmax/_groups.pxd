@@ -23,8 +23,10 @@ from fastsoftmax._math cimport (
     prefetch,
     real,
     written,
+    written32,
+    written64,
 )
-from fastsoftmax._rows cimport STEP, Pair, place_of, two_sum
+from fastsoftmax._rows cimport STEP, Lanes, Pair, adder, clear, close, place_of
 
 cdef enum:
     LANES = 8  # of a sum, and elements of the last vector
@@ -48,20 +50,22 @@ ctypedef fused scaling:
 cdef inline void maxima(
     const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
 ) noexcept nogil:
-    """Write the largest element of each row of n >= SHORTEST; `q` is scratch for 48 a row.
+    """Write the largest element of each row of n >= SHORTEST; `q` is scratch for 40 a row.
 
     Of a row with NaN it may be NaN.
     """
-    cdef real *other = q + 32 * rows
-    if n < STEP:
-        fold_short(x, rows, n, other)
-    else:
+    cdef real *other = q + STEP * rows
+    if n > STEP:
         fold(x, rows, n, q)
-        fold_halves(q, other, rows, 16)
-    fold_halves(other, q, rows, 8)
-    fold_halves(q, other, rows, 4)
-    fold_halves(other, q, rows, 2)
-    fold_halves(q, highest, rows, 1)
+        x = q
+        n = STEP
+    if real is float:
+        fold_step(x, rows, n, <written32>other)
+    else:
+        fold_step(x, rows, n, <written64>other)
+    fold_halves(other, q, rows, 4)
+    fold_halves(q, other, rows, 2)
+    fold_halves(other, highest, rows, 1)
 
 
 cdef inline real larger(real a, real b) noexcept nogil:
@@ -85,12 +89,26 @@ cdef inline void fold(const real *x, Py_ssize_t rows, Py_ssize_t n, real *q) noe
             q[r * STEP + l] = lane[l]
 
 
-cdef inline void fold_short(const real *x, Py_ssize_t rows, Py_ssize_t n, real *q) noexcept nogil:
-    """Write 16 partial maxima of each row of SHORTEST <= n < STEP elements."""
+cdef inline void fold_step(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, written q
+) noexcept nogil:
+    """Write 8 partial maxima of each row of SHORTEST <= n <= STEP elements."""
+    cdef real a[LANES]
+    cdef real b[LANES]
+    cdef const real *p
+    cdef const real *o
+    cdef written t
     cdef Py_ssize_t r, l
     for r in range(rows):
-        for l in range(SHORTEST):
-            q[16 * r + l] = larger(x[r * n + l], x[r * n + n - SHORTEST + l])
+        p = x + r * n
+        o = p + n - SHORTEST  # may overlap the first half
+        t = q + r * LANES
+        for l in range(LANES):  # an operation each: one loop of all would stay scalar
+            a[l] = larger(p[l], p[8 + l])
+        for l in range(LANES):
+            b[l] = larger(o[l], o[8 + l])
+        for l in range(LANES):
+            t[l] = larger(a[l], b[l])
 
 
 cdef inline void fold_halves(
@@ -128,235 +146,193 @@ cdef inline void exponentials(
     const real *x,
     written e,
     Py_ssize_t width,
-    written quads,
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *highest,
     const real *inverse,
     scaling kind,
     real low,
+    const real *out,
 ) noexcept nogil:
-    """Write exp((x - highest) * inverse) of each row, and the sums of four that begin its sum.
+    """Write exp((x - highest) * inverse) of each row.
 
-    The next group is fetched meanwhile: its maxima would wait for memory, exponentials do not.
-    `width` is the distance of rows in `e`, where what lies between them must be 0. `quads` has
-    eight for each begun step.
+    `width` is the distance of rows in `e`, where what lies between them must be 0. `out` is where
+    the answer will be, or x.
     """
-    cdef uint32_t m32[LANES]
-    cdef uint64_t m64[LANES]
-    cdef Py_ssize_t whole = n // STEP
-    cdef Py_ssize_t vectors = (n % STEP + LANES - 1) // LANES
-    cdef Py_ssize_t r, j, l, _
+    cdef Py_ssize_t j = n // STEP * STEP
+    if j:
+        exp_steps(x, e, width, rows, n, highest, inverse, kind, low, out)
+    if j < n:
+        exp_rest(x + j, e + j, width, rows, n, n - j, highest, inverse, kind, low, out + j)
+
+
+cdef inline void exp_steps(
+    const real *x,
+    written e,
+    Py_ssize_t width,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
+    const real *inverse,
+    scaling kind,
+    real low,
+    const real *out,
+) noexcept nogil:
+    """The whole steps of each row.
+
+    Exponentials wait for nothing. Meanwhile the next group is fetched, for its maxima, and the
+    lines of `out`, where this one's answer will be written.
+    """
+    cdef Py_ssize_t r, l, _
     cdef const real *p
     cdef written y
-    cdef written t = quads
     cdef real h, i
     cdef Py_ssize_t ahead = rows * n
-    for l in range(LANES):
-        m64[l] = -<uint64_t>(n % STEP - LANES * (vectors - 1) > l)
+    for r in range(rows):
+        p = x + r * n
+        y = e + r * width
+        h = highest[r]
+        i = inverse[r]
+        for _ in range(n // STEP):
+            prefetch(p + ahead)
+            prefetch(p + ahead + STEP // 2)
+            prefetch(p + (out - x))
+            prefetch(p + (out - x) + STEP // 2)
+            for l in range(STEP):
+                y[l] = power(p[l], h, i, kind, low)
+            p += STEP
+            y += STEP
+
+
+cdef inline void exp_rest(
+    const real *x,
+    written e,
+    Py_ssize_t width,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    Py_ssize_t left,
+    const real *highest,
+    const real *inverse,
+    scaling kind,
+    real low,
+    const real *out,
+) noexcept nogil:
+    """The `left` elements of each row that fill no step, in vectors of LANES."""
+    cdef uint32_t m32[STEP]
+    cdef uint64_t m64[STEP]
+    cdef Py_ssize_t r, j, l
+    cdef const real *p
+    cdef written y
+    cdef real h, i
+    for l in range(STEP):
+        m64[l] = -<uint64_t>(left > l)
         m32[l] = <uint32_t>m64[l]
     for r in range(rows):
         p = x + r * n
         y = e + r * width
         h = highest[r]
         i = inverse[r]
-        for _ in range(whole):
-            prefetch(p + ahead)
-            prefetch(p + ahead + STEP // 2)
-            for l in range(STEP):
-                y[l] = power(p[l], h, i, kind, low)
+        prefetch(p + rows * n)
+        prefetch(out + r * n)
+        for j from 0 <= j < left by LANES:
             for l in range(LANES):
-                t[l] = (y[l] + y[8 + l]) + (y[16 + l] + y[24 + l])
-            p += STEP
-            y += STEP
-            t += LANES
-        if vectors:
-            prefetch(p + ahead)
-            for j from 0 <= j < LANES * (vectors - 1) by LANES:
-                for l in range(LANES):
-                    y[j + l] = power(p[j + l], h, i, kind, low)
-            j = LANES * (vectors - 1)
-            for l in range(LANES):
-                y[j + l] = masked(power(p[j + l], h, i, kind, low), m32 + l, m64 + l)
-            for l in range(LANES):
-                t[l] = (y[l] + y[8 + l]) + (y[16 + l] + y[24 + l])
-            t += LANES
+                y[j + l] = masked(
+                    power(p[j + l], h, i, kind, low), m32 + (j + l), m64 + (j + l)
+                )
 
 
 cdef inline void drop_largest(
     const real *x,
     real *e,
     Py_ssize_t width,
-    real *quads,
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *highest,
     real *place,
+    written places,
     real *q,
 ) noexcept nogil:
     """Take the first largest element of each row out of what `exponentials` wrote.
 
-    `q` is scratch for 48 a row, `place` for one.
+    `places` is scratch for the rows, `q` for 40 a row, `place` for one.
     """
-    cdef Py_ssize_t r, j
-    cdef real *y
-    if n <= SEARCHED:
-        first_places(x, rows, n, highest, place, q)
-    else:
-        search_places(x, rows, n, highest, place)
-    for r in range(rows):
-        if place[r] <= -n or highest[r] == infinity(<real>0):
-            continue  # NaN and +inf stay in the sum and make it NaN
-        j = <Py_ssize_t>-place[r]
-        e[r * width + j] = 0
-        y = e + r * width + j // STEP * STEP + j % LANES
-        quads[r * (width // 4) + j // STEP * LANES + j % LANES] = (y[0] + y[8]) + (y[16] + y[24])
-
-
-cdef inline void search_places(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *place
-) noexcept nogil:
-    """Write minus the first place of the largest element of each row, -n where there is none."""
     cdef Py_ssize_t r
-    for r in range(rows):
-        place[r] = <real>-place_of(x + r * n, n, highest[r])
-
-
-cdef inline void first_places(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *place, real *q
-) noexcept nogil:
-    """The same for all rows at once, by `maxima` of minus the places; -inf where there is none."""
-    cdef real *other = q + 32 * rows
-    if n < STEP:
-        fold_places_short(x, rows, n, highest, other)
+    if n <= SEARCHED:  # in all rows at once
+        r = (n + LANES - 1) // LANES * LANES
+        mark_largest(x, places, r, rows, n, highest)
+        maxima(<const real *>places, rows, r, place, q)
     else:
-        fold_places(x, rows, n, highest, q)
-        fold_halves(q, other, rows, 16)
-    fold_halves(other, q, rows, 8)
-    fold_halves(q, other, rows, 4)
-    fold_halves(other, q, rows, 2)
-    fold_halves(q, place, rows, 1)
+        for r in range(rows):
+            place[r] = <real>-place_of(x + r * n, n, highest[r])
+    for r in range(rows):
+        if place[r] > -n and highest[r] < infinity(<real>0):
+            e[r * width - <Py_ssize_t>place[r]] = 0  # NaN and +inf stay and make the sum NaN
 
 
-cdef inline void fold_places(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *q
+cdef inline void mark_largest(
+    const real *x,
+    written places,
+    Py_ssize_t width,
+    Py_ssize_t rows,
+    Py_ssize_t n,
+    const real *highest,
 ) noexcept nogil:
-    """Write 32 partial results of `first_places` for each row of n >= STEP elements."""
+    """Write minus its place where an element is the largest of its row, elsewhere -inf."""
     cdef real none = -infinity(<real>0)
-    cdef real last = <real>(STEP - n)
-    cdef real first[STEP]
-    cdef real lane[STEP]
-    cdef real at[STEP]
+    cdef real at[SEARCHED]
     cdef const real *p
+    cdef written o
     cdef real h
-    cdef Py_ssize_t r, j, l
-    for l in range(STEP):
-        first[l] = <real>-l
+    cdef Py_ssize_t r, j
+    cdef int i
+    for i in range(SEARCHED):
+        at[i] = <real>-i if i < n else none
     for r in range(rows):
         p = x + r * n
+        o = places + r * width
         h = highest[r]
-        for l in range(STEP):  # the last step first: it may overlap the one before
-            lane[l] = first[l] + last if p[n - STEP + l] == h else none
-        for l in range(STEP):
-            at[l] = first[l]
-        for j from 0 <= j < n - STEP by STEP:
-            for l in range(STEP):
-                lane[l] = larger(at[l] if p[j + l] == h else none, lane[l])
-            for l in range(STEP):
-                at[l] -= STEP
-        for l in range(STEP):
-            q[r * STEP + l] = lane[l]
-
-
-cdef inline void fold_places_short(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const real *highest, real *q
-) noexcept nogil:
-    """Write 16 partial results of each row of SHORTEST <= n < STEP elements."""
-    cdef real none = -infinity(<real>0)
-    cdef real last = <real>(SHORTEST - n)
-    cdef real first[SHORTEST]
-    cdef const real *p
-    cdef real h
-    cdef Py_ssize_t r, l
-    for l in range(SHORTEST):
-        first[l] = <real>-l
-    for r in range(rows):
-        p = x + r * n
-        h = highest[r]
-        for l in range(SHORTEST):
-            q[16 * r + l] = larger(
-                first[l] if p[l] == h else none,
-                first[l] + last if p[n - SHORTEST + l] == h else none,
-            )
+        for j in range(width // LANES * LANES):
+            o[j] = at[j] if p[j] == h else none
 
 
 # ---- sums ----------------------------------------------------------------------------------------
 
 
 cdef inline void sums(
-    const real *quads, Py_ssize_t rows, Py_ssize_t steps, double *d, Pair *s
+    const real *e, Py_ssize_t width, Py_ssize_t rows, double *d, Pair *s, adder add_double
 ) noexcept nogil:
-    """Write the sum of each row's quads, `steps` times eight; `d` is scratch for 16 a row."""
-    cdef Py_ssize_t r, l
+    """Add each row of `width` elements, whole steps, to `s`, which is 0; `d` has 12 a row."""
+    cdef Py_ssize_t r
+    cdef Lanes lanes[ROWS]
     if real is float:
-        lane_sums(quads, rows, steps, d)
-        halve(d, d + 8 * rows, rows, 4)
-        halve(d + 8 * rows, d, rows, 2)
+        lane_sums(e, width, rows, d)
+        halve(d, d + LANES * rows, rows, 4)
+        halve(d + LANES * rows, d, rows, 2)
         for r in range(rows):
             s[r].high = d[2 * r] + d[2 * r + 1]
-            s[r].low = 0
     else:
-        lane_pairs(quads, rows, steps, d)
         for r in range(rows):
-            s[r].high = s[r].low = 0
-            for l in range(LANES):
-                two_sum(s + r, d[16 * r + l])
-                s[r].low += d[16 * r + 8 + l]
+            clear(lanes + r)
+            add_double(lanes + r, e + r * width, width)
+        for r in range(rows):  # apart, more of these chains run at once
+            close(s + r, lanes + r, <real>0)
 
 
 cdef inline void lane_sums(
-    const float *t, Py_ssize_t rows, Py_ssize_t steps, double *d
+    const float *e, Py_ssize_t width, Py_ssize_t rows, double *d
 ) noexcept nogil:
-    """Add the quads of each row in eight lanes."""
+    """Add each row in eight lanes."""
     cdef double lane[LANES]
     cdef Py_ssize_t r, l, _
     for r in range(rows):
         for l in range(LANES):
             lane[l] = 0
-        for _ in range(steps):
+        for _ in range(width // STEP):
             for l in range(LANES):
-                lane[l] += t[l]
-            t += LANES
+                lane[l] += (e[l] + e[8 + l]) + (e[16 + l] + e[24 + l])
+            e += STEP
         for l in range(LANES):
-            d[8 * r + l] = lane[l]
-
-
-cdef inline void lane_pairs(
-    const double *t, Py_ssize_t rows, Py_ssize_t steps, double *d
-) noexcept nogil:
-    """Add the quads of each row in eight lanes of two float64 (Knuth's TwoSum): exactly."""
-    cdef double high[LANES]
-    cdef double low[LANES]
-    cdef double total[LANES]
-    cdef double part[LANES]
-    cdef Py_ssize_t r, l, _
-    for r in range(rows):
-        for l in range(LANES):
-            high[l] = 0
-            low[l] = 0
-        for _ in range(steps):
-            for l in range(LANES):  # an operation each: one loop of all would stay scalar
-                total[l] = high[l] + t[l]
-            for l in range(LANES):
-                part[l] = total[l] - high[l]
-            for l in range(LANES):
-                low[l] += (high[l] - (total[l] - part[l])) + (t[l] - part[l])
-            for l in range(LANES):
-                high[l] = total[l]
-            t += LANES
-        for l in range(LANES):
-            d[16 * r + l] = high[l]
-            d[16 * r + 8 + l] = low[l]
+            d[LANES * r + l] = lane[l]
 
 
 cdef inline void halve(const double *a, double *b, Py_ssize_t rows, Py_ssize_t half) noexcept nogil:
@@ -379,10 +355,11 @@ cdef inline void scaled_rows(
     const real *high,
     const real *low,
 ) noexcept nogil:
-    """y = e * (high + low) of each row of n >= LANES elements, rounded once (nearly)"""
-    cdef Py_ssize_t r, j, l
+    """y = e * (high + low) of each row, rounded once (nearly)"""
+    cdef Py_ssize_t r, j, i, l
     cdef const real *p
     cdef written o
+    cdef real a[LANES]
     cdef real h, g
     for r in range(rows):
         p = e + r * width
@@ -392,12 +369,12 @@ cdef inline void scaled_rows(
         for j from 0 <= j <= n - STEP by STEP:
             for l in range(STEP):
                 o[j + l] = fma(p[j + l], h, p[j + l] * g)
-        for j from n // STEP * STEP <= j <= n - LANES by LANES:
+        for j from n // STEP * STEP <= j < n by LANES:
+            i = min(j, n - LANES)  # the last vector overlaps the one before
+            for l in range(LANES):  # all read first: mixed with what is written they stay scalar
+                a[l] = p[i + l]
             for l in range(LANES):
-                o[j + l] = fma(p[j + l], h, p[j + l] * g)
-        if n % LANES:
-            for l in range(LANES):  # overlaps the vector before
-                o[n - LANES + l] = fma(p[n - LANES + l], h, p[n - LANES + l] * g)
+                o[i + l] = fma(a[l], h, a[l] * g)
 
 
 cdef inline void difference_rows(
@@ -410,15 +387,23 @@ cdef inline void difference_rows(
     const real *log_sum,
 ) noexcept nogil:
     """y = (x - highest) * inverse - log_sum of each row"""
-    cdef Py_ssize_t r, j
+    cdef Py_ssize_t r, j, i, l
     cdef const real *p
     cdef written o
-    cdef real h, i, s
+    cdef real a[LANES]
+    cdef real h, f, s
     for r in range(rows):
         p = x + r * n
         o = y + r * n
         h = highest[r]
-        i = inverse[r]
+        f = inverse[r]
         s = log_sum[r]
-        for j in range(n):
-            o[j] = (p[j] - h) * i - s
+        for j from 0 <= j <= n - STEP by STEP:
+            for l in range(STEP):
+                o[j + l] = (p[j + l] - h) * f - s
+        for j from n // STEP * STEP <= j < n by LANES:
+            i = min(j, n - LANES)
+            for l in range(LANES):
+                a[l] = p[i + l] - h
+            for l in range(LANES):
+                o[i + l] = a[l] * f - s

@@ -22,6 +22,18 @@ ctypedef fused written:
     written32
     written64
 
+# What a function returns that is not to be built into others, nor to be built twice: the larger a
+# function, the more of its loops stay scalar.
+cdef extern from *:
+    """
+    #ifdef __clang__
+    #define FS_SEPARATE __attribute__((noinline)) void
+    #else
+    #define FS_SEPARATE __attribute__((noinline, noclone)) void
+    #endif
+    """
+    ctypedef void separate "FS_SEPARATE"
+
 cdef extern from *:
     """
     #include <stdint.h>

@@ -18,16 +18,21 @@ cdef inline void to_planes(
     cdef Py_ssize_t r, j
     for r in range(rows):
         highest[r] = -infinity(<real>0)
-    if n == 1:
-        gather(x, n, rows, 1, planes, highest)
-    elif n == 2:
-        gather(x, n, rows, 2, planes, highest)
-    elif n == 3:
-        gather(x, n, rows, 3, planes, highest)
     for j from 0 <= j <= n - 4 by 4:
         gather(x + j, n, rows, 4, planes + j * ROWS, highest)
-    if n > 4 and n % 4:  # overlaps the columns before
-        gather(x + n - 4, n, rows, 4, planes + (n - 4) * ROWS, highest)
+    j = n // 4 * 4
+    if n == 1:  # a literal distance of rows too
+        gather(x, 1, rows, 1, planes, highest)
+    elif n == 2:
+        gather(x, 2, rows, 2, planes, highest)
+    elif n == 3:
+        gather(x, 3, rows, 3, planes, highest)
+    elif n - j == 1:
+        gather(x + j, n, rows, 1, planes + j * ROWS, highest)
+    elif n - j == 2:
+        gather(x + j, n, rows, 2, planes + j * ROWS, highest)
+    elif n - j == 3:
+        gather(x + j, n, rows, 3, planes + j * ROWS, highest)
 
 
 cdef inline void gather(
@@ -61,16 +66,21 @@ cdef inline void from_planes(
 ) noexcept nogil:
     """Element j of each row of y = planes[j]"""
     cdef Py_ssize_t j
-    if n == 1:
-        scatter(planes, y, n, rows, 1)
-    elif n == 2:
-        scatter(planes, y, n, rows, 2)
-    elif n == 3:
-        scatter(planes, y, n, rows, 3)
     for j from 0 <= j <= n - 4 by 4:
         scatter(planes + j * ROWS, y + j, n, rows, 4)
-    if n > 4 and n % 4:
-        scatter(planes + (n - 4) * ROWS, y + n - 4, n, rows, 4)
+    j = n // 4 * 4
+    if n == 1:
+        scatter(planes, y, 1, rows, 1)
+    elif n == 2:
+        scatter(planes, y, 2, rows, 2)
+    elif n == 3:
+        scatter(planes, y, 3, rows, 3)
+    elif n - j == 1:
+        scatter(planes + j * ROWS, y + j, n, rows, 1)
+    elif n - j == 2:
+        scatter(planes + j * ROWS, y + j, n, rows, 2)
+    elif n - j == 3:
+        scatter(planes + j * ROWS, y + j, n, rows, 3)
 
 
 cdef inline void plane_exponentials(
@@ -109,28 +119,26 @@ cdef inline void drop_largest_plane(
 cdef inline void plane_sums(
     const real *e, real *quads, Py_ssize_t rows, Py_ssize_t n, Pair *s
 ) noexcept nogil:
-    """Write the sum over the planes; `quads` has room for LANES planes."""
+    """Write the sum over the planes, 0 from n on; `quads` is scratch for LANES of them."""
     cdef Py_ssize_t r, l
-    for l in range(LANES):
-        for r in range(rows):
-            quads[l * ROWS + r] = e[l * ROWS + r] if l < n else 0
-    for l in range(n - LANES):
-        for r in range(rows):
-            quads[l * ROWS + r] += e[(LANES + l) * ROWS + r]
+    cdef const real *t = e
+    if n > LANES:
+        for l in range(LANES):
+            for r in range(rows):
+                quads[l * ROWS + r] = e[l * ROWS + r] + e[(LANES + l) * ROWS + r]
+        t = quads
     for r in range(rows):
         if real is float:
             s[r].high = (
-                (<double>quads[r] + <double>quads[4 * ROWS + r])
-                + (<double>quads[2 * ROWS + r] + <double>quads[6 * ROWS + r])
+                (<double>t[r] + <double>t[4 * ROWS + r])
+                + (<double>t[2 * ROWS + r] + <double>t[6 * ROWS + r])
             ) + (
-                (<double>quads[ROWS + r] + <double>quads[5 * ROWS + r])
-                + (<double>quads[3 * ROWS + r] + <double>quads[7 * ROWS + r])
+                (<double>t[ROWS + r] + <double>t[5 * ROWS + r])
+                + (<double>t[3 * ROWS + r] + <double>t[7 * ROWS + r])
             )
-            s[r].low = 0
         else:
-            s[r].high = s[r].low = 0
             for l in range(LANES):
-                two_sum(s + r, quads[l * ROWS + r])
+                two_sum(s + r, t[l * ROWS + r])
 
 
 cdef inline void scale_planes(

@@ -62,6 +62,7 @@ from fastsoftmax._math cimport (
     log1p_pos,
     lowest,
     real,
+    separate,
     written,
     written32,
     written64,
@@ -280,10 +281,9 @@ cdef inline void group_of_rows(
 
     Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
     """
-    cdef real scratch[48 * ROWS]
-    cdef real places[48 * ROWS]
-    cdef written quads = <written>scratch
-    cdef double lanes[16 * ROWS]
+    cdef real scratch[40 * ROWS]
+    cdef real places[GROUP]
+    cdef double lanes[12 * ROWS]
     cdef real highest[ROWS]
     cdef real high[ROWS]
     cdef real low[ROWS]
@@ -292,14 +292,18 @@ cdef inline void group_of_rows(
     cdef real low_end = lowest(<real>0)
     cdef Py_ssize_t r
     cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
+    cdef const real *out = x if kind == LOGSUMEXP else y  # to be fetched
     maxima(x, rows, n, highest, scratch)
     if scaled:
-        exponentials(x, e, width, quads, rows, n, highest, inverse, <Scaled>1, low_end)
+        exponentials(x, e, width, rows, n, highest, inverse, <Scaled>1, low_end, out)
     else:
-        exponentials(x, e, width, quads, rows, n, highest, inverse, <Plain>0, low_end)
+        exponentials(x, e, width, rows, n, highest, inverse, <Plain>0, low_end, out)
     if kind != SOFTMAX:
-        drop_largest(x, <real *>e, width, scratch, rows, n, highest, high, places)
-    sums(scratch, rows, width // STEP, lanes, s)
+        drop_largest(
+            x, <real *>e, width, rows, n, highest, high, <written>places, scratch
+        )
+    memset(s, 0, rows * sizeof(Pair))
+    sums(<const real *>e, width, rows, lanes, s, add_double)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
         scaled_rows(<const real *>e, width, <written>y, rows, n, high, low)
@@ -348,6 +352,7 @@ cdef inline void group_of_planes(
         plane_exponentials(planes, e, rows, n, highest, inverse, <Plain>0, low_end)
     if kind != SOFTMAX:
         drop_largest_plane(planes, e, rows, n, highest)
+    memset(s, 0, rows * sizeof(Pair))
     plane_sums(<const real *>e, quads, rows, n, s)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
@@ -364,10 +369,10 @@ cdef inline void group_of_planes(
     from_planes(planes, <written>y, rows, n)
 
 
-cdef inline void group(
+cdef separate group(
     const real *x,
     real *y,
-    written e,
+    real *e,
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
@@ -375,10 +380,16 @@ cdef inline void group(
     Kind kind,
 ) noexcept nogil:
     """The answer for some rows, in the form that suits their length."""
-    if n < SHORTEST:
-        group_of_planes(x, y, e, rows, n, inverse, scaled, kind)
+    if real is float:
+        if n < SHORTEST:
+            group_of_planes(x, y, <written32>e, rows, n, inverse, scaled, kind)
+        else:
+            group_of_rows(x, y, <written32>e, rows, n, inverse, scaled, kind)
     else:
-        group_of_rows(x, y, e, rows, n, inverse, scaled, kind)
+        if n < SHORTEST:
+            group_of_planes(x, y, <written64>e, rows, n, inverse, scaled, kind)
+        else:
+            group_of_rows(x, y, <written64>e, rows, n, inverse, scaled, kind)
 
 
 cdef inline void one_row(
@@ -436,17 +447,16 @@ cdef void answer_rows(
         one_row(x, y, n, temperature[0], kind, &top, NULL)
         return
     if n >= SHORTEST:
-        # The sums of float64 are scalar code in a group, vector code in a long row.
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
-        if size < 4 and real is double:
-            size = 1
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1
     if size < 2:
         one_by_one(x, y, rows, n, temperature, each, kind)
         return
-    if last:
+    if n >= SHORTEST:
         memset(e, 0, sizeof(e))
+    else:
+        memset(e + n * ROWS, 0, (SHORTEST - n) * ROWS * sizeof(real))
     while start < rows:
         r = min(size, rows - last - start)
         if each or start == 0:
@@ -459,16 +469,7 @@ cdef void answer_rows(
             for i in range(0 if each else ROWS):
                 inverse[i] = inverse[0]
         if ordinary and r > 1:
-            if real is float:
-                group(
-                    x + start * n, y + start * width, <written32>e, r, n, inverse,
-                    scaled, kind,
-                )
-            else:
-                group(
-                    x + start * n, y + start * width, <written64>e, r, n, inverse,
-                    scaled, kind,
-                )
+            group(x + start * n, y + start * width, e, r, n, inverse, scaled, kind)
         else:
             r = max(r, 1)
             one_by_one(
