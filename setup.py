@@ -1,8 +1,7 @@
 """The extension table: each kernel source compiled once for each instruction set.
 
-Everything else is in ``pyproject.toml``. Cython runs in a process of its own for each extension,
-because one ``.pyx`` becomes several modules (``PyInit_*`` follows the module's name), and so that
-the extensions are built side by side.
+Everything else is in ``pyproject.toml``. One ``.pyx`` becomes several modules: Cython translates it
+once, and each of them compiles a copy that has its own name in the two places where C knows it.
 """
 
 import importlib.util
@@ -10,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -72,23 +72,43 @@ def extensions():
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)
-    """Run Cython on each extension's source, into a C file of the extension's own name."""
+    """Run Cython once on each source, and give the C to the source's extensions in their names."""
 
     def finalize_options(self):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
-    def build_extension(self, ext):
-        c_file = Path(self.build_temp, *ext.name.split(".")).with_suffix(".c")
+    def c_file(self, source):
+        """Return where the C of a source is, or of `_isa.SHARED`."""
+        return Path(self.build_temp, PACKAGE, Path(source).stem).with_suffix(".c")
+
+    def translate(self, source):
+        """Run Cython, in a process of its own, so that sources are translated side by side."""
+        c_file = self.c_file(source)
         c_file.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "cython", "-3", "--module-name", ext.name]
-        if ext.sources:
-            shared = f"fastsoftmax.{_isa().SHARED}"
-            command += ["--shared", shared, ext.sources[0], "-o", str(c_file)]
-        else:
+        name = f"{PACKAGE}.{c_file.stem}"
+        command = [sys.executable, "-m", "cython", "-3", "--module-name", name]
+        if source == _isa().SHARED:
             command += ["--generate-shared", str(c_file)]
+        else:
+            command += ["--shared", f"{PACKAGE}.{_isa().SHARED}", source, "-o", str(c_file)]
         subprocess.run(command, check=True)
-        ext.sources = [str(c_file)]
+
+    def build_extensions(self):
+        sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
+        with ThreadPoolExecutor(self.parallel) as pool:
+            list(pool.map(self.translate, [*sources, _isa().SHARED]))
+        super().build_extensions()
+
+    def build_extension(self, ext):
+        name = ext.name.split(".")[-1]
+        translated = self.c_file(ext.sources[0] if ext.sources else name)
+        own = self.c_file(name)
+        if own != translated:
+            text = translated.read_text()
+            text = text.replace(f"PyInit_{translated.stem}", f"PyInit_{name}")
+            own.write_text(text.replace(f'"{PACKAGE}.{translated.stem}"', f'"{ext.name}"'))
+        ext.sources = [str(own)]
         super().build_extension(ext)
 
 
