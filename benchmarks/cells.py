@@ -186,6 +186,7 @@ CELLS = (
     _softmax("softmax", (64, 1000), temperature=0.8),
     _softmax("softmax", _REAL, rows="real"),
     _softmax_out((1024, 1024)),
+    _softmax_out((1, 2**24)),
     _workers((32, 128256)),
     _workers((1, 2**24)),
     _cross_entropy((512, 32000), pictured="loss and gradient 512 × 32,000"),
