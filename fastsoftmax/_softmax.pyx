@@ -168,6 +168,9 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
             rest = s[r].low - (total - s[r].high)
             high[r] = 1 / total
             low[r] = (fma(-high[r], total, 1.0) - high[r] * rest) * high[r]
+            # Of NaN, Arm has turned the sign; which of the two NaN a product gets is the compiler's
+            # choice.
+            low[r] = low[r] if low[r] == low[r] else high[r]
     if not HAS_FMA:
         for r in range(rows):
             low[r] = 0  # the second rounding would cost the order
