@@ -42,6 +42,9 @@ def _isa():
     return module
 
 
+ISA = _isa()
+
+
 def extension(source, suffix="", flags=(), optional=False):
     """Describe one extension module: ``fastsoftmax/<source>.pyx`` built as ``<source><suffix>``."""
     return Extension(
@@ -58,16 +61,15 @@ def extension(source, suffix="", flags=(), optional=False):
 
 def extensions():
     """Return the extension table for this machine."""
-    isa = _isa()
     # On macOS and in cross builds the target is what the compiler is told, not the running machine.
     machine = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).split("-")[-1]
     kernels = [
         extension(kernel, f"_{i.name}", i.flags, optional=i.name != "baseline")
-        for kernel in isa.KERNELS
-        for i in isa.isas_for(machine)
+        for kernel in ISA.KERNELS
+        for i in ISA.isas_for(machine)
     ]
     # The longest ones first, so that in the end no core waits for another.
-    shared = Extension(f"fastsoftmax.{isa.SHARED}", [], extra_compile_args=FLAGS)
+    shared = Extension(f"fastsoftmax.{ISA.SHARED}", [], extra_compile_args=FLAGS)
     return [*kernels, extension("_front"), shared, extension("_cpu")]
 
 
@@ -88,16 +90,16 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         c_file.parent.mkdir(parents=True, exist_ok=True)
         name = f"{PACKAGE}.{c_file.stem}"
         command = [sys.executable, "-m", "cython", "-3", "--module-name", name]
-        if source == _isa().SHARED:
+        if source == ISA.SHARED:
             command += ["--generate-shared", str(c_file)]
         else:
-            command += ["--shared", f"{PACKAGE}.{_isa().SHARED}", source, "-o", str(c_file)]
+            command += ["--shared", f"{PACKAGE}.{ISA.SHARED}", source, "-o", str(c_file)]
         subprocess.run(command, check=True)
 
     def build_extensions(self):
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
         with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(self.translate, [*sources, _isa().SHARED]))
+            list(pool.map(self.translate, [*sources, ISA.SHARED]))
         super().build_extensions()
 
     def build_extension(self, ext):

@@ -22,19 +22,17 @@ from fastsoftmax._math cimport (
     from_bits64,
     infinity,
     lowest,
-    prefetch,
     real,
     written,
     written64,
 )
-from fastsoftmax._rows cimport Pair, two_sum
+from fastsoftmax._rows cimport Pair, fetch, two_sum
 
 cdef enum:
     VECTOR = 16  # columns that a panel is filled up to a multiple of
     PANEL = 256  # most columns of a panel: the scratch of their sums fits the first cache
     FITS = 3 << 17  # bytes of a panel, which leave room for lines that come and go in the second
     PIECE = 256  # bytes of a row below which memory is slow, even if a panel of them fits no cache
-    LINE = 64  # bytes of a cache line
     AHEAD = 12  # rows that are fetched in advance: no stream of neighbours, but leaps
 
 
@@ -53,14 +51,6 @@ cdef inline Py_ssize_t even_part(Py_ssize_t inner, Py_ssize_t most) noexcept nog
     """Return how many columns to take at once, at most `most`, so that none are few."""
     cdef Py_ssize_t parts = (inner + most - 1) // most
     return inner if parts == 1 else filled_up((inner + parts - 1) // parts)
-
-
-cdef inline void fetch(const real *p, Py_ssize_t columns) noexcept nogil:
-    """Fetch the whole lines of a row, which need not exist; for less it does not pay."""
-    cdef Py_ssize_t line = LINE // sizeof(real)
-    cdef Py_ssize_t c
-    for c from 0 <= c <= columns - line by line:
-        prefetch(p + c)
 
 
 cdef inline void take_row(

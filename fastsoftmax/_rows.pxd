@@ -88,11 +88,12 @@ cdef inline void exp_of_scaled(
         y[j] = exp_neg((x[j] - highest) * inverse, low)
 
 
-cdef inline void fetch_step(const real *p) noexcept nogil:
-    """Have the lines of a step brought to L1."""
-    cdef Py_ssize_t l
-    for l from 0 <= l < STEP by LINE // <Py_ssize_t>sizeof(real):
-        prefetch(p + l)
+cdef inline void fetch(const real *p, Py_ssize_t n) noexcept nogil:
+    """Have the whole lines of n elements, which need not exist, brought to L1."""
+    cdef Py_ssize_t line = LINE // sizeof(real)
+    cdef Py_ssize_t j
+    for j from 0 <= j <= n - line by line:
+        prefetch(p + j)
 
 
 cdef inline void exp_and_fetch(
@@ -101,7 +102,7 @@ cdef inline void exp_and_fetch(
     """exp_of, with as many elements of another row brought to L1"""
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
-        fetch_step(fetched + j)
+        fetch(fetched + j, STEP)
         for l in range(STEP):
             y[j + l] = exp_neg(x[j + l] - highest, low)
 
@@ -113,7 +114,7 @@ cdef inline void exp_and_fetch_scaled(
     """The same for exp_of_scaled"""
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
-        fetch_step(fetched + j)
+        fetch(fetched + j, STEP)
         for l in range(STEP):
             y[j + l] = exp_neg((x[j + l] - highest) * inverse, low)
 
