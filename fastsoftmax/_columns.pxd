@@ -13,7 +13,7 @@ scratch a panel's columns are whole vectors; what fills up the last one is compu
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastsoftmax._groups cimport LANES, Plain, Scaled, larger, power, scaling
+from fastsoftmax._groups cimport LANES, larger
 from fastsoftmax._math cimport (
     bits32,
     bits64,
@@ -21,12 +21,24 @@ from fastsoftmax._math cimport (
     from_bits32,
     from_bits64,
     infinity,
-    lowest,
     real,
     written,
     written64,
 )
-from fastsoftmax._rows cimport Pair, fetch, two_sum
+from fastsoftmax._rows cimport (
+    CENTRE,
+    HIGH,
+    INVERSE,
+    LOW,
+    MAGIC,
+    Pair,
+    Plain,
+    Scaled,
+    fetch,
+    power,
+    scaling,
+    two_sum,
+)
 
 cdef enum:
     VECTOR = 16  # columns that a panel is filled up to a multiple of
@@ -92,26 +104,27 @@ cdef inline Py_ssize_t whole_vectors(Py_ssize_t width) noexcept nogil:
 
 
 cdef inline void exponentials_across(
-    written e, Py_ssize_t width, const real *highest, const real *inverse, scaling kind, real low
+    written e, Py_ssize_t width, const real *how, scaling kind
 ) noexcept nogil:
-    """e = exp((e - highest) * inverse)"""
+    """e = its exponentials"""
     cdef Py_ssize_t c
     for c in range(whole_vectors(width)):
-        e[c] = power(e[c], highest[c], inverse[c], kind, low)
+        e[c] = power(
+            e[c], how[CENTRE * PANEL + c], how[INVERSE * PANEL + c], how[LOW * PANEL + c],
+            how[HIGH * PANEL + c], how[MAGIC * PANEL + c], kind,
+        )
 
 
 cdef inline void column_exponentials(
-    written e, Py_ssize_t rows, Py_ssize_t width, const real *highest, const real *inverse,
-    bint scaled,
+    written e, Py_ssize_t rows, Py_ssize_t width, const real *how, bint plain
 ) noexcept nogil:
-    """e = exp((e - highest) * inverse) for each row"""
-    cdef real low = lowest(<real>0)
+    """e = its exponentials, for each row"""
     cdef Py_ssize_t i
     for i in range(rows):
-        if scaled:
-            exponentials_across(e + i * width, width, highest, inverse, <Scaled>1, low)
+        if plain:
+            exponentials_across(e + i * width, width, how, <Plain>0)
         else:
-            exponentials_across(e + i * width, width, highest, inverse, <Plain>0, low)
+            exponentials_across(e + i * width, width, how, <Scaled>0)
 
 
 cdef inline void drop_in_row(written x, Py_ssize_t width, written sought, real like) noexcept nogil:

@@ -15,7 +15,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastsoftmax._math cimport (
     bits32,
     bits64,
-    exp_neg,
     fma,
     from_bits32,
     from_bits64,
@@ -26,7 +25,48 @@ from fastsoftmax._math cimport (
     written32,
     written64,
 )
-from fastsoftmax._rows cimport STEP, Lanes, Pair, adder, clear, close, place_of
+from fastsoftmax._rows cimport (
+    CENTRE,
+    HIGH,
+    HOW,
+    INVERSE,
+    LOW,
+    MAGIC,
+    STEP,
+    Lanes,
+    Pair,
+    adder,
+    clear,
+    close,
+    own_term,
+    place_of,
+    power,
+    scaling,
+    set_how,
+    set_range,
+)
+
+cdef extern from *:
+    """
+    #define FS_TOP32 0x80000000u
+    #define FS_APART32 0x41800000u
+    #define FS_LEAST32 0x0D800000u
+    #define FS_MOST32 0x2D800000u
+    #define FS_TOP64 0x8000000000000000u
+    #define FS_APART64 0x4030000000000000u
+    #define FS_LEAST64 0x07B0000000000000u
+    #define FS_MOST64 0x3B30000000000000u
+    """
+    # The bits of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times 2**lift() and
+    # more: 2**-36, 2**-76.
+    const uint32_t TOP32 "FS_TOP32"
+    const uint32_t APART32 "FS_APART32"
+    const uint32_t LEAST32 "FS_LEAST32"
+    const uint32_t MOST32 "FS_MOST32"
+    const uint64_t TOP64 "FS_TOP64"
+    const uint64_t APART64 "FS_APART64"
+    const uint64_t LEAST64 "FS_LEAST64"
+    const uint64_t MOST64 "FS_MOST64"
 
 cdef enum:
     LANES = 8  # of a sum, and elements of the last vector
@@ -34,14 +74,6 @@ cdef enum:
     GROUP = 2048  # elements of scratch
     ROWS = 64  # most rows of a group: GROUP // STEP
     SEARCHED = 128  # elements of a row up to which its largest one is sought in all rows at once
-
-# Whether exponents are multiplied by 1/T is a type, so that each loop is compiled for one answer: a
-# flag would have both computed and one thrown away.
-ctypedef char Plain
-ctypedef int Scaled
-ctypedef fused scaling:
-    Plain
-    Scaled
 
 
 # ---- maxima --------------------------------------------------------------------------------------
@@ -121,6 +153,103 @@ cdef inline void fold_halves(
             b[r * half + l] = larger(a[2 * r * half + l], a[(2 * r + 1) * half + l])
 
 
+# ---- what exponentials are made with: `how` has `apart` numbers of each kind, or ROWS -------------
+
+
+cdef inline bint set_hows(
+    const real *highest, const real *inverse, Py_ssize_t rows, real *how, Py_ssize_t apart
+) noexcept nogil:
+    """Choose it for each row by its largest element; return whether all are Plain."""
+    cdef Py_ssize_t r
+    cdef bint plain = True
+    for r in range(rows):
+        set_how(highest[r], inverse[r], how + r, apart)
+        plain &= how[CENTRE * apart + r] == 0 and inverse[r] == 1
+    return plain
+
+
+cdef inline void own_terms(
+    const real *highest, const real *how, Py_ssize_t rows, Py_ssize_t apart, written own
+) noexcept nogil:
+    """Write the exponential of each row's largest entry."""
+    cdef Py_ssize_t r
+    for r in range(rows):
+        own[r] = own_term(highest[r], how + r, apart)
+
+
+# One K serves all rows whose largest elements are not far from its `reference`. What the rows of one
+# group have had in common serves the next ones, too: then softmax needs no maxima, as the sums show
+# whether it did.
+
+
+cdef inline real guess_lift(real like) noexcept nogil:
+    """Return the exponent of the exponential of a reference, between `lift` and `most`."""
+    return 60 if real is float else 450
+
+
+cdef inline bint guessable(real reference) noexcept nogil:
+    """Tell whether rows with largest elements not far from it are surely `near`. NaN is not."""
+    cdef real limit = 128 if real is float else 1024
+    return -40 < reference < limit
+
+
+cdef inline bint all_close(const real *highest, Py_ssize_t rows, real reference) noexcept nogil:
+    """Tell whether `reference`, if guessable, serves all rows."""
+    cdef Py_ssize_t r
+    cdef uint32_t far32 = 0
+    cdef uint64_t far64 = 0
+    for r in range(rows):  # integers: of comparisons of floats gcc makes branches
+        if real is float:
+            far32 |= APART32 - (bits32(highest[r] - reference) & ~TOP32)
+        else:
+            far64 |= APART64 - (bits64(highest[r] - reference) & ~TOP64)
+    return far32 < TOP32 and far64 < TOP64
+
+
+cdef inline void set_common(real reference, real *how) noexcept nogil:
+    """Set what serves ROWS rows of a reference."""
+    cdef real one[HOW]
+    cdef Py_ssize_t r
+    set_range(reference, guess_lift(reference), False, one, 1)
+    for r in range(ROWS):
+        how[LOW * ROWS + r] = one[LOW]
+        how[HIGH * ROWS + r] = one[HIGH]
+        how[MAGIC * ROWS + r] = one[MAGIC]
+        how[CENTRE * ROWS + r] = 0
+        how[INVERSE * ROWS + r] = 1
+
+
+cdef inline bint choose(
+    const real *highest, const real *inverse, Py_ssize_t rows, bint warm, real *how,
+    real *reference
+) noexcept nogil:
+    """Choose `how`, and the reference if there is one; return whether all rows are Plain.
+
+    `warm` tells if a temperature is not 1.
+    """
+    if not warm and guessable(reference[0]) and all_close(highest, rows, reference[0]):
+        return True
+    reference[0] = highest[0]
+    if not warm and guessable(reference[0]) and all_close(highest, rows, reference[0]):
+        set_common(reference[0], how)
+        return True
+    reference[0] = infinity(<real>0)
+    return set_hows(highest, inverse, rows, how, ROWS)
+
+
+cdef inline bint guessed_well(const real *factor, Py_ssize_t rows) noexcept nogil:
+    """Tell whether the reciprocals of all sums show that no entry was too large or too small."""
+    cdef Py_ssize_t r
+    cdef uint32_t out32 = 0
+    cdef uint64_t out64 = 0
+    for r in range(rows):  # integers, as in `all_close`
+        if real is float:
+            out32 |= (bits32(factor[r]) - LEAST32) | (MOST32 - bits32(factor[r]))
+        else:
+            out64 |= (bits64(factor[r]) - LEAST64) | (MOST64 - bits64(factor[r]))
+    return out32 < TOP32 and out64 < TOP64
+
+
 # ---- exponentials --------------------------------------------------------------------------------
 
 
@@ -132,38 +261,26 @@ cdef inline real masked(real e, const uint32_t *m32, const uint64_t *m64) noexce
         return from_bits64(bits64(e) & m64[0])
 
 
-cdef inline real power(
-    real x, real highest, real inverse, scaling kind, real low
-) noexcept nogil:
-    """Return exp((x - highest) * inverse), without the product if `kind` is Plain."""
-    if scaling is Scaled:
-        return exp_neg((x - highest) * inverse, low)
-    else:
-        return exp_neg(x - highest, low)
-
-
 cdef inline void exponentials(
     const real *x,
     written e,
     Py_ssize_t width,
     Py_ssize_t rows,
     Py_ssize_t n,
-    const real *highest,
-    const real *inverse,
+    const real *how,
     scaling kind,
-    real low,
     const real *out,
 ) noexcept nogil:
-    """Write exp((x - highest) * inverse) of each row.
+    """Write the exponentials of each row.
 
     `width` is the distance of rows in `e`, where what lies between them must be 0. `out` is where
     the answer will be, or x.
     """
     cdef Py_ssize_t j = n // STEP * STEP
     if j:
-        exp_steps(x, e, width, rows, n, highest, inverse, kind, low, out)
+        exp_steps(x, e, width, rows, n, how, kind, out)
     if j < n:
-        exp_rest(x + j, e + j, width, rows, n, n - j, highest, inverse, kind, low, out + j)
+        exp_rest(x + j, e + j, width, rows, n, n - j, how, kind, out + j)
 
 
 cdef inline void exp_steps(
@@ -172,34 +289,35 @@ cdef inline void exp_steps(
     Py_ssize_t width,
     Py_ssize_t rows,
     Py_ssize_t n,
-    const real *highest,
-    const real *inverse,
+    const real *how,
     scaling kind,
-    real low,
     const real *out,
 ) noexcept nogil:
     """The whole steps of each row.
 
-    Exponentials wait for nothing. Meanwhile the next group is fetched, for its maxima, and the
-    lines of `out`, where this one's answer will be written.
+    Exponentials wait for nothing. Meanwhile the next group is fetched, and the lines of `out`,
+    where this one's answer will be written.
     """
     cdef Py_ssize_t r, l, _
     cdef const real *p
     cdef written y
-    cdef real h, i
+    cdef real centre, inverse, low, high, magic
     cdef Py_ssize_t ahead = rows * n
     for r in range(rows):
         p = x + r * n
         y = e + r * width
-        h = highest[r]
-        i = inverse[r]
+        centre = how[CENTRE * ROWS + r]
+        inverse = how[INVERSE * ROWS + r]
+        low = how[LOW * ROWS + r]
+        high = how[HIGH * ROWS + r]
+        magic = how[MAGIC * ROWS + r]
         for _ in range(n // STEP):
             prefetch(p + ahead)
             prefetch(p + ahead + STEP // 2)
             prefetch(p + (out - x))
             prefetch(p + (out - x) + STEP // 2)
             for l in range(STEP):
-                y[l] = power(p[l], h, i, kind, low)
+                y[l] = power(p[l], centre, inverse, low, high, magic, kind)
             p += STEP
             y += STEP
 
@@ -211,10 +329,8 @@ cdef inline void exp_rest(
     Py_ssize_t rows,
     Py_ssize_t n,
     Py_ssize_t left,
-    const real *highest,
-    const real *inverse,
+    const real *how,
     scaling kind,
-    real low,
     const real *out,
 ) noexcept nogil:
     """The `left` elements of each row that fill no step, in vectors of LANES."""
@@ -223,21 +339,25 @@ cdef inline void exp_rest(
     cdef Py_ssize_t r, j, l
     cdef const real *p
     cdef written y
-    cdef real h, i
+    cdef real centre, inverse, low, high, magic
     for l in range(STEP):
         m64[l] = -<uint64_t>(left > l)
         m32[l] = <uint32_t>m64[l]
     for r in range(rows):
         p = x + r * n
         y = e + r * width
-        h = highest[r]
-        i = inverse[r]
+        centre = how[CENTRE * ROWS + r]
+        inverse = how[INVERSE * ROWS + r]
+        low = how[LOW * ROWS + r]
+        high = how[HIGH * ROWS + r]
+        magic = how[MAGIC * ROWS + r]
         prefetch(p + rows * n)
         prefetch(out + r * n)
         for j from 0 <= j < left by LANES:
             for l in range(LANES):
                 y[j + l] = masked(
-                    power(p[j + l], h, i, kind, low), m32 + (j + l), m64 + (j + l)
+                    power(p[j + l], centre, inverse, low, high, magic, kind),
+                    m32 + (j + l), m64 + (j + l),
                 )
 
 

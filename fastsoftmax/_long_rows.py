@@ -97,5 +97,5 @@ class LongRows:
             self._add(x[part], end, highest, temperature, block - part.start, lanes[mine])
 
         self._share(add, len(x), work / 2, threads)
-        high, low, logarithm = self._add_blocks(x[:1], lanes, highest)
+        high, low, logarithm = self._add_blocks(x[:1], lanes, highest, temperature)
         return highest, (high, low), logarithm

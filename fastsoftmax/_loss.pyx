@@ -28,6 +28,7 @@ from libc.stdint cimport int64_t
 from fastsoftmax._math cimport HAS_FMA, fma, fma64, infinity, log1p_pos, real
 from fastsoftmax._rows cimport (
     BLOCK,
+    HOW,
     STEP,
     Lanes,
     Pair,
@@ -38,6 +39,7 @@ from fastsoftmax._rows cimport (
     close,
     exponentials_of_row,
     scale_row,
+    set_weights,
     sum_of_others,
     top_of,
     two_sum,
@@ -196,6 +198,7 @@ cdef double loss_row(
     cdef double log_sum, sum_e, share, rate
     cdef real at = 0, high, low
     cdef real highest = <real>top.value
+    cdef real how[HOW]
     cdef bint spread = label != NULL or labels.share != 0
     if label == NULL:
         at = x[target]
@@ -206,11 +209,14 @@ cdef double loss_row(
     if spread:
         loss += fall_of(labels, x, label, n, highest, &others)
     total = own + others
+    set_weights(highest, <real>1, how)
     if y == NULL:
-        rest = sum_of_others(x, n, <real>1, add_double, top, following)
+        rest = sum_of_others(x, n, <const real *>how, add_double, top, following)
     else:
         rest.high = rest.low = 0
-        exponentials_of_row(x, y, n, <real>1, False, &lanes, &rest, add_double, top, following)
+        exponentials_of_row(
+            x, y, n, <const real *>how, False, &lanes, &rest, add_double, top, following
+        )
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_pos(rest.high + rest.low)

@@ -6,7 +6,7 @@ of IEEE operations with explicit fused multiply-adds only, so that every vector 
 bits. Where there is no fused multiply-add (x86-64 without AVX2) ``fma`` is a multiply and an add.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 ctypedef fused real:
     float
@@ -94,29 +94,58 @@ cdef inline real fma(real a, real b, real c) noexcept nogil:
 cdef inline real exp_neg(real d, real low) noexcept nogil:
     """Return ``exp(d)`` for d <= 0 or NaN; `low` is ``lowest()``, and what lies below it gives +0.
 
+    Error and order are those of `power_of_e`; results below the smallest normal number are 0.
+    """
+    # In this form NaN passes.
+    if real is float:
+        return power_of_e(low if low > d else d, <float>12583039.0)  # 1.5 * 2**23 + 127
+    else:
+        return power_of_e(low if low > d else d, <double>6755399441056767.0)  # 1.5 * 2**52 + 1023
+
+
+cdef inline real exp_within(real d, real low, real high, real magic) noexcept nogil:
+    """Return ``exp(d) / 2**K``, for the K and the range of d that `set_range` has chosen.
+
+    +0 below `low`; not finite from `high` on, and of NaN.
+    """
+    cdef int32_t bits, most
+    d = low if low > d else d
+    if real is float:
+        # Floats have the order of their bits, below a positive one. It takes other units of the
+        # processor than the maximum and the multiplications.
+        bits = <int32_t>bits32(d)
+        most = <int32_t>bits32(high)
+        return power_of_e(from_bits32(<uint32_t>(most if most < bits else bits)), magic)
+    else:
+        return power_of_e(high if high < d else d, magic)
+
+
+cdef inline real power_of_e(real d, real magic) noexcept nogil:
+    """Return ``exp(d) / 2**K``, where `magic` is that of `exp_neg` minus K and 2**n / 2**K normal.
+
     float32: at most 1.3 u + 0.05 |d| u (u = 2**-24), monotone over every float32.
-    float64: at most 1.3 u (u = 2**-53). Results below the smallest normal number: within one.
+    float64: at most 1.3 u (u = 2**-53). K changes no bit but the exponent's.
 
     ``exp(d) = 2**n (1 + (r + r**2 s(r)))`` with n = round(d / ln 2), r = d - n ln 2. The bits of
-    ``d log2(e) + magic`` hold n plus the exponent's bias, so that a shift makes 2**n of them. This
-    order of the last operations is what keeps it monotone. s: minimax for (e**r - 1 - r) / r**2 on
-    |r| <= ln(2) / 2, weighted for the relative error of e**r, which is 0.05 u.
+    ``d log2(e) + magic`` hold n - K plus the exponent's bias, so that a shift makes 2**(n - K) of
+    them. r is exact, but for what ln 2 lacks: and that is the factor of a power of n, the same in
+    all exponentials of a row but for 0.05 u a unit of their distance. This order of the last
+    operations is what keeps it monotone. s: minimax for (e**r - 1 - r) / r**2 on |r| <= ln(2) / 2,
+    weighted for the relative error of e**r, which is 0.05 u.
 
     Source: M. Tang's table-free reduction as in Muller, "Elementary Functions" (3rd ed., 2016),
     chapter 6, https://doi.org/10.1007/978-1-4899-7983-4; coefficients by Remez exchange.
     """
     cdef float z, n, k, r, t, w
     cdef double zz, nn, kk, rr, tt, ww
-    # In this form NaN passes.
-    d = low if low > d else d
     if real is float:
-        z = fma32(d, <float>1.44269502162933349609375, <float>12583039.0)  # 1.5 * 2**23 + 127
+        z = fma32(d, <float>1.44269502162933349609375, magic)
         k = from_bits32(bits32(z) << 23)
-        n = z - <float>12583039.0
+        n = z - magic
         if HAS_FMA:
             r = fma32(n, <float>-0.693147182464599609375, d)
         else:  # ln 2 in two parts: n times the first is exact
-            r = (d - n * <float>0.693145751953125) - n * <float>1.428606765330187e-06
+            r = (d - n * <float>0.69317626953125) + n * <float>2.9088971132296138e-05
         t = r * r
         w = fma32(
             fma32(
@@ -133,12 +162,12 @@ cdef inline real exp_neg(real d, real low) noexcept nogil:
         )
         return fma32(w, k, k)
     else:
-        zz = fma64(d, 1.4426950408889634, 6755399441056767.0)  # 1.5 * 2**52 + 1023
+        zz = fma64(d, 1.4426950408889634, magic)
         kk = from_bits64(bits64(zz) << 52)
-        nn = zz - 6755399441056767.0
+        nn = zz - magic
         # ln 2 in two parts: n times the first is exact, with or without fma
-        rr = fma64(nn, -0.693147180559663, d)
-        rr = fma64(nn, -2.8235290563031577e-13, rr)
+        rr = fma64(nn, -0.6931471805601177, d)
+        rr = fma64(nn, 1.7239444525614835e-13, rr)
         tt = rr * rr
         ww = fma64(fma64(2.5000025644168424e-08, rr, 2.763026867696925e-07), tt,
                    fma64(2.755758658417979e-06, rr, 2.4801493046741027e-05))

@@ -6,9 +6,19 @@ of longer rows, and the reason for groups. The order of sums is that of ``_rows.
 of planes is a constant, without which the compiler would check them for overlap.
 """
 
-from fastsoftmax._groups cimport LANES, ROWS, larger, power, scaling
+from fastsoftmax._groups cimport LANES, ROWS, larger
 from fastsoftmax._math cimport fma, infinity, real, written
-from fastsoftmax._rows cimport Pair, two_sum
+from fastsoftmax._rows cimport (
+    CENTRE,
+    HIGH,
+    INVERSE,
+    LOW,
+    MAGIC,
+    Pair,
+    power,
+    scaling,
+    two_sum,
+)
 
 
 cdef inline void to_planes(
@@ -88,16 +98,17 @@ cdef inline void plane_exponentials(
     written e,
     Py_ssize_t rows,
     Py_ssize_t n,
-    const real *highest,
-    const real *inverse,
+    const real *how,
     scaling kind,
-    real low,
 ) noexcept nogil:
-    """e = exp((plane - highest) * inverse)"""
+    """e = the exponentials of each plane"""
     cdef Py_ssize_t r, j
     for j in range(n):
         for r in range(rows):
-            e[j * ROWS + r] = power(planes[j * ROWS + r], highest[r], inverse[r], kind, low)
+            e[j * ROWS + r] = power(
+                planes[j * ROWS + r], how[CENTRE * ROWS + r], how[INVERSE * ROWS + r],
+                how[LOW * ROWS + r], how[HIGH * ROWS + r], how[MAGIC * ROWS + r], kind,
+            )
 
 
 cdef inline void drop_largest_plane(

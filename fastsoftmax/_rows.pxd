@@ -14,10 +14,11 @@ Order of sums
 from libc.string cimport memcpy
 
 from fastsoftmax._math cimport (
-    exp_neg,
+    exp_within,
     fma,
+    from_bits32,
+    from_bits64,
     infinity,
-    lowest,
     prefetch,
     real,
     written,
@@ -30,6 +31,26 @@ cdef enum:
     BLOCK = 2048  # elements whose exponentials stay in L1 until they are added
     LINE = 64  # bytes of a cache line
     LONG = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
+
+# What the exponentials exp((x - CENTRE) * INVERSE) / 2**K of a row are made with: an array of HOW
+# numbers, or of HOW times `apart` for several rows. LOW, HIGH and MAGIC are those of `exp_within`.
+cdef enum:
+    LOW
+    HIGH
+    MAGIC
+    CENTRE
+    INVERSE
+    HOW
+
+# How much of it there is to do is a type, so that each loop is compiled for one answer: Plain if
+# CENTRE is 0 and INVERSE 1, Shifted if INVERSE is. A difference costs a loop 7 %, a product too.
+ctypedef char Plain
+ctypedef short Shifted
+ctypedef int Scaled
+ctypedef fused scaling:
+    Plain
+    Shifted
+    Scaled
 
 cdef struct Lanes:
     double high[8]
@@ -70,22 +91,30 @@ cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogi
     return lane[1] if lane[1] > lane[0] else lane[0]
 
 
+cdef inline real power(
+    real x, real centre, real inverse, real low, real high, real magic, scaling kind
+) noexcept nogil:
+    """Return exp((x - centre) * inverse) / 2**K, or what that is for `kind`."""
+    if scaling is Scaled:
+        return exp_within((x - centre) * inverse, low, high, magic)
+    elif scaling is Shifted:
+        return exp_within(x - centre, low, high, magic)
+    else:
+        return exp_within(x, low, high, magic)
+
+
 cdef inline void exp_of(
-    const real *x, real *y, Py_ssize_t n, real highest, real low
+    const real *x, real *y, Py_ssize_t n, const real *how, scaling kind
 ) noexcept nogil:
-    """y = exp(x - highest)"""
+    """y = the exponentials of x"""
+    cdef real centre = how[CENTRE]
+    cdef real inverse = how[INVERSE]
+    cdef real low = how[LOW]
+    cdef real high = how[HIGH]
+    cdef real magic = how[MAGIC]
     cdef Py_ssize_t j
     for j in range(n):
-        y[j] = exp_neg(x[j] - highest, low)
-
-
-cdef inline void exp_of_scaled(
-    const real *x, real *y, Py_ssize_t n, real highest, real inverse, real low
-) noexcept nogil:
-    """y = exp((x - highest) * inverse)"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        y[j] = exp_neg((x[j] - highest) * inverse, low)
+        y[j] = power(x[j], centre, inverse, low, high, magic, kind)
 
 
 cdef inline void fetch(const real *p, Py_ssize_t n) noexcept nogil:
@@ -97,26 +126,19 @@ cdef inline void fetch(const real *p, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void exp_and_fetch(
-    const real *x, written y, Py_ssize_t n, real highest, const real *fetched, real low
+    const real *x, written y, Py_ssize_t n, const real *how, const real *fetched, scaling kind
 ) noexcept nogil:
     """exp_of, with as many elements of another row brought to L1"""
+    cdef real centre = how[CENTRE]
+    cdef real inverse = how[INVERSE]
+    cdef real low = how[LOW]
+    cdef real high = how[HIGH]
+    cdef real magic = how[MAGIC]
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
         fetch(fetched + j, STEP)
         for l in range(STEP):
-            y[j + l] = exp_neg(x[j + l] - highest, low)
-
-
-cdef inline void exp_and_fetch_scaled(
-    const real *x, written y, Py_ssize_t n, real highest, real inverse, const real *fetched,
-    real low
-) noexcept nogil:
-    """The same for exp_of_scaled"""
-    cdef Py_ssize_t j, l
-    for j from 0 <= j < n by STEP:
-        fetch(fetched + j, STEP)
-        for l in range(STEP):
-            y[j + l] = exp_neg((x[j + l] - highest) * inverse, low)
+            y[j + l] = power(x[j + l], centre, inverse, low, high, magic, kind)
 
 
 cdef inline void add_to(Lanes *lanes, const real *e, Py_ssize_t n) noexcept nogil:
@@ -180,6 +202,95 @@ cdef inline void add(Lanes *lanes, const real *e, Py_ssize_t n, adder add_double
         add_double(lanes, e, n)
 
 
+# ---- what exponentials are made with -------------------------------------------------------------
+#
+# exp(x) / 2**K for any K has the same bits but for the exponent, as long as nothing is too small or
+# too large, and so have the sums and what is divided by them. K is chosen so that the exponential of
+# an entry near the largest is 2**LIFT: then what is 2**-150 of it (float32) is still a normal number.
+
+
+cdef inline real lift(real like) noexcept nogil:
+    """Return the exponent of the largest exponential that keeps the smallest results."""
+    return 24 if real is float else 64
+
+
+cdef inline real most(real like) noexcept nogil:
+    """Return the largest sum whose reciprocal, a pair, keeps all of its bits."""
+    if real is float:
+        return from_bits32(0x71800000)  # 2**100
+    else:
+        return from_bits64(0x7830000000000000ULL)  # 2**900
+
+
+cdef inline bint near(real reference) noexcept nogil:
+    """Tell whether exponentials are those of x itself, not of x - reference.
+
+    Beyond, all differences that matter are exact, because x is within a factor of 2.
+    """
+    cdef real limit = 256 if real is float else 2048
+    return -limit < reference < limit
+
+
+cdef inline real shift_of(real reference, real lifted) noexcept nogil:
+    """Return the K for which exp(reference) / 2**K is about 2**lifted."""
+    cdef real half = 12582912 if real is float else 6755399441055744  # 1.5 * 2**23, 1.5 * 2**52
+    return (reference * <real>1.4426950408889634 + half) - half - lifted
+
+
+cdef inline real low_of(real k) noexcept nogil:
+    """Return the argument of `exp_within` below which it is 0, for K = k."""
+    cdef real bias = 127 if real is float else 1023
+    return (k - bias) * <real>0.6931471805599453
+
+
+cdef inline real high_of(real k) noexcept nogil:
+    """Return the one above which it is not finite."""
+    cdef real bias = 127 if real is float else 1023
+    return (k + bias + 1) * <real>0.6931471805599453
+
+
+cdef inline real magic_of(real k) noexcept nogil:
+    """Return what chooses K, too."""
+    cdef real magic = 12583039 if real is float else 6755399441056767  # as in `exp_neg`
+    return magic - k
+
+
+cdef inline void set_range(
+    real reference, real lifted, bint sure, real *how, Py_ssize_t apart
+) noexcept nogil:
+    """Choose K so that exp(reference) / 2**K is about 2**lifted.
+
+    If `sure`, nothing is above `reference`; else exponentials too large for the type are infinite.
+    """
+    cdef real k = shift_of(reference, lifted)
+    how[LOW * apart] = low_of(k)
+    how[HIGH * apart] = infinity(<real>0) if sure else high_of(k)
+    how[MAGIC * apart] = magic_of(k)
+
+
+cdef inline void set_how(real highest, real inverse, real *how, Py_ssize_t apart) noexcept nogil:
+    """Choose what the exponentials of a row are made with, by its largest element."""
+    cdef real centre = 0 if inverse == 1 and near(highest) else highest
+    how[CENTRE * apart] = centre
+    how[INVERSE * apart] = inverse
+    set_range((highest - centre) * inverse, lift(<real>0), True, how, apart)
+
+
+cdef inline void set_weights(real highest, real inverse, real *how) noexcept nogil:
+    """Make exponentials exp((x - highest) * inverse) themselves: that of the largest entry is 1."""
+    how[CENTRE] = highest
+    how[INVERSE] = inverse
+    set_range(<real>0, <real>0, True, how, 1)
+
+
+cdef inline real own_term(real highest, const real *how, Py_ssize_t apart) noexcept nogil:
+    """Return the exponential of the largest entry."""
+    return power(
+        highest, how[CENTRE * apart], how[INVERSE * apart], how[LOW * apart], how[HIGH * apart],
+        how[MAGIC * apart], <Scaled>0,
+    )
+
+
 # ---- blocks --------------------------------------------------------------------------------------
 
 
@@ -204,53 +315,56 @@ cdef inline void two_sum(Pair *s, double x) noexcept nogil:
 
 
 cdef inline void exp_block(
-    const real *x, real *y, Py_ssize_t n, real highest, real inverse
+    const real *x, real *y, Py_ssize_t n, const real *how
 ) noexcept nogil:
-    """y = exp((x - highest) * inverse) over any whole number of steps"""
-    # A product with 1 changes nothing, but costs a fifteenth of the loop.
-    if inverse == 1:
-        exp_of(x, y, n, highest, lowest(<real>0))
+    """y = the exponentials of x, over any whole number of steps"""
+    if how[INVERSE] != 1:
+        exp_of(x, y, n, how, <Scaled>0)
+    elif how[CENTRE] != 0:
+        exp_of(x, y, n, how, <Shifted>0)
     else:
-        exp_of_scaled(x, y, n, highest, inverse, lowest(<real>0))
+        exp_of(x, y, n, how, <Plain>0)
 
 
 cdef inline void exp_fetching(
-    const real *x, written y, Py_ssize_t n, real highest, real inverse, const real *fetched
+    const real *x, written y, Py_ssize_t n, const real *how, const real *fetched
 ) noexcept nogil:
     """exp_block over whole steps; as many elements from `fetched` on, if not NULL, come to L1."""
     if fetched == NULL:
-        exp_block(x, <real *>y, n, highest, inverse)
-    elif inverse == 1:
-        exp_and_fetch(x, y, n, highest, fetched, lowest(<real>0))
+        exp_block(x, <real *>y, n, how)
+    elif how[INVERSE] != 1:
+        exp_and_fetch(x, y, n, how, fetched, <Scaled>0)
+    elif how[CENTRE] != 0:
+        exp_and_fetch(x, y, n, how, fetched, <Shifted>0)
     else:
-        exp_and_fetch_scaled(x, y, n, highest, inverse, fetched, lowest(<real>0))
+        exp_and_fetch(x, y, n, how, fetched, <Plain>0)
 
 
-cdef inline void exp_padded(real *tail, real highest, real inverse) noexcept nogil:
+cdef inline void exp_padded(real *tail, const real *how) noexcept nogil:
     """exp_block over one step, in place"""
     cdef real x[STEP]
     cdef Py_ssize_t j
     for j in range(STEP):
         x[j] = tail[j]
-    exp_block(x, tail, STEP, highest, inverse)
+    exp_block(x, tail, STEP, how)
 
 
 cdef inline Py_ssize_t exponentials_of_block(
-    const real *x, real *e, Py_ssize_t n, real highest, real inverse, const real *fetched
+    const real *x, real *e, Py_ssize_t n, const real *how, const real *fetched
 ) noexcept nogil:
-    """e = exp((x - highest) * inverse), filled up with 0 to whole steps; return how many.
+    """e = the exponentials of x, filled up with 0 to whole steps; return how many.
 
     As many elements are fetched from `fetched` on, if that is not NULL.
     """
     cdef Py_ssize_t w = whole(n)
     if real is float:
-        exp_fetching(x, <written32>e, w, highest, inverse, fetched)
+        exp_fetching(x, <written32>e, w, how, fetched)
     else:
-        exp_fetching(x, <written64>e, w, highest, inverse, fetched)
+        exp_fetching(x, <written64>e, w, how, fetched)
     if w == n:
         return n
     pad(x + w, e + w, n - w)
-    exp_padded(e + w, highest, inverse)
+    exp_padded(e + w, how)
     return w + STEP
 
 
@@ -326,12 +440,12 @@ cdef inline Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexc
 
 
 cdef inline void lanes_of_others(
-    const real *x, Py_ssize_t n, real highest, real inverse, bint own, Lanes *lanes,
-    adder add_double, const real *fetched
+    const real *x, Py_ssize_t n, real highest, const real *how, bint own,
+    Lanes *lanes, adder add_double, const real *fetched
 ) noexcept nogil:
     """Write the lanes of a block's exponentials, without the largest entry's if it is `own`."""
     cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
-    cdef Py_ssize_t w = exponentials_of_block(x, e, n, highest, inverse, fetched)
+    cdef Py_ssize_t w = exponentials_of_block(x, e, n, how, fetched)
     if own and highest < infinity(<real>0):
         e[place_of(x, n, highest)] = 0
     clear(lanes)
@@ -345,9 +459,10 @@ cdef inline void lanes_of_others(
 
 
 cdef inline Pair sum_of_others(
-    const real *x, Py_ssize_t n, real inverse, adder add_double, Top *top, const real *following
+    const real *x, Py_ssize_t n, const real *how, adder add_double, Top *top,
+    const real *following
 ) noexcept nogil:
-    """Return the sum of exp((x - highest) * inverse) without the largest entry's own term.
+    """Return the sum of a row's exponentials without the largest entry's own term.
 
     `top` is the row's, and becomes that of the `following` one.
     """
@@ -360,8 +475,8 @@ cdef inline Pair sum_of_others(
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
         lanes_of_others(
-            x + start, min(BLOCK, n - start), highest, inverse, start == block, &lanes, add_double,
-            following + start if following != NULL else NULL,
+            x + start, min(BLOCK, n - start), highest, how, start == block, &lanes,
+            add_double, following + start if following != NULL else NULL,
         )
         close(&s, &lanes, <real>0)
         if following != NULL:
@@ -377,16 +492,16 @@ cdef inline Py_ssize_t before_line(const real *x, const real *y, Py_ssize_t n) n
 
 
 cdef inline void exponentials_of_row(
-    const real *x, real *y, Py_ssize_t n, real inverse, bint own, Lanes *lanes, Pair *s,
-    adder add_double, Top *top, const real *following
+    const real *x, real *y, Py_ssize_t n, const real *how, bint own, Lanes *lanes,
+    Pair *s, adder add_double, Top *top, const real *following
 ) noexcept nogil:
-    """y = exp((x - highest) * inverse), and their sum added to `s`.
+    """y = the exponentials of x, and their sum added to `s`.
 
-    If `s` is NULL, each block has its own of the `lanes`. The largest entry's term is in the sum if
-    `own`. `top` is the row's, and becomes that of the `following` one. y is x or does not overlap
-    it.
+    If `s` is NULL, each block has its own of the `lanes`. Unless `top` is NULL it is the row's, the
+    largest entry's term is not in the sum, if not `own`, and it becomes that of the `following`
+    row; else what follows is fetched alone. y is x or does not overlap it.
     """
-    cdef real highest = <real>top.value
+    cdef real highest = <real>top.value if top != NULL else <real>0
     cdef Py_ssize_t block = -1 if own else top.block
     cdef Py_ssize_t start, m, w, ahead, w_ahead, place
     cdef const real *fetched
@@ -394,43 +509,46 @@ cdef inline void exponentials_of_row(
     cdef Py_ssize_t skip = before_line(x, <const real *>y, n)
     cdef real tail[STEP]
     cdef real copy[BLOCK]
-    begin(top)
+    cdef real largest = 0
+    if top != NULL:
+        begin(top)
     if skip:  # what lies between the first and the last step is written line by line
-        exp_block(x, y, STEP, highest, inverse)
-        exp_block(x + end - STEP, y + end - STEP, STEP, highest, inverse)
+        exp_block(x, y, STEP, how)
+        exp_block(x + end - STEP, y + end - STEP, STEP, how)
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = whole(m)
         place = place_of(x + start, m, highest) if start == block else m
         if x == y:  # the loop must know that it does not read what it writes
             memcpy(copy, x + start, w * sizeof(real))
-            exp_block(copy, y + start, w, highest, inverse)
+            exp_block(<const real *>copy, y + start, w, how)
         else:
             ahead = start + skip
             fetched = following + start if following != NULL else NULL
             w_ahead = whole(min(BLOCK, end - ahead))
             if real is float:
-                exp_fetching(x + ahead, <written32>(y + ahead), w_ahead, highest, inverse, fetched)
+                exp_fetching(x + ahead, <written32>(y + ahead), w_ahead, how, fetched)
             else:
-                exp_fetching(x + ahead, <written64>(y + ahead), w_ahead, highest, inverse, fetched)
+                exp_fetching(x + ahead, <written64>(y + ahead), w_ahead, how, fetched)
         clear(lanes)
         if w < m:
             pad(x + start + w, tail, m - w)
-            exp_padded(tail, highest, inverse)
+            exp_padded(tail, how)
             memcpy(y + start + w, tail, (m - w) * sizeof(real))
         if place < w:
+            largest = y[start + place]
             y[start + place] = 0
         elif place < m:
             tail[place - w] = 0
         add(lanes, <const real *>(y + start), w, add_double)
         add(lanes, <const real *>tail, STEP if w < m else 0, add_double)
         if place < w:
-            y[start + place] = 1
+            y[start + place] = largest
         if s == NULL:
             lanes += 1
         else:
             close(s, lanes, <real>0)
-        if following != NULL:
+        if top != NULL and following != NULL:
             rise(top, following, start, n)
 
 

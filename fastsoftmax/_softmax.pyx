@@ -45,13 +45,16 @@ from fastsoftmax._groups cimport (
     LANES,
     ROWS,
     SHORTEST,
-    Plain,
-    Scaled,
+    choose,
     difference_rows,
     drop_largest,
     exponentials,
+    guessable,
+    guessed_well,
     maxima,
+    own_terms,
     scaled_rows,
+    set_hows,
     sums,
 )
 from fastsoftmax._kernels cimport LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Kind, RowFunctions
@@ -60,7 +63,6 @@ from fastsoftmax._math cimport (
     fma,
     infinity,
     log1p_pos,
-    lowest,
     real,
     separate,
     written,
@@ -78,23 +80,34 @@ from fastsoftmax._planes cimport (
 )
 from fastsoftmax._rows cimport (
     BLOCK,
+    CENTRE,
+    HOW,
+    INVERSE,
     STEP,
     Lanes,
     Pair,
+    Plain,
+    Scaled,
     Top,
     add,
     add_to,
     adder,
+    begin,
     clear,
     close,
     exp_block,
     exp_padded,
     exponentials_of_row,
     lanes_of_others,
+    lift,
     max_of,
+    most,
+    own_term,
     pad,
     scale,
     scale_row,
+    set_how,
+    set_range,
     subtract,
     sum_of_others,
     top_of,
@@ -102,6 +115,7 @@ from fastsoftmax._rows cimport (
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+    AHEAD = 4096  # bytes of a long row that are fetched in advance; 2048 to 8192 do the same
 
 
 cdef adder add_double = add_to[double]
@@ -154,19 +168,20 @@ cdef real inverse_of(double temperature, real like) noexcept nogil:
 
 
 cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcept nogil:
-    """high + low = 1 / s"""
+    """high + low = 1 / s, NaN if s is infinite"""
     cdef Py_ssize_t r
     cdef double total
     cdef double rest
     for r in range(rows):
         if real is float:
-            total = 1 / (s[r].high + s[r].low)
+            total = s[r].high + s[r].low
+            total = 1 / total + 0 * total
             high[r] = <float>total
             low[r] = <float>(total - high[r])
         else:
             total = s[r].high + s[r].low
             rest = s[r].low - (total - s[r].high)
-            high[r] = 1 / total
+            high[r] = 1 / total + 0 * total
             low[r] = (fma(-high[r], total, 1.0) - high[r] * rest) * high[r]
             # Of NaN, Arm has turned the sign; which of the two NaN a product gets is the compiler's
             # choice.
@@ -174,6 +189,33 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
     if not HAS_FMA:
         for r in range(rows):
             low[r] = 0  # the second rounding would cost the order
+
+
+cdef bint softmax_of_guess(const real *x, real *y, Py_ssize_t n) noexcept nogil:
+    """y = softmax(x), without a pass for the maximum; False where its guess is of no use.
+
+    That is the largest entry of the first block. y does not overlap x.
+    """
+    cdef Pair s
+    cdef Lanes lanes
+    cdef real how[HOW]
+    cdef real high, low
+    cdef Top top = top_of(x, BLOCK)
+    if not guessable(<real>top.value):
+        return False
+    how[CENTRE] = 0
+    how[INVERSE] = 1
+    set_range(<real>top.value, lift(<real>0), False, how, 1)
+    s.high = s.low = 0
+    exponentials_of_row(
+        x, y, n, <const real *>how, True, &lanes, &s, add_double, NULL,
+        x + AHEAD // sizeof(real),
+    )
+    if not s.high <= most(<real>0):
+        return False
+    factors(&s, 1, &high, &low)
+    scale_row(x, y, n, high, low)
+    return True
 
 
 cdef void softmax_row(
@@ -185,13 +227,14 @@ cdef void softmax_row(
     """
     cdef Pair s
     cdef Lanes lanes
-    cdef real inverse, high, low
+    cdef real how[HOW]
+    cdef real high, low
     if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
-    inverse = inverse_of(temperature, <real>0)
+    set_how(<real>top.value, inverse_of(temperature, <real>0), how, 1)
     s.high = s.low = 0
-    exponentials_of_row(x, y, n, inverse, True, &lanes, &s, add_double, top, following)
+    exponentials_of_row(x, y, n, <const real *>how, True, &lanes, &s, add_double, top, following)
     factors(&s, 1, &high, &low)
     scale_row(x, y, n, high, low)
 
@@ -204,6 +247,7 @@ cdef bint short_softmax(
     Half the time of `softmax_row`. y may be x. False, and nothing done, where T is 0 or infinite.
     """
     cdef real step[STEP]
+    cdef real how[HOW]
     cdef real high, low
     cdef real inverse = inverse_of(temperature, <real>0)
     cdef Lanes lanes
@@ -211,7 +255,8 @@ cdef bint short_softmax(
     if not (temperature > 0 and inverse > 0):
         return False
     pad(x, step, n)
-    exp_padded(step, max_of(<const real *>step, STEP, -infinity(<real>0)), inverse)
+    set_how(max_of(<const real *>step, STEP, -infinity(<real>0)), inverse, how, 1)
+    exp_padded(step, <const real *>how)
     clear(&lanes)
     add(&lanes, <const real *>step, STEP, add_double)
     s.high = s.low = 0
@@ -222,11 +267,11 @@ cdef bint short_softmax(
     return True
 
 
-cdef void log_sums(Pair *s, Py_ssize_t rows, double *logs) noexcept nogil:
-    """logs = log1p(s)"""
+cdef void log_sums(Pair *s, const real *own, Py_ssize_t rows, double *logs) noexcept nogil:
+    """logs = log1p(s / own)"""
     cdef Py_ssize_t r
     for r in range(rows):
-        logs[r] = log1p_pos(s[r].high + s[r].low)
+        logs[r] = log1p_pos((s[r].high + s[r].low) / own[r])
 
 
 cdef void subtract_row(
@@ -250,15 +295,18 @@ cdef void log_softmax_row(
 ) noexcept nogil:
     """y = log_softmax(x / temperature), likewise."""
     cdef Pair s
-    cdef real highest, inverse
+    cdef real how[HOW]
+    cdef real highest, inverse, own
     cdef double log_sum
     if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
     highest = <real>top.value
-    s = sum_of_others(x, n, inverse, add_double, top, following)
-    log_sums(&s, 1, &log_sum)
+    set_how(highest, inverse, how, 1)
+    own = own_term(highest, <const real *>how, 1)
+    s = sum_of_others(x, n, <const real *>how, add_double, top, following)
+    log_sums(&s, &own, 1, &log_sum)
     subtract_row(x, y, n, highest, inverse, <real>log_sum)
 
 
@@ -278,11 +326,15 @@ cdef real logsumexp_row(
     cdef real inf = infinity(<real>0)
     cdef Pair s
     cdef double log_sum
+    cdef real how[HOW]
     cdef real highest = <real>top.value
-    s = sum_of_others(x, n, <real>1, add_double, top, following)
+    cdef real own
+    set_how(highest, <real>1, how, 1)
+    own = own_term(highest, <const real *>how, 1)
+    s = sum_of_others(x, n, <const real *>how, add_double, top, following)
     if highest == inf or highest == -inf:
         return nan_or(highest, x, n, 1)
-    log_sums(&s, 1, &log_sum)
+    log_sums(&s, &own, 1, &log_sum)
     return <real>(highest + log_sum)
 
 
@@ -302,19 +354,23 @@ cdef inline void add_logs(
             y[r] = nan_or(highest[r], x + r * apart, n, stride)
 
 
-cdef inline void group_of_rows(
+cdef inline bint group_of_rows(
     const real *x,
     real *y,
     written e,
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
-    bint scaled,
+    bint warm,
     Kind kind,
+    real *how,
+    real *reference,
 ) noexcept nogil:
     """The answer for some rows of SHORTEST <= n <= GROUP elements; y may be x.
 
     Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
+    If there is a `reference`, `how` is that of the group before, and maybe of this one: False, and
+    no answer, if not. `warm` tells if a temperature is not 1.
     """
     cdef real scratch[40 * ROWS]
     cdef real places[GROUP]
@@ -324,15 +380,18 @@ cdef inline void group_of_rows(
     cdef real low[ROWS]
     cdef double logs[ROWS]
     cdef Pair s[ROWS]
-    cdef real low_end = lowest(<real>0)
     cdef Py_ssize_t r
     cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
     cdef const real *out = x if kind == LOGSUMEXP else y  # to be fetched
-    maxima(x, rows, n, highest, scratch)
-    if scaled:
-        exponentials(x, e, width, rows, n, highest, inverse, <Scaled>1, low_end, out)
+    cdef bint guessed = kind == SOFTMAX and not warm and guessable(reference[0])
+    cdef bint plain = True
+    if not guessed:
+        maxima(x, rows, n, highest, scratch)
+        plain = choose(<const real *>highest, inverse, rows, warm, how, reference)
+    if plain:
+        exponentials(x, e, width, rows, n, <const real *>how, <Plain>0, out)
     else:
-        exponentials(x, e, width, rows, n, highest, inverse, <Plain>0, low_end, out)
+        exponentials(x, e, width, rows, n, <const real *>how, <Scaled>0, out)
     if kind != SOFTMAX:
         drop_largest(
             x, <real *>e, width, rows, n, highest, high, <written>places, scratch
@@ -341,12 +400,16 @@ cdef inline void group_of_rows(
     sums(<const real *>e, width, rows, lanes, s, add_double)
     if kind == SOFTMAX:
         factors(s, rows, high, low)
+        if guessed and not guessed_well(<const real *>high, rows):
+            reference[0] = infinity(<real>0)
+            return False
         scaled_rows(<const real *>e, width, <written>y, rows, n, high, low)
-        return
-    log_sums(s, rows, logs)
+        return True
+    own_terms(<const real *>highest, <const real *>how, rows, ROWS, <written>low)
+    log_sums(s, <const real *>low, rows, logs)
     if kind == LOGSUMEXP:
         add_logs(x, y, rows, n, n, 1, highest, logs)
-        return
+        return True
     for r in range(rows):
         high[r] = <real>logs[r]
     if y == x:  # the loop is promised that it does not read what it writes
@@ -358,6 +421,7 @@ cdef inline void group_of_rows(
         memset(<real *>e, 0, width * sizeof(real))
     else:
         difference_rows(x, <written>y, rows, n, highest, inverse, high)
+    return True
 
 
 cdef inline void group_of_planes(
@@ -367,10 +431,15 @@ cdef inline void group_of_planes(
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
-    bint scaled,
+    bint warm,
     Kind kind,
+    real *how,
+    real *reference,
 ) noexcept nogil:
-    """The answer for some rows of n < SHORTEST elements; y may be x. `e` is scratch."""
+    """The answer for some rows of n < SHORTEST elements; y may be x. `e` is scratch.
+
+    Here the maxima cost nothing: they are found while elements change their places.
+    """
     cdef real planes[SHORTEST * ROWS]
     cdef real quads[8 * ROWS]
     cdef real highest[ROWS]
@@ -378,13 +447,12 @@ cdef inline void group_of_planes(
     cdef real low[ROWS]
     cdef double logs[ROWS]
     cdef Pair s[ROWS]
-    cdef real low_end = lowest(<real>0)
     cdef Py_ssize_t r
     to_planes(x, rows, n, <written>planes, <written>highest)
-    if scaled:
-        plane_exponentials(planes, e, rows, n, highest, inverse, <Scaled>1, low_end)
+    if choose(<const real *>highest, inverse, rows, warm, how, reference):
+        plane_exponentials(planes, e, rows, n, <const real *>how, <Plain>0)
     else:
-        plane_exponentials(planes, e, rows, n, highest, inverse, <Plain>0, low_end)
+        plane_exponentials(planes, e, rows, n, <const real *>how, <Scaled>0)
     if kind != SOFTMAX:
         drop_largest_plane(planes, e, rows, n, highest)
     memset(s, 0, rows * sizeof(Pair))
@@ -394,7 +462,8 @@ cdef inline void group_of_planes(
         scale_planes(e, rows, n, high, low)
         from_planes(<const real *>e, <written>y, rows, n)
         return
-    log_sums(s, rows, logs)
+    own_terms(<const real *>highest, <const real *>how, rows, ROWS, <written>low)
+    log_sums(s, <const real *>low, rows, logs)
     if kind == LOGSUMEXP:
         add_logs(x, y, rows, n, n, 1, highest, logs)
         return
@@ -411,20 +480,28 @@ cdef separate group(
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
-    bint scaled,
+    bint warm,
     Kind kind,
+    real *how,
+    real *reference,
 ) noexcept nogil:
     """The answer for some rows, in the form that suits their length."""
-    if real is float:
-        if n < SHORTEST:
-            group_of_planes(x, y, <written32>e, rows, n, inverse, scaled, kind)
+    cdef bint done = False
+    if n < SHORTEST:
+        if real is float:
+            group_of_planes(x, y, <written32>e, rows, n, inverse, warm, kind, how, reference)
         else:
-            group_of_rows(x, y, <written32>e, rows, n, inverse, scaled, kind)
-    else:
-        if n < SHORTEST:
-            group_of_planes(x, y, <written64>e, rows, n, inverse, scaled, kind)
+            group_of_planes(x, y, <written64>e, rows, n, inverse, warm, kind, how, reference)
+        return
+    while not done:  # again if a guess was of no use
+        if real is float:
+            done = group_of_rows(
+                x, y, <written32>e, rows, n, inverse, warm, kind, how, reference
+            )
         else:
-            group_of_rows(x, y, <written64>e, rows, n, inverse, scaled, kind)
+            done = group_of_rows(
+                x, y, <written64>e, rows, n, inverse, warm, kind, how, reference
+            )
 
 
 cdef inline void one_row(
@@ -445,13 +522,22 @@ cdef void one_by_one(
     Py_ssize_t each, Kind kind,
 ) noexcept nogil:
     """The answer for rows that are long, or whose temperature is 0 or infinite."""
+    cdef const real *known = NULL  # the row that `top` is of
+    cdef const real *row
     cdef Py_ssize_t i
-    cdef Top top = top_of(x, n)
+    cdef Top top
+    begin(&top)
     for i in range(rows):
-        one_row(
-            x, y, n, temperature[i * each], kind, &top, x + n if i + 1 < rows else NULL
-        )
+        row = x
         x += n
+        if not (
+            kind == SOFTMAX and n > BLOCK and temperature[i * each] == 1 and row != y
+            and softmax_of_guess(row, y, n)
+        ):
+            if known != row:
+                top = top_of(row, n)
+            known = x if i + 1 < rows else NULL
+            one_row(row, y, n, temperature[i * each], kind, &top, known)
         y += 1 if kind == LOGSUMEXP else n
 
 
@@ -470,8 +556,9 @@ cdef void answer_rows(
     """
     cdef real e[GROUP]
     cdef real inverse[ROWS]
-    cdef bint scaled = False, ordinary = True
-    cdef Top top
+    cdef real how[HOW * ROWS]
+    cdef real reference = infinity(<real>0)
+    cdef bint warm = False, ordinary = True
     cdef Py_ssize_t i, r
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t width = 1 if kind == LOGSUMEXP else n
@@ -480,8 +567,7 @@ cdef void answer_rows(
     if rows == 1:  # the shortest way
         if kind == SOFTMAX and n < STEP and short_softmax(x, y, n, temperature[0]):
             return
-        top = top_of(x, n)
-        one_row(x, y, n, temperature[0], kind, &top, NULL)
+        one_by_one(x, y, rows, n, temperature, each, kind)
         return
     if n >= SHORTEST:
         size = GROUP // (STEP * ((n + STEP - 1) // STEP))
@@ -497,16 +583,16 @@ cdef void answer_rows(
     while start < rows:
         r = min(size, rows - last - start)
         if each or start == 0:
-            scaled = False
+            warm = False
             ordinary = True
             for i in range(r if each else 1):
                 inverse[i] = inverse_of(temperature[start + i], <real>0)
-                scaled |= inverse[i] != 1
+                warm |= inverse[i] != 1
                 ordinary &= temperature[start + i] > 0 and inverse[i] > 0
             for i in range(0 if each else ROWS):
                 inverse[i] = inverse[0]
         if ordinary and r > 1:
-            group(x + start * n, y + start * width, e, r, n, inverse, scaled, kind)
+            group(x + start * n, y + start * width, e, r, n, inverse, warm, kind, how, &reference)
         else:
             r = max(r, 1)
             one_by_one(
@@ -538,7 +624,6 @@ cdef inline int panel(
     Py_ssize_t pieces,
     Py_ssize_t rows,
     const real *inverse,
-    bint scaled,
     Kind kind,
     Py_ssize_t *done,
 ) except -1 nogil:
@@ -548,6 +633,8 @@ cdef inline int panel(
     for STEP more. If they are longer, they are read three times, `rows` at a time.
     """
     cdef real highest[PANEL]
+    cdef real how[HOW * PANEL]
+    cdef real own[PANEL]
     cdef real sought[PANEL]
     cdef real high[PANEL]
     cdef real low[PANEL]
@@ -560,6 +647,7 @@ cdef inline int panel(
     cdef Py_ssize_t width = filled_up(columns * pieces)
     cdef Py_ssize_t apart = n * stride
     cdef Py_ssize_t i, j, c, m, k, p
+    cdef bint plain
     cdef written d
     for c in range(width):
         highest[c] = -inf
@@ -572,6 +660,7 @@ cdef inline int panel(
         m = min(rows, n - i)
         take_panel(x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest)
         look(m * width, done)
+    plain = set_hows(<const real *>highest, inverse, width, how, PANEL)
     for c in range(width):  # +inf stays in the sum and makes it NaN
         sought[c] = highest[c] if highest[c] < inf else inf - inf
     for i from 0 <= i < n by rows:
@@ -588,7 +677,7 @@ cdef inline int panel(
                 memcpy(<real *>d, <real *>e + j * width, k * width * sizeof(real))
             if kind != SOFTMAX:
                 drop_largest_of_columns(d, k, width, <written>sought, inf)
-            column_exponentials(d, k, width, highest, inverse, scaled)
+            column_exponentials(d, k, width, <const real *>how, plain)
             add_step_of_columns(<const real *>d, k, width, zeros, lanes, lows)
             if (i + j + k) % BLOCK == 0 or i + j + k == n:
                 close_columns(s, lanes, lows, width, <real>0)
@@ -596,7 +685,8 @@ cdef inline int panel(
     if kind == SOFTMAX:
         factors(s, width, high, low)
     else:
-        log_sums(s, width, logs)
+        own_terms(<const real *>highest, <const real *>how, width, PANEL, <written>own)
+        log_sums(s, <const real *>own, width, logs)
         for c in range(width):
             high[c] = <real>logs[c]
     if kind == LOGSUMEXP:
@@ -613,7 +703,7 @@ cdef inline int panel(
                 x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest
             )
             if kind == SOFTMAX:
-                column_exponentials(e, m, width, highest, inverse, scaled)
+                column_exponentials(e, m, width, <const real *>how, plain)
         for p in range(pieces):
             c = p * columns
             j = p * apart + i * stride
@@ -654,7 +744,6 @@ cdef int answer_columns(
     cdef Py_ssize_t done = 0
     cdef Py_ssize_t c, columns, pieces, within, place
     cdef real inverse[PANEL]
-    cdef bint scaled
     cdef real *e
     if n * most > CHUNK:
         rows = FITS // (most * <Py_ssize_t>sizeof(real)) // STEP * STEP
@@ -669,22 +758,20 @@ cdef int answer_columns(
             pieces = 1
             if columns == inner:
                 pieces = min(most, stop - start) // inner
-            scaled = False
             for c in range(columns * pieces):
                 inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
-                scaled |= inverse[c] != 1
             for c in range(columns * pieces, filled_up(columns * pieces)):
                 inverse[c] = 1
             place = start if kind == LOGSUMEXP else (start - within) * n + within
             if real is float:
                 panel(
                     x + (start - within) * n + within, y + place, <written32>e, n, inner, columns,
-                    pieces, rows, inverse, scaled, kind, &done,
+                    pieces, rows, inverse, kind, &done,
                 )
             else:
                 panel(
                     x + (start - within) * n + within, y + place, <written64>e, n, inner, columns,
-                    pieces, rows, inverse, scaled, kind, &done,
+                    pieces, rows, inverse, kind, &done,
                 )
             start += columns * pieces
     finally:
@@ -753,42 +840,53 @@ def add_part(
     const real[::1] x, real[::1] y, double highest, double temperature, Py_ssize_t own,
     double[:, ::1] lanes,
 ):
-    """Write the lanes of the sum of exp((x - highest) / temperature) over each block.
+    """Write the lanes of the sum of exponentials over each block.
 
     The exponentials go into `y`, which may be `x`; or, if it is None, nowhere, and the sum of the
     block that starts at `own` is without the largest entry's term.
     """
     cdef Py_ssize_t start, n = x.shape[0]
-    cdef real inverse = inverse_of(temperature, <real>0)
     cdef Lanes *each = <Lanes *>&lanes[0, 0]
     cdef Top top
+    cdef real how[HOW]
+    set_how(<real>highest, inverse_of(temperature, <real>0), how, 1)
     if y is not None:
         top.value = highest
         with nogil:
             exponentials_of_row(
-                &x[0], &y[0], n, inverse, True, each, NULL, add_double, &top, NULL
+                &x[0], &y[0], n, <const real *>how, True, each, NULL, add_double, &top,
+                <const real *>NULL,
             )
         return
     with nogil:
         for start from 0 <= start < n by BLOCK:
             lanes_of_others(
-                &x[start], min(BLOCK, n - start), <real>highest, inverse, start == own, each,
-                add_double, NULL,
+                &x[start], min(BLOCK, n - start), <real>highest, <const real *>how, start == own,
+                each, add_double, <const real *>NULL,
             )
             each += 1
 
 
-def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest):
+cdef double log_of(Pair s, real highest, double temperature) noexcept nogil:
+    """Return log1p of a row's sum."""
+    cdef real how[HOW]
+    cdef real own
+    cdef double log_sum
+    set_how(highest, inverse_of(temperature, <real>0), how, 1)
+    own = own_term(highest, <const real *>how, 1)
+    log_sums(&s, &own, 1, &log_sum)
+    return log_sum
+
+
+def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest, double temperature):
     """Return the sum of all blocks' lanes, a pair, and `highest` plus log1p of it."""
     cdef Py_ssize_t i
     cdef Pair s
-    cdef double log_sum
     s.high = s.low = 0
     with nogil:
         for i in range(lanes.shape[0]):
             close(&s, <Lanes *>&lanes[i, 0], <real>0)
-    log_sums(&s, 1, &log_sum)
-    return s.high, s.low, <real>(highest + log_sum)
+    return s.high, s.low, <real>(highest + log_of(s, <real>highest, temperature))
 
 
 def end_part(
@@ -797,7 +895,6 @@ def end_part(
 ):
     """Make `y` softmax of `x`, from its exponentials, or if `log` log_softmax, from `x`."""
     cdef Pair s
-    cdef double log_sum
     cdef real high, low
     cdef Py_ssize_t n = x.shape[0]
     cdef real inverse = inverse_of(temperature, <real>0)
@@ -805,19 +902,28 @@ def end_part(
     s.low = sum_low
     with nogil:
         if log:
-            log_sums(&s, 1, &log_sum)
-            subtract_row(&x[0], &y[0], n, <real>highest, inverse, <real>log_sum)
+            subtract_row(
+                &x[0], &y[0], n, <real>highest, inverse,
+                <real>log_of(s, <real>highest, temperature),
+            )
         else:
             factors(&s, 1, &high, &low)
             scale_row(&x[0], &y[0], n, high, low)
 
 
-def exp_rows(const real[::1] x, real[::1] y):
-    """Write exp of `x` (<= 0 or NaN) into `y`: the bare kernel, for the exhaustive tests."""
+def exp_rows(const real[::1] x, real[::1] y, double reference, bint sure):
+    """Write exp of `x` divided by about exp(`reference`): the bare kernel, for the tests.
+
+    By a power of two, exactly. If `sure`, no x is larger; else those much larger give no number.
+    """
     cdef Py_ssize_t n = x.shape[0]
+    cdef real how[HOW]
+    how[CENTRE] = 0
+    how[INVERSE] = 1
+    set_range(<real>reference, <real>0, sure, how, 1)
     with nogil:
         if n:
-            exp_block(&x[0], &y[0], n, <real>0, <real>1)
+            exp_block(&x[0], &y[0], n, <const real *>how)
 
 
 cdef RowFunctions functions

@@ -9,12 +9,14 @@ from libc.math cimport log
 from fastsoftmax._math cimport exp_neg, infinity, lowest, real
 from fastsoftmax._rows cimport (
     BLOCK,
+    HOW,
     Lanes,
     Pair,
     add_to,
     clear,
     close,
     exponentials_of_block,
+    set_weights,
 )
 
 
@@ -109,9 +111,9 @@ cdef inline double sum_of_rough(
 ) noexcept nogil:
     """Write the weights of a block in float32, filled up with 0 to whole steps; return their sum.
     """
-    return sum_of_floats(
-        e, exponentials_of_block(x, e, n, <float>highest, <float>inverse, NULL)
-    )
+    cdef float how[HOW]
+    set_weights(<float>highest, <float>inverse, how)
+    return sum_of_floats(e, exponentials_of_block(x, e, n, <const float *>how, <const float *>NULL))
 
 
 cdef inline double sum_of_floats(const float *e, Py_ssize_t n) noexcept nogil:
