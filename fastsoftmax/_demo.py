@@ -283,13 +283,13 @@ def probability_error(
 ) -> tuple[float, float]:
     """Error of softmax along the last axis against a float64 `want`, as `largest` gives it.
 
-    Allowed are ``(4 + 1.1 |d|) u`` with d = x - max, ``(4 + 3.1 |d|/T) u`` at another temperature,
+    Allowed are ``(4 + 0.1 |d|) u`` with d = x - max, ``(4 + 3.1 |d|/T) u`` at another temperature,
     and one smallest normal number below it; nothing where a score is -inf.
     """
     kind = np.finfo(got.dtype)
     with np.errstate(all="ignore"):
         d = np.abs(x - x.max(axis=-1, keepdims=True))
-        slope = 1.1 if temperature == 1 else 3.1 / temperature if temperature else 0.0
+        slope = 0.1 if temperature == 1 else 3.1 / temperature if temperature else 0.0
         one = np.where(want >= kind.tiny, want * float(kind.eps) / 2, np.inf)
         allowed = np.where(want >= kind.tiny, (4 + slope * d) * one, float(kind.tiny))
     return largest(gap(got, want), one, np.where(np.isneginf(x), 0.0, allowed))

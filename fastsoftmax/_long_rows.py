@@ -1,7 +1,8 @@
 """One long row over several threads, with the bits that one gives it.
 
-In phases, each shared out by blocks: the maximum; the lanes of each block's sum of exponentials;
-then, by one thread and in order, the sum over the blocks; the quotients or differences.
+In phases, each shared out by blocks: the maximum, or a guess of it; the lanes of each block's sum of
+exponentials; then, by one thread and in order, the sum over the blocks; the quotients or
+differences.
 """
 
 from typing import Any
@@ -24,6 +25,8 @@ class LongRows:
 
     def __init__(self, kernel: Any, kind: str) -> None:
         self._block: int = kernel.row_block
+        self._largest_sum: float = kernel.largest_sum[kind]
+        self._guess = kernel.guess_of_row[kind]
         self._highest = kernel.highest_part[kind]
         self._add = kernel.add_part[kind]
         self._add_blocks = kernel.add_blocks[kind]
@@ -75,8 +78,14 @@ class LongRows:
         """Return the maximum, the sum of exponentials as a pair, and the maximum plus log1p of it.
 
         The exponentials go into `y`; without it the largest entry's own is left out of the sum.
-        None if the maximum is not finite.
+        None if the maximum is not finite. For softmax a guess does for the maximum, mostly.
         """
+        if y is not None and temperature == 1 and not np.may_share_memory(x, y):
+            guess = self._guess(x)
+            if guess == guess:
+                found = self._add_all(x, y, guess, False, temperature, -1, work, threads)
+                if found[1][0] <= self._largest_sum:
+                    return found
         maxima = {}
 
         def maximum(part: slice) -> None:
@@ -89,12 +98,26 @@ class LongRows:
                 highest, block = high, start + at
         if not np.isfinite(highest):
             return None
+        return self._add_all(x, y, highest, True, temperature, block, work, threads)
+
+    def _add_all(
+        self,
+        x: NDArray[Any],
+        y: NDArray[Any] | None,
+        highest: float,
+        sure: bool,
+        temperature: float,
+        block: int,
+        work: float,
+        threads: int,
+    ) -> tuple[float, tuple[float, float], float]:
+        """Return `highest`, the sum of exponentials, and `highest` plus log1p of it."""
         lanes = np.empty((-(-len(x) // self._block), 16))
 
         def add(part: slice) -> None:
             mine = slice(part.start // self._block, part.stop // self._block)
             end = None if y is None else y[part]
-            self._add(x[part], end, highest, temperature, block - part.start, lanes[mine])
+            self._add(x[part], end, highest, sure, temperature, block - part.start, lanes[mine])
 
         self._share(add, len(x), work / 2, threads)
         high, low, logarithm = self._add_blocks(x[:1], lanes, highest, temperature)

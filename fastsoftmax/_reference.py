@@ -101,8 +101,9 @@ def softmax(
     row only. A difference ``x - max`` that overflows counts as -inf. No warning is emitted.
 
     Accuracy: with ``d = x - max`` and u = 2**-24 for float32, 2**-53 for float64, every
-    probability is within a relative error of ``(4 + 1.1 |d|) u``, ``(4 + 3.1 |d|/T) u`` at T other
-    than 1; below the smallest normal number, within one smallest normal number. ``x[i] >= x[j]``
+    probability is within a relative error of ``(4 + 0.1 |d|) u``, ``(4 + 3.1 |d|/T) u`` at T other
+    than 1 (in float64 without compiled code ``(4 + 1.1 |d|) u``); below the smallest normal number,
+    within one smallest normal number. ``x[i] >= x[j]``
     implies ``p[i] >= p[j]``. A row's bits depend on its values, T and dtype alone.
 
     Cost: three passes over a row in cache, about one cycle an element with AVX2 in float32. Threads

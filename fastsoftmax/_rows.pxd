@@ -232,9 +232,13 @@ cdef inline bint near(real reference) noexcept nogil:
 
 
 cdef inline real shift_of(real reference, real lifted) noexcept nogil:
-    """Return the K for which exp(reference) / 2**K is about 2**lifted."""
+    """Return the K for which exp(reference) / 2**K is about 2**lifted.
+
+    K is even, as `lifted` must be: without fma there are ties in `power_of_e`, and they go by the
+    parity of n - K.
+    """
     cdef real half = 12582912 if real is float else 6755399441055744  # 1.5 * 2**23, 1.5 * 2**52
-    return (reference * <real>1.4426950408889634 + half) - half - lifted
+    return 2 * ((reference * <real>0.7213475204444817 + half) - half) - lifted
 
 
 cdef inline real low_of(real k) noexcept nogil:

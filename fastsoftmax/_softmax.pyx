@@ -191,21 +191,32 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
             low[r] = 0  # the second rounding would cost the order
 
 
+cdef real guess_of(const real *x, Py_ssize_t n) noexcept nogil:
+    """Return a guess of a row's largest element, no larger than that; NaN if it cannot serve."""
+    cdef Top top = top_of(x, min(n, BLOCK))
+    return <real>top.value if guessable(<real>top.value) else infinity(<real>0) - infinity(<real>0)
+
+
+cdef void set_guess(real guess, real *how) noexcept nogil:
+    """Make the exponentials of a row by a guess: that served if their sum is at most `most`."""
+    how[CENTRE] = 0
+    how[INVERSE] = 1
+    set_range(guess, lift(<real>0), False, how, 1)
+
+
 cdef bint softmax_of_guess(const real *x, real *y, Py_ssize_t n) noexcept nogil:
     """y = softmax(x), without a pass for the maximum; False where its guess is of no use.
 
-    That is the largest entry of the first block. y does not overlap x.
+    y does not overlap x.
     """
     cdef Pair s
     cdef Lanes lanes
     cdef real how[HOW]
     cdef real high, low
-    cdef Top top = top_of(x, BLOCK)
-    if not guessable(<real>top.value):
+    cdef real guess = guess_of(x, n)
+    if guess != guess:
         return False
-    how[CENTRE] = 0
-    how[INVERSE] = 1
-    set_range(<real>top.value, lift(<real>0), False, how, 1)
+    set_guess(guess, how)
     s.high = s.low = 0
     exponentials_of_row(
         x, y, n, <const real *>how, True, &lanes, &s, add_double, NULL,
@@ -826,6 +837,7 @@ def reduce_rows(const real[:, ::1] x, real[::1] y):
 # ---- parts of a long row, for several threads: each begins at a block ----------------------------
 
 row_block = BLOCK
+largest_sum = {"float": most(<float>0), "double": most(<double>0)}
 
 
 def highest_part(const real[::1] x):
@@ -836,26 +848,35 @@ def highest_part(const real[::1] x):
     return top.value, top.block
 
 
+def guess_of_row(const real[::1] x):
+    """Return a guess of the largest element, for `add_part`; NaN if it cannot serve."""
+    with nogil:
+        guess = guess_of(&x[0], x.shape[0])
+    return guess
+
+
 def add_part(
-    const real[::1] x, real[::1] y, double highest, double temperature, Py_ssize_t own,
+    const real[::1] x, real[::1] y, double highest, bint sure, double temperature, Py_ssize_t own,
     double[:, ::1] lanes,
 ):
     """Write the lanes of the sum of exponentials over each block.
 
     The exponentials go into `y`, which may be `x`; or, if it is None, nowhere, and the sum of the
-    block that starts at `own` is without the largest entry's term.
+    block that starts at `own` is without the largest entry's term. If not `sure`, `highest` is a
+    guess, that served if the sum is at most `largest_sum`.
     """
     cdef Py_ssize_t start, n = x.shape[0]
     cdef Lanes *each = <Lanes *>&lanes[0, 0]
-    cdef Top top
     cdef real how[HOW]
-    set_how(<real>highest, inverse_of(temperature, <real>0), how, 1)
+    if sure:
+        set_how(<real>highest, inverse_of(temperature, <real>0), how, 1)
+    else:
+        set_guess(<real>highest, how)
     if y is not None:
-        top.value = highest
         with nogil:
             exponentials_of_row(
-                &x[0], &y[0], n, <const real *>how, True, each, NULL, add_double, &top,
-                <const real *>NULL,
+                &x[0], &y[0], n, <const real *>how, True, each, NULL, add_double, NULL,
+                &x[0] + AHEAD // sizeof(real),
             )
         return
     with nogil:

@@ -49,10 +49,13 @@ def exact_mp(values, temperature):
         return d, e, 1 + rest, rest
 
 
-def bound(d, temperature, u):
+def bound(impl, d, temperature, u):
     """Return the relative error that is allowed for a probability."""
     d = np.abs(d).astype(np.float64)
-    return (4 + 0.1 * d) * u if temperature == 1 else (4 + 3.1 * d / temperature) * u
+    if temperature != 1:
+        return (4 + 3.1 * d / temperature) * u
+    # The reference's rounding of x - max counts where its float64 is no better than the result.
+    return (4 + (1.1 if impl.NAME == "reference" and u < 1e-10 else 0.1) * d) * u
 
 
 def check(impl, x, temperature, exact):
@@ -70,7 +73,7 @@ def check(impl, x, temperature, exact):
             lift = np.float64
             log_total = np.log1p(rest)
         t = lift(temperature)
-        allowed = bound(d.astype(np.float64), temperature, u)
+        allowed = bound(impl, d.astype(np.float64), temperature, u)
 
         p = e / total
         error = np.abs(lift(impl.softmax(x, temperature=temperature)) - p).astype(np.float64)
@@ -151,7 +154,7 @@ def test_float64_one_large_among_a_million(impl, low, high):
     with mpmath.workdps(40):
         small = mpmath.exp(mpmath.mpf(low) - mpmath.mpf(high))
         total = 1 + (n - 1) * small
-        allowed = float(bound(np.float64(high - low), 1.0, U[np.float64]))
+        allowed = float(bound(impl, np.float64(high - low), 1.0, U[np.float64]))
         p = impl.softmax(x)
         assert abs(float(mpmath.mpf(p[0]) * total / small - 1)) <= allowed
         assert abs(float(mpmath.mpf(p[n // 3]) * total - 1)) <= 4 * U[np.float64]
@@ -194,7 +197,7 @@ def test_monotone_over_neighbours(impl, start, temperature):
 def exp_of(isa):
     """Return the exponential kernel of an instruction set, as a function of an array.
 
-    Its result is exp(x) / 2**k, k = round(reference / ln 2).
+    Its result is exp(x) / 2**k, k = `k_of` the reference.
     """
     if isa not in _dispatch.runnable():
         pytest.skip(f"{isa} is not built or cannot run here")
@@ -206,6 +209,10 @@ def exp_of(isa):
         return y
 
     return exp
+
+
+def k_of(reference):
+    return 2 * round(reference / math.log(4))
 
 
 ISAS = [name for name in _dispatch.NAMES if name != "reference"]
@@ -227,7 +234,7 @@ def test_exp_over_every_float32(isa, first, last):
         bits = np.arange(start, min(start + chunk, last + 1), dtype=np.uint32)
         x = bits.view(np.float32)
         reference = float(x[0] + 40)  # far from the ends of what float32 holds
-        k = round(reference / math.log(2))
+        k = k_of(reference)
         y = exp(x, reference, sure=reference < 0)
         rises = np.diff(y) * np.float32(sign) >= 0
         assert rises.all(), x[1:][~rises]
@@ -247,7 +254,7 @@ def test_exp_has_the_same_bits_at_any_reference(isa):
     y = exp(x, 20.0)
     for reference in (20.0, 20.4, 33.3, 50.0, -40.0):
         for sure in (True, False):
-            factor = 2.0 ** (round(20 / math.log(2)) - round(reference / math.log(2)))
+            factor = 2.0 ** (k_of(20) - k_of(reference))
             np.testing.assert_array_equal(exp(x, reference, sure), y * np.float32(factor))
 
 

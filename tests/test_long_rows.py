@@ -54,3 +54,47 @@ def test_losses_are_what_a_row_alone_gives(impl, x, ignored):
         own_loss, own_grad = impl.cross_entropy_with_grad(x[i], target, reduction="none")
         np.testing.assert_array_equal(loss[i], own_loss)
         np.testing.assert_array_equal(grad[i], own_grad)
+
+
+# ---- guesses of the maximum, for softmax at T = 1 ------------------------------------------------
+
+#: The largest entry of a row, against one of 0: what a guess by the 0 can serve, and cannot.
+LEAPS = [10, 30, 45, 55, 70, 90, 120, 200, 300, 500, 700, 900, 2000, 2100, 1e30, -30, -100, -1e30]
+
+
+def exactly(impl, x):
+    """Return softmax in place, where the maximum is never guessed."""
+    y = x.copy()
+    for row in y.reshape(-1, y.shape[-1]):
+        impl.softmax(row, out=row)
+    return y
+
+
+@pytest.mark.parametrize("leap", LEAPS)
+def test_a_guess_by_the_first_block_leaves_no_trace(impl, dtype, leap):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2, 40_000)).astype(dtype)
+    x[:, 30_000] += dtype(leap)
+    if leap < 0:
+        x[:, :3000] += dtype(leap)
+    want = exactly(impl, x)
+    np.testing.assert_array_equal(impl.softmax(x), want)
+    np.testing.assert_array_equal(impl.softmax(x[0]), want[0])
+    np.testing.assert_array_equal(impl.softmax(x[0], workers=2), want[0])
+    wide = x.astype(np.float64)
+    p = np.exp(wide - wide.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(want, p, rtol=1e-5, atol=np.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("n", [3, 17, 32, 100, 1000])
+@pytest.mark.parametrize("leap", LEAPS)
+def test_a_guess_by_the_group_before_leaves_no_trace(impl, dtype, leap, n):
+    x = np.random.default_rng(2).normal(size=(300, n)).astype(dtype)
+    for row, factor in ((2, 1), (70, 0.5), (71, 1), (140, 1), (260, 0.25)):
+        x[row] += dtype(leap * factor)
+    x[200:] += dtype(leap)
+    x[220] = NAN
+    x[221] = -INF
+    x[222, n // 2] = INF
+    np.testing.assert_array_equal(impl.softmax(x), exactly(impl, x))
