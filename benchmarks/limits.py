@@ -43,7 +43,7 @@ def _pass(name, dtype, n):
 
 
 def _exp():
-    """The compiled exp for values up to 0 into an array; NumPy's, if fastsoftmax runs its reference."""
+    """The compiled exp up to 0, into an array; NumPy's if fastsoftmax runs its reference."""
     import fastsoftmax
 
     name = fastsoftmax.show_config(mode="dicts")["implementation"]

@@ -153,7 +153,7 @@ cdef inline void fold_halves(
             b[r * half + l] = larger(a[2 * r * half + l], a[(2 * r + 1) * half + l])
 
 
-# ---- what exponentials are made with: `how` has `apart` numbers of each kind, or ROWS -------------
+# ---- what exponentials are made with: `how` has `apart` numbers of each kind, or ROWS ------------
 
 
 cdef inline bint set_hows(
@@ -177,7 +177,7 @@ cdef inline void own_terms(
         own[r] = own_term(highest[r], how + r, apart)
 
 
-# One K serves all rows whose largest elements are not far from its `reference`. What the rows of one
+# One K serves all rows whose largest elements are not far from its `reference`. What the rows of a
 # group have had in common serves the next ones, too: then softmax needs no maxima, as the sums show
 # whether it did.
 

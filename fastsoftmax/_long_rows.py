@@ -1,7 +1,7 @@
 """One long row over several threads, with the bits that one gives it.
 
-In phases, each shared out by blocks: the maximum, or a guess of it; the lanes of each block's sum of
-exponentials; then, by one thread and in order, the sum over the blocks; the quotients or
+In phases, each shared out by blocks: the maximum, if no guess will do; the lanes of each block's
+sum of exponentials; then, by one thread and in order, the sum over the blocks; the quotients or
 differences.
 """
 

@@ -205,8 +205,9 @@ cdef inline void add(Lanes *lanes, const real *e, Py_ssize_t n, adder add_double
 # ---- what exponentials are made with -------------------------------------------------------------
 #
 # exp(x) / 2**K for any K has the same bits but for the exponent, as long as nothing is too small or
-# too large, and so have the sums and what is divided by them. K is chosen so that the exponential of
-# an entry near the largest is 2**LIFT: then what is 2**-150 of it (float32) is still a normal number.
+# too large, and so have the sums and what is divided by them. K is chosen so that the exponential
+# of an entry near the largest is 2**lift(): then what is 2**-150 of it (float32) is still a normal
+# number.
 
 
 cdef inline real lift(real like) noexcept nogil:
