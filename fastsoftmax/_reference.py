@@ -370,8 +370,8 @@ def _map_rows(
     t = np.broadcast_to(_arrays.temperatures(temperature, shape), len(rows))
     keep = _keep(where, x, axis)
     _arrays.check_out(out, x.shape, _arrays.result_dtype(x.dtype))
-    order = "C" if 0 in x.strides else "K"
-    result = np.full_like(x, masked, np.float64, order, subok=False).reshape(x.shape or (1,))
+    result = np.full_like(x, masked, np.float64, "C" if 0 in x.strides else "K", subok=False)
+    result = result.reshape(x.shape or (1,))
     with np.errstate(all="ignore"):
         for place, row, k, ti in zip(_places(result, axes), rows, keep, t, strict=True):
             if k.any():
