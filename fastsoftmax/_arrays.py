@@ -103,23 +103,6 @@ def reduced_axes(axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ..
         raise TypeError(f"axis is {axis!r}; allowed are int, tuple of ints and None") from None
 
 
-def columns(
-    shape: tuple[int, ...], axis: int | tuple[int, ...] | None
-) -> tuple[tuple[int, ...], int, int, int] | None:
-    """Return `shape` without the reduced axes, and it as (outer, n, inner), these in the middle.
-
-    None if they are not neighbours, there are no elements, or `inner` is so small that copies in
-    rows are faster.
-    """
-    axes = reduced_axes(axis, len(shape))
-    if not axes or axes[-1] - axes[0] >= len(axes):
-        return None
-    before, after = shape[: axes[0]], shape[axes[-1] + 1 :]
-    outer, n, inner = prod(before), prod(shape[axes[0] : axes[-1] + 1]), prod(after)
-    fast = outer * n > 0 and inner >= (8 if outer == 1 else 4)
-    return (before + after, outer, n, inner) if fast else None
-
-
 def one_axis(axis: Any, ndim: int) -> int:
     """Return the one axis of a function that takes no tuple."""
     try:
@@ -401,6 +384,92 @@ def held(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.where(np.isinf(y) & (y < 0), y, np.clip(y, -largest, largest)).astype(dtype)
 
 
+class Layout:
+    """An array in a float type with one axis to reduce, and the way back.
+
+    Parameters
+    ----------
+    x : array_like
+        The input, in any layout.
+    axis : int, tuple of ints or None
+        What a row runs along.
+    where : array_like of bool, optional
+        Entries that are False become -inf.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The shape of the rows: that of `x` without the reduced axes.
+    dtype : dtype
+        That of the result.
+    """
+
+    def __init__(self, x: Any, axis: int | tuple[int, ...] | None, where: Any = None) -> None:
+        given, x = x, as_array(x, "x")
+        self._given = given if isinstance(given, np.ndarray) else x
+        self._full = x.shape
+        self._wide = x = x.reshape(1) if x.ndim == 0 else x
+        self._axes = axes = reduced_axes(axis, x.ndim)
+        self._kept = tuple(a for a in range(x.ndim) if a not in axes)
+        self.shape = tuple(x.shape[a] for a in self._kept)
+        self.dtype = result_dtype(x.dtype)
+        self._where = mask(where, self._full)
+        # Several axes become one; for that they must be neighbours.
+        self._axis = axes[0] if axes else x.ndim
+        self._together = tuple(range(x.ndim))
+        if axes and axes[-1] - axes[0] >= len(axes):
+            self._axis, self._together = len(self._kept), self._kept + axes
+
+    def _merge(self, a: np.ndarray) -> np.ndarray:
+        """Return `a` with the reduced axes as one, a view where that is possible."""
+        n = prod(a.shape[i] for i in self._axes)
+        shape = (*self.shape[: self._axis], n, *self.shape[self._axis :])
+        return a.transpose(self._together).reshape(shape)
+
+    def arrange(self, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """Return the input, `out` if it can be written row by row, and the axis to reduce."""
+        check_out(out, self._full, self.dtype)
+        x = self._wide
+        with np.errstate(all="ignore"):
+            x = x.astype(self.dtype, copy=False)
+        if self._where is not None:
+            x = np.where(self._where.reshape(x.shape), x, x.dtype.type(-np.inf))
+        x, y = self._merge(x), None
+        if out is None and not np.may_share_memory(x, self._given):
+            y = x  # a copy, that nobody else knows
+        elif out is not None:
+            y = self._merge(np.asarray(out).reshape(self._wide.shape))
+            if not np.may_share_memory(y, out):  # it had to be copied
+                return x, None, self._axis
+            same = x.ctypes.data == y.ctypes.data and x.strides == y.strides
+            if np.may_share_memory(x, y) and not same:
+                x = x.copy("K")
+        return x, y, self._axis
+
+    def spread(self, y: np.ndarray, masked: float, out: np.ndarray | None) -> Any:
+        """Return a result of the input's arrangement in the shape and place that were asked for."""
+        if len(self._axes) != 1:
+            y = y.reshape(tuple(self._wide.shape[a] for a in self._together))
+            y = np.ascontiguousarray(y.transpose(np.argsort(self._together)))
+        y = y.reshape(self._full)
+        if out is None:
+            out = y
+        elif not np.may_share_memory(y, out):
+            out[...] = y
+        # What does not count is right already, but in rows of NaN.
+        if self._where is not None and (out != out).any():
+            np.copyto(out, masked, where=~self._where)
+        return out[()] if out is y else out
+
+    def reduce(self, y: np.ndarray, keepdims: bool) -> Any:
+        """Return one value a row in the shape and dtype that were asked for."""
+        with np.errstate(all="ignore"):
+            y = y.astype(self.dtype, copy=False)
+        if keepdims:
+            y = y.reshape(tuple(1 if a in self._axes else n for a, n in enumerate(self._full)))
+        return y[()]
+
+
 class Rows:
     """An array laid out as rows for a kernel, and the way back.
 
@@ -410,8 +479,6 @@ class Rows:
         The input, in any layout.
     axis : int, tuple of ints or None
         What a row runs along.
-    where : array_like of bool, optional
-        Entries that are False become -inf in `data`.
 
     Attributes
     ----------
@@ -421,7 +488,7 @@ class Rows:
         The shape of the rows: that of `x` without the reduced axes.
     """
 
-    def __init__(self, x: Any, axis: int | tuple[int, ...] | None, where: Any = None) -> None:
+    def __init__(self, x: Any, axis: int | tuple[int, ...] | None) -> None:
         x = as_array(x, "x")
         self._x = x
         self._full = x.shape
@@ -432,21 +499,10 @@ class Rows:
         keep = tuple(a for a in range(ndim) if a not in axes)
         self.shape = tuple(wide.shape[a] for a in keep)
         self._order = keep + axes
-        where = mask(where, x.shape)
-        if where is not None:
-            where = self._fold(where.reshape(wide.shape))
-        data = self._fold(wide)
-        work = work_dtype(x.dtype)
-        self._where = where
-        if where is not None:
-            data = np.where(where, data, work.type(-np.inf))
+        moved = wide.transpose(self._order)
+        data = moved.reshape(prod(self.shape), prod(moved.shape[len(self.shape) :]))
         with np.errstate(all="ignore"):
-            self.data = np.require(data, dtype=work, requirements=["C", "A"])
-
-    def _fold(self, a: np.ndarray) -> np.ndarray:
-        """Return `a` with the reduced axes last and flattened, as (rows, n)."""
-        moved = a.transpose(self._order)
-        return moved.reshape(prod(self.shape), prod(moved.shape[len(self.shape) :]))
+            self.data = np.require(data, dtype=work_dtype(x.dtype), requirements=["C", "A"])
 
     def target(self, out: np.ndarray | None) -> np.ndarray:
         """Return the array that a kernel writes into: `out` itself if that is safe."""
@@ -467,10 +523,8 @@ class Rows:
                 return rows
         return np.empty_like(self.data)
 
-    def spread(self, y: np.ndarray, masked: float, out: np.ndarray | None) -> Any:
+    def spread(self, y: np.ndarray, out: np.ndarray | None) -> Any:
         """Return a kernel's (rows, n) result in the shape, dtype and place that were asked for."""
-        if self._where is not None:
-            y[~self._where] = masked
         if out is not None and np.may_share_memory(out, y):
             return out
         moved = tuple((self._full or (1,))[a] for a in self._order)
@@ -481,11 +535,3 @@ class Rows:
                 return out
             y = y.astype(self.dtype, copy=False)
         return np.ascontiguousarray(y)[()] if y.ndim else y[()]
-
-    def reduce(self, y: np.ndarray, keepdims: bool) -> Any:
-        """Return a kernel's one value a row in the shape and dtype that were asked for."""
-        shape = self.shape
-        if keepdims:
-            shape = tuple(1 if a in self._axes else n for a, n in enumerate(self._full))
-        with np.errstate(all="ignore"):
-            return y.astype(self.dtype, copy=False).reshape(shape)[()]

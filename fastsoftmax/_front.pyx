@@ -4,8 +4,8 @@
 Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native byte order, along
 its last axis and without extras, goes straight to the row functions, by pointer; if it is so large
 that a look for Ctrl-C is due on the way, or threads share it, through the typed-memoryview loops.
-Slow road: everything else, through ``_arrays``. Both end in the same row functions, so
-they give the same bits.
+Other strides and the half types: by blocks, through ``_carry``. Slow road: everything else, through
+``_arrays``. All end in the same row functions, so they give the same bits.
 """
 
 from functools import partial
@@ -28,6 +28,7 @@ cdef extern from "numpy/random/bitgen.h":
 
 from . import _arrays, _long_rows, _reference, _targets, _workers
 
+from fastsoftmax._carry cimport FLOAT64, Carried, answer_carried, carried, carries, form_of, repeats
 from fastsoftmax._kernels cimport (
     LOG_SOFTMAX,
     LOGSUMEXP,
@@ -125,12 +126,35 @@ cdef inline double exponentials(object x) noexcept:
 
 cdef Py_ssize_t threads_for_row(cnp.ndarray x, object workers) except -1:
     """Return how many threads share each row of few long ones; 1 if they share out the rows."""
-    cdef Py_ssize_t rows = cnp.PyArray_DIM(x, 0)
-    cdef Py_ssize_t threads
-    if rows == 0 or exponentials(x) < rows * LONG_ROW:
+    cdef Py_ssize_t rows, threads
+    if exponentials(x) < LONG_ROW:
+        return 1
+    rows = rows_of(x)
+    if exponentials(x) < rows * LONG_ROW:
         return 1
     threads = threads_for(exponentials(x) / rows, workers)
     return threads if rows < 2 * threads else 1
+
+
+cdef bint ordinary(object ts, object x) except -1:
+    """Tell whether all of 1/T are numbers above 0 in the precision of x."""
+    if ts is ONE or (cnp.PyArray_SIZE(ts) == 1 and ts[0] == 1):
+        return True
+    with np.errstate(all="ignore"):
+        return (ts > 0).all() and ((1 / ts).astype(_arrays.work_dtype(x.dtype)) > 0).all()
+
+
+cdef object empty_like(cnp.ndarray x, int axis, Kind kind):
+    """Return an array for the answer along an axis, in the order that `carried` counts in.
+
+    For LOGSUMEXP it is without the axis, and of the type that is computed in.
+    """
+    dtype = x.dtype
+    order = "C" if repeats(x) else "K"
+    if kind == LOGSUMEXP:
+        dtype = np.float64 if form_of(x) == FLOAT64 else np.float32
+        x = x[(*(slice(None),) * axis, 0, ...)]
+    return np.empty_like(x, dtype, order)
 
 
 cdef inline double selection(double size, double k) noexcept:
@@ -241,17 +265,82 @@ cdef class Implementation:
                 else:
                     self.answer(x, cnp.PyArray_DATA(y), n, t, LOG_SOFTMAX if log else SOFTMAX)
                 return y
-        elif where is None and plain(x) and (
-            out is None or out is x or like(out, x) and not overlap(out, x)
-        ):
-            y = self.columns(x, axis, temperature, out, LOG_SOFTMAX if log else SOFTMAX, workers)
+        kind = LOG_SOFTMAX if log else SOFTMAX
+        if where is None:
+            y = self.strided(x, axis, scalar(temperature), out, kind, workers)
             if y is not None:
                 return y
-        rows = _arrays.Rows(x, axis, where)
-        ts = _arrays.temperatures(temperature, rows.shape)
-        target = rows.target(out)
-        self.map_all(rows.data, target, ts, log, workers)
-        return rows.spread(target, -np.inf if log else 0.0, out)
+        layout = _arrays.Layout(x, axis, where)
+        ts = _arrays.temperatures(temperature, layout.shape)
+        x, target, axis = layout.arrange(out)
+        if target is None:
+            target = empty_like(x, axis, kind)
+        if cnp.PyArray_SIZE(x) > 0:
+            self.carry(x, target, axis, ts, kind, workers)
+        return layout.spread(target, -np.inf if log else 0.0, out)
+
+    cdef object strided(self, x, axis, double temperature, out, Kind kind, workers):
+        """Return the answer along one axis of an array of any strides.
+
+        None if it takes more than that, or an argument is wrong.
+        """
+        cdef int ndim
+        cdef Py_ssize_t a
+        if not (temperature >= 0 and type(axis) is int and carries(x)):
+            return None
+        ndim = cnp.PyArray_NDIM(x)
+        if not -ndim <= axis < ndim:
+            return None
+        a = axis + ndim if axis < 0 else axis
+        if out is None:
+            out = empty_like(x, a, kind)
+        elif not (
+            cnp.PyArray_CheckExact(out)
+            and cnp.PyArray_ISNOTSWAPPED(out)
+            and cnp.PyArray_ISWRITEABLE(out)
+            and cnp.PyArray_TYPE(out) == cnp.PyArray_TYPE(x)
+            and cnp.PyArray_SAMESHAPE(out, x)
+            and (out is x or not np.may_share_memory(out, x))
+        ):
+            return None
+        self.carry(x, out, a, ONE if temperature == 1 else np.array([temperature]), kind, workers)
+        return out
+
+    cdef object carry(self, x, y, int axis, ts, Kind kind, workers):
+        """Write the answer along one axis of an array of any strides."""
+        cdef Py_ssize_t n = cnp.PyArray_DIM(x, axis)
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(x) // n
+        cdef bint fit = (
+            cnp.PyArray_STRIDE(x, axis) != cnp.PyArray_ITEMSIZE(x) and ordinary(ts, x)
+        )
+        cdef Py_ssize_t threads = threads_for(exponentials(x), workers)
+        if threads == 1:
+            self._carry(x, y, axis, ts, fit, kind, 0, count)
+            return
+        rows = np.moveaxis(x, axis, -1)
+        if form_of(x) <= FLOAT64 and threads_for_row(rows, workers) > 1:
+            rows = np.require(rows.reshape(count, n), requirements=["C", "A"])
+            target = y if kind == LOGSUMEXP else np.moveaxis(y, axis, -1)
+            answers = np.empty(target.shape, x.dtype)
+            if kind == LOGSUMEXP:
+                self.reduce_all(rows, answers.reshape(-1), workers)
+            else:
+                self.map_all(rows, answers.reshape(-1, n), ts, kind == LOG_SOFTMAX, workers)
+            target[...] = answers
+            return
+        call = partial(self._carry, x, y, axis, ts, fit, kind)
+        _workers.share(call, count, exponentials(x), threads)
+
+    def _carry(
+        self, cnp.ndarray x, cnp.ndarray y, int axis, cnp.ndarray ts, bint fit, Kind kind,
+        Py_ssize_t start, Py_ssize_t stop,
+    ):
+        """Write the answer for rows or columns `start` to `stop`."""
+        cdef const double *t = <const double *>cnp.PyArray_DATA(ts)
+        cdef Py_ssize_t each = cnp.PyArray_SIZE(ts) > 1
+        cdef Carried c = carried(x, y, axis, not each, fit)
+        with nogil:
+            answer_carried(&self.row, &c, t, each, kind, start, stop)
 
     cdef object map_all(self, x, y, ts, bint log, workers):
         """Write the answer for the rows of a large array, or of any, without the GIL."""
@@ -268,52 +357,6 @@ cdef class Implementation:
         run(
             self.map_rows[kind], (x, y, ts, log), 3 if len(ts) > 1 else 2, exponentials(x), workers
         )
-
-    cdef object columns(self, x, axis, temperature, out, Kind kind, workers):
-        """Return the answer along an axis that is not the last, or None: then copies serve better.
-
-        `x` and `out`, if not None, are plain; `out` is x, or like it and no part of it.
-        """
-        cdef cnp.ndarray y = out
-        if out is not None and not cnp.PyArray_ISWRITEABLE(out):
-            return None
-        cut = _arrays.columns(x.shape, axis)
-        if cut is None:
-            return None
-        shape, outer, n, inner = cut
-        ts = ONE
-        if not (type(temperature) is float and temperature == 1):
-            ts = _arrays.temperatures(temperature, shape)
-            with np.errstate(all="ignore"):
-                if not ((1 / ts).astype(x.dtype) > 0).all() or not (ts > 0).all():
-                    return None
-        if out is None:
-            y = np.empty(shape if kind == LOGSUMEXP else x.shape, x.dtype)
-        threads = threads_for(exponentials(x), workers)
-        if threads > 1:
-            answer = partial(self._answer_columns, x, y, n, inner, ts, kind)
-            _workers.share(answer, outer * inner, exponentials(x), threads)
-        else:
-            self._answer_columns(x, y, n, inner, ts, kind, 0, outer * inner)
-        return y
-
-    def _answer_columns(
-        self, cnp.ndarray x, cnp.ndarray y, Py_ssize_t n, Py_ssize_t inner, cnp.ndarray ts,
-        Kind kind, Py_ssize_t start, Py_ssize_t stop,
-    ):
-        """Write the answer for columns `start` to `stop` of (outer, n, inner)."""
-        cdef Py_ssize_t each = cnp.PyArray_SIZE(ts) > 1
-        cdef void *p = cnp.PyArray_DATA(x)
-        cdef void *q = cnp.PyArray_DATA(y)
-        cdef double *t = <double *>cnp.PyArray_DATA(ts)
-        cdef bint wide = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
-        with nogil:
-            if wide:
-                self.row.columns64(
-                    <double *>p, <double *>q, n, inner, t, each, kind, start, stop
-                )
-            else:
-                self.row.columns32(<float *>p, <float *>q, n, inner, t, each, kind, start, stop)
 
     cdef void answer(
         self, cnp.ndarray x, void *y, Py_ssize_t n, double temperature, Kind kind
@@ -356,14 +399,21 @@ cdef class Implementation:
             y = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
             self.answer(x, cnp.PyArray_DATA(y), n, 1, LOGSUMEXP)
             return y if ndim > 1 else y[()]
-        if where is None and plain(x):
-            y = self.columns(x, axis, 1.0, None, LOGSUMEXP, workers)
-            if y is not None:
-                return np.expand_dims(y, _arrays.reduced_axes(axis, x.ndim)) if keepdims else y
-        rows = _arrays.Rows(x, axis, where)
-        y = np.empty(rows.data.shape[0], dtype=rows.data.dtype)
-        self.reduce_all(rows.data, y, workers)
-        return rows.reduce(y, keepdims)
+        if where is None:
+            result = self.strided(x, axis, 1, None, LOGSUMEXP, workers)
+            if result is not None:
+                if keepdims:
+                    result = np.expand_dims(result, axis)
+                with np.errstate(all="ignore"):
+                    return result.astype(x.dtype, copy=False)[()]
+        layout = _arrays.Layout(x, axis, where)
+        x, _, axis = layout.arrange(None)
+        if cnp.PyArray_SIZE(x) > 0:
+            y = empty_like(x, axis, LOGSUMEXP)
+            self.carry(x, y, axis, ONE, LOGSUMEXP, workers)
+        else:
+            y = np.full(layout.shape, -np.inf)
+        return layout.reduce(y, keepdims)
 
     cdef object reduce_all(self, x, y, workers):
         """Write logsumexp of each row of x into y."""
@@ -542,7 +592,7 @@ cdef class Implementation:
         if np.may_share_memory(target, given.data) and target.ctypes.data != given.data.ctypes.data:
             target = np.empty_like(target)
         self.backward_rows[_SELECT[target.dtype.char]](given.data, rows.data, target, ts, log)
-        return rows.spread(target, 0.0, out)
+        return rows.spread(target, out)
 
     def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True, workers=None):
         cdef Py_ssize_t n, count
@@ -781,7 +831,7 @@ cdef class Implementation:
         )
         if target.dtype != rows.dtype:
             target = _arrays.held(target, rows.dtype)
-        return rows.spread(target, -np.inf, out)
+        return rows.spread(target, out)
 
     def support(
         self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1

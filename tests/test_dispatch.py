@@ -453,8 +453,8 @@ def test_imports_of_cython_modules(kernel):
     allowed = shared if kernel in _isa.KERNELS else set()
     if kernel == "_front":
         allowed = {
-            "_kernels", "_philox", "_plain", "_arrays", "_targets", "_workers", "_long_rows",
-            "_reference", "_dispatch",
+            "_carry", "_kernels", "_philox", "_plain", "_arrays", "_targets", "_workers",
+            "_long_rows", "_reference", "_dispatch",
         }
     assert own <= allowed
 

@@ -97,6 +97,35 @@ def test_a_signal_gets_through_one_long_panel(compiled):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("layout", ["rows that repeat", "short rows", "columns", "halves"])
+def test_a_signal_gets_through_blocks(compiled, layout):
+    zeros = np.zeros((1 << 19, 512), dtype=np.float32)  # nobody has written them
+    x = {
+        "rows that repeat": np.broadcast_to(zeros[0].repeat(8), (1 << 16, 4096)),
+        "short rows": zeros[:, :500],
+        "columns": zeros.reshape(1 << 12, 1 << 16)[:, 1:].T,
+        "halves": zeros.view(np.float16)[:, :512],
+    }[layout]
+    start = time.perf_counter()
+    compiled.logsumexp(x)
+    whole = time.perf_counter() - start
+
+    def stop(*_):
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        start = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(StopError):
+            compiled.logsumexp(x)
+        assert time.perf_counter() - start < whole / 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_a_row_of_more_than_2_to_the_31(compiled):
     # Zeros that nobody has written take no memory.
     x = np.zeros(HUGE, dtype=np.float32)

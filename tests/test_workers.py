@@ -50,16 +50,16 @@ def bits(result):
 def divided(monkeypatch):
     """All that has two rows is shared, in blocks of a row or few; yields the blocks as taken."""
     blocks = []
-    share_rows = _workers.share_rows
+    share = _workers.share
 
-    def spy(kernel, args, each, work, threads):
-        def noted(*parts):
-            blocks.append((threading.current_thread().name, len(parts[0])))
-            kernel(*parts)
+    def spy(call, size, work, threads):
+        def noted(start, stop):
+            blocks.append((threading.current_thread().name, stop - start))
+            call(start, stop)
 
-        share_rows(noted, args, each, 1e9, threads)
+        share(noted, size, 1e9, threads)
 
-    monkeypatch.setattr(_workers, "share_rows", spy)
+    monkeypatch.setattr(_workers, "share", spy)
     return blocks
 
 
