@@ -19,6 +19,7 @@ from fastsoftmax._math cimport (
     from_bits32,
     from_bits64,
     infinity,
+    not_a_number,
     prefetch,
     real,
     written,
@@ -52,12 +53,14 @@ cdef extern from *:
     #define FS_APART32 0x41800000u
     #define FS_LEAST32 0x0D800000u
     #define FS_MOST32 0x2D800000u
+    #define FS_INF32 0x7F800000u
+    #define FS_INF64 0x7FF0000000000000u
     #define FS_TOP64 0x8000000000000000u
     #define FS_APART64 0x4030000000000000u
     #define FS_LEAST64 0x07B0000000000000u
     #define FS_MOST64 0x3B30000000000000u
     """
-    # The bits of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times 2**lift() and
+    # The bits of infinity, of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times 2**lift() and
     # more: 2**-36, 2**-76.
     const uint32_t TOP32 "FS_TOP32"
     const uint32_t APART32 "FS_APART32"
@@ -67,6 +70,8 @@ cdef extern from *:
     const uint64_t APART64 "FS_APART64"
     const uint64_t LEAST64 "FS_LEAST64"
     const uint64_t MOST64 "FS_MOST64"
+    const uint32_t INF32 "FS_INF32"
+    const uint64_t INF64 "FS_INF64"
 
 cdef enum:
     LANES = 8  # of a sum, and elements of the last vector
@@ -461,6 +466,34 @@ cdef inline void halve(const double *a, double *b, Py_ssize_t rows, Py_ssize_t h
     for r in range(rows):
         for l in range(half):
             b[r * half + l] = a[2 * r * half + l] + a[(2 * r + 1) * half + l]
+
+
+# ---- rows of NaN -------------------------------------------------------------------------------
+
+
+cdef inline bint any_nan(const real *factor, Py_ssize_t rows) noexcept nogil:
+    """Tell whether one of some numbers is NaN."""
+    cdef Py_ssize_t r
+    cdef uint32_t nan32 = 0
+    cdef uint64_t nan64 = 0
+    for r in range(rows):  # integers, as in `all_close`
+        if real is float:
+            nan32 |= INF32 - (bits32(factor[r]) & ~TOP32)
+        else:
+            nan64 |= INF64 - (bits64(factor[r]) & ~TOP64)
+    return nan32 >= TOP32 or nan64 >= TOP64
+
+
+cdef inline void put_nan(
+    const real *factor, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t stride
+) noexcept nogil:
+    """Make rows NaN whose factor, or logarithm, is: n elements, `stride` apart."""
+    cdef Py_ssize_t r, j
+    if any_nan(factor, rows):
+        for r in range(rows):
+            if factor[r] != factor[r]:
+                for j in range(n):
+                    y[r * apart + j * stride] = not_a_number(<real>0)
 
 
 # ---- scale ---------------------------------------------------------------------------------------

@@ -75,6 +75,14 @@ cdef inline real infinity(real like) noexcept nogil:
         return from_bits64(0x7FF0000000000000ULL)
 
 
+cdef inline real not_a_number(real like) noexcept nogil:
+    """Return the NaN of all results: which one comes out of several is the compiler's choice."""
+    if real is float:
+        return from_bits32(0x7FC00000)
+    else:
+        return from_bits64(0x7FF8000000000000ULL)
+
+
 cdef inline real lowest(real like) noexcept nogil:
     """Return a difference whose `exp_neg` is +0, as a number the compiler does not know."""
     if real is float:

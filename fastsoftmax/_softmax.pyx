@@ -53,6 +53,7 @@ from fastsoftmax._groups cimport (
     guessed_well,
     maxima,
     own_terms,
+    put_nan,
     scaled_rows,
     set_hows,
     sums,
@@ -63,6 +64,7 @@ from fastsoftmax._math cimport (
     fma,
     infinity,
     log1p_pos,
+    not_a_number,
     real,
     separate,
     written,
@@ -183,9 +185,6 @@ cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcep
             rest = s[r].low - (total - s[r].high)
             high[r] = 1 / total + 0 * total
             low[r] = (fma(-high[r], total, 1.0) - high[r] * rest) * high[r]
-            # Of NaN, Arm has turned the sign; which of the two NaN a product gets is the compiler's
-            # choice.
-            low[r] = low[r] if low[r] == low[r] else high[r]
     if not HAS_FMA:
         for r in range(rows):
             low[r] = 0  # the second rounding would cost the order
@@ -204,6 +203,14 @@ cdef void set_guess(real guess, real *how) noexcept nogil:
     set_range(guess, lift(<real>0), False, how, 1)
 
 
+cdef void divide_row(const real *x, real *y, Py_ssize_t n, const Pair *s) noexcept nogil:
+    """y = y / s, as `exponentials_of_row` made it of x; NaN if s is no number."""
+    cdef real high, low
+    factors(s, 1, &high, &low)
+    scale_row(x, y, n, high, low)
+    put_nan(<const real *>&high, y, 1, n, n, 1)
+
+
 cdef bint softmax_of_guess(const real *x, real *y, Py_ssize_t n) noexcept nogil:
     """y = softmax(x), without a pass for the maximum; False where its guess is of no use.
 
@@ -212,7 +219,6 @@ cdef bint softmax_of_guess(const real *x, real *y, Py_ssize_t n) noexcept nogil:
     cdef Pair s
     cdef Lanes lanes
     cdef real how[HOW]
-    cdef real high, low
     cdef real guess = guess_of(x, n)
     if guess != guess:
         return False
@@ -224,8 +230,7 @@ cdef bint softmax_of_guess(const real *x, real *y, Py_ssize_t n) noexcept nogil:
     )
     if not s.high <= most(<real>0):
         return False
-    factors(&s, 1, &high, &low)
-    scale_row(x, y, n, high, low)
+    divide_row(x, y, n, &s)
     return True
 
 
@@ -239,15 +244,13 @@ cdef void softmax_row(
     cdef Pair s
     cdef Lanes lanes
     cdef real how[HOW]
-    cdef real high, low
     if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
     set_how(<real>top.value, inverse_of(temperature, <real>0), how, 1)
     s.high = s.low = 0
     exponentials_of_row(x, y, n, <const real *>how, True, &lanes, &s, add_double, top, following)
-    factors(&s, 1, &high, &low)
-    scale_row(x, y, n, high, low)
+    divide_row(x, y, n, &s)
 
 
 cdef bint short_softmax(
@@ -275,6 +278,7 @@ cdef bint short_softmax(
     factors(&s, 1, &high, &low)
     scale(step, STEP, high, low)
     memcpy(y, step, n * sizeof(real))
+    put_nan(<const real *>&high, y, 1, n, n, 1)
     return True
 
 
@@ -299,6 +303,7 @@ cdef void subtract_row(
             memcpy(copy, source, m * sizeof(real))
             source = copy
         subtract(source, y + start, m, highest, inverse, log_sum)
+    put_nan(<const real *>&log_sum, y, 1, n, n, 1)
 
 
 cdef void log_softmax_row(
@@ -322,12 +327,17 @@ cdef void log_softmax_row(
 
 
 cdef real nan_or(real v, const real *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Return the first NaN of n elements that are `stride` apart, or `v`."""
+    """Return NaN if there is one among n elements that are `stride` apart, else `v`."""
     cdef Py_ssize_t j
     for j in range(n):
         if x[j * stride] != x[j * stride]:
-            return x[j * stride]
+            return not_a_number(v)
     return v
+
+
+cdef inline real plus_log(real highest, double log_sum) noexcept nogil:
+    """Return their sum."""
+    return <real>(highest + log_sum) if log_sum == log_sum else not_a_number(highest)
 
 
 cdef real logsumexp_row(
@@ -346,7 +356,7 @@ cdef real logsumexp_row(
     if highest == inf or highest == -inf:
         return nan_or(highest, x, n, 1)
     log_sums(&s, &own, 1, &log_sum)
-    return <real>(highest + log_sum)
+    return plus_log(highest, log_sum)
 
 
 # ---- groups of rows ------------------------------------------------------------------------------
@@ -360,7 +370,7 @@ cdef inline void add_logs(
     cdef Py_ssize_t r
     for r in range(rows):
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
-            y[r] = <real>(highest[r] + logs[r])
+            y[r] = plus_log(highest[r], logs[r])
         else:
             y[r] = nan_or(highest[r], x + r * apart, n, stride)
 
@@ -415,6 +425,7 @@ cdef inline bint group_of_rows(
             reference[0] = infinity(<real>0)
             return False
         scaled_rows(<const real *>e, width, <written>y, rows, n, high, low)
+        put_nan(<const real *>high, y, rows, n, n, 1)
         return True
     own_terms(<const real *>highest, <const real *>how, rows, ROWS, <written>low)
     log_sums(s, <const real *>low, rows, logs)
@@ -432,6 +443,7 @@ cdef inline bint group_of_rows(
         memset(<real *>e, 0, width * sizeof(real))
     else:
         difference_rows(x, <written>y, rows, n, highest, inverse, high)
+    put_nan(<const real *>high, y, rows, n, n, 1)
     return True
 
 
@@ -472,6 +484,7 @@ cdef inline void group_of_planes(
         factors(s, rows, high, low)
         scale_planes(e, rows, n, high, low)
         from_planes(<const real *>e, <written>y, rows, n)
+        put_nan(<const real *>high, y, rows, n, n, 1)
         return
     own_terms(<const real *>highest, <const real *>how, rows, ROWS, <written>low)
     log_sums(s, <const real *>low, rows, logs)
@@ -482,6 +495,7 @@ cdef inline void group_of_planes(
         high[r] = <real>logs[r]
     plane_differences(<written>planes, rows, n, highest, inverse, high)
     from_planes(planes, <written>y, rows, n)
+    put_nan(<const real *>high, y, rows, n, n, 1)
 
 
 cdef separate group(
@@ -729,6 +743,9 @@ cdef inline int panel(
                     inverse + c, high + c,
                 )
         look(m * width, done)
+    for p in range(pieces):
+        c = p * columns
+        put_nan(<const real *>high + c, y + p * apart, columns, n, 1, stride)
     return 0
 
 
@@ -907,7 +924,7 @@ def add_blocks(const real[::1] like, double[:, ::1] lanes, double highest, doubl
     with nogil:
         for i in range(lanes.shape[0]):
             close(&s, <Lanes *>&lanes[i, 0], <real>0)
-    return s.high, s.low, <real>(highest + log_of(s, <real>highest, temperature))
+    return s.high, s.low, plus_log(<real>highest, log_of(s, <real>highest, temperature))
 
 
 def end_part(
@@ -916,7 +933,6 @@ def end_part(
 ):
     """Make `y` softmax of `x`, from its exponentials, or if `log` log_softmax, from `x`."""
     cdef Pair s
-    cdef real high, low
     cdef Py_ssize_t n = x.shape[0]
     cdef real inverse = inverse_of(temperature, <real>0)
     s.high = sum_high
@@ -928,8 +944,7 @@ def end_part(
                 <real>log_of(s, <real>highest, temperature),
             )
         else:
-            factors(&s, 1, &high, &low)
-            scale_row(&x[0], &y[0], n, high, low)
+            divide_row(&x[0], &y[0], n, &s)
 
 
 def exp_rows(const real[::1] x, real[::1] y, double reference, bint sure):

@@ -361,3 +361,25 @@ def test_no_floating_point_error_is_signalled(impl, dtype):
                 where = np.arange(a.shape[-1]) % 2 == 0
                 impl.log_softmax(a, temperature=temperature, where=where)
             impl.logsumexp(a)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 5, 40, 1000, 5000])
+def test_rows_without_probabilities_are_all_of_one_nan(impl, dtype, n):
+    """Which of several NaN comes out of an operation is no one's promise."""
+    if impl.NAME == "reference":
+        pytest.skip("NumPy chooses there")
+    x = np.zeros((8, n), dtype)
+    for row, value in enumerate((np.nan, -np.nan, np.inf, -np.inf)):
+        x[row, n // 2] = value
+    x[3] = -np.inf
+    x[4], x[4, 0], x[4, -1] = 1, -np.nan, np.nan
+    x[5] = np.nan
+    one = np.array(np.nan, dtype).tobytes()
+    for f in (impl.softmax, impl.log_softmax):
+        for y in (f(x), f(x, temperature=0.7), f(x.T.copy(), axis=0).T):
+            assert np.ascontiguousarray(y[:6]).tobytes() == one * (6 * n)
+            assert np.isfinite(y[6:]).all()
+    y = impl.logsumexp(x)
+    assert y[[0, 1, 4, 5]].tobytes() == one * 4
+    assert y[2] == -y[3] == np.inf
