@@ -60,8 +60,8 @@ cdef extern from *:
     #define FS_LEAST64 0x07B0000000000000u
     #define FS_MOST64 0x3B30000000000000u
     """
-    # The bits of infinity, of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times 2**lift() and
-    # more: 2**-36, 2**-76.
+    # The bits of infinity, of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times
+    # 2**lift() and more: 2**-36, 2**-76.
     const uint32_t TOP32 "FS_TOP32"
     const uint32_t APART32 "FS_APART32"
     const uint32_t LEAST32 "FS_LEAST32"
@@ -376,8 +376,9 @@ cdef inline void drop_largest(
     real *place,
     written places,
     real *q,
+    real *own,
 ) noexcept nogil:
-    """Take the first largest element of each row out of what `exponentials` wrote.
+    """Move the first largest element of each row from what `exponentials` wrote into `own`.
 
     `places` is scratch for the rows, `q` for 40 a row, `place` for one.
     """
@@ -390,7 +391,9 @@ cdef inline void drop_largest(
         for r in range(rows):
             place[r] = <real>-place_of(x + r * n, n, highest[r])
     for r in range(rows):
+        own[r] = 1
         if place[r] > -n and highest[r] < infinity(<real>0):
+            own[r] = e[r * width - <Py_ssize_t>place[r]]
             e[r * width - <Py_ssize_t>place[r]] = 0  # NaN and +inf stay and make the sum NaN
 
 

@@ -3,18 +3,22 @@
 """softmax, log_softmax and logsumexp of contiguous rows. Built once per instruction set.
 
 Formula
-    softmax:      exp((x - max) / T) / S,        S = sum exp((x - max) / T)
-    log_softmax:  (x - max) / T - log1p(S'),     S' = S without the largest entry's own term
-    logsumexp:    max + log1p(S')
+    softmax:      e / sum(e),                    e = exp((x - c) / T) / 2**K
+    log_softmax:  (x - max) / T - log1p(S),      S = sum(e) / e_max without the largest entry's term
+    logsumexp:    max + log1p(S)
+    for any K; c is the maximum, but 0 at T = 1 unless the maximum is far from 0 (``near``).
 
 Passes over memory
-    softmax: maximum (read); exponentials and their sum, a block that fits L1 at a time (read,
-    write); scale (read, write). log_softmax: maximum, sum, difference. logsumexp: maximum, sum. The
-    maximum of a long row is found while the exponentials of the row before are made.
+    softmax: exponentials and their sum, a block that fits L1 at a time (read, write); scale (read,
+    write). K comes from the first block, or from rows before; what that makes too large or too
+    small shows in the sum, and the row is done again, with the maximum (one more pass), as it is at
+    T other than 1. log_softmax: maximum, sum, difference. logsumexp: maximum, sum. The maximum of a
+    long row is found while the exponentials of the row before are made.
 
 Precision policy
-    Elements in the row's own type, sums in more (``_rows.pxd`` says in which order). 1/S is a pair
-    too: its first part alone would cost one more rounding.
+    Elements in the row's own type, sums in more (``_rows.pxd`` says in which order). 1 / sum is a
+    pair too: its first part alone would cost one more rounding. x itself has no rounding that
+    x - max would have; far from 0 that difference is exact where the result is not 0.
 
 Source
     P. Blanchard, D. J. Higham, N. J. Higham, IMA Journal of Numerical Analysis 41 (2021),
@@ -49,6 +53,7 @@ from fastsoftmax._groups cimport (
     difference_rows,
     drop_largest,
     exponentials,
+    guess_lift,
     guessable,
     guessed_well,
     maxima,
@@ -262,14 +267,20 @@ cdef bint short_softmax(
     """
     cdef real step[STEP]
     cdef real how[HOW]
-    cdef real high, low
+    cdef real highest, high, low
     cdef real inverse = inverse_of(temperature, <real>0)
     cdef Lanes lanes
     cdef Pair s
     if not (temperature > 0 and inverse > 0):
         return False
     pad(x, step, n)
-    set_how(max_of(<const real *>step, STEP, -infinity(<real>0)), inverse, how, 1)
+    highest = max_of(<const real *>step, STEP, -infinity(<real>0))
+    if inverse == 1 and -16 < highest < 16:  # a branch that is foreseen, not a chain to wait for
+        how[CENTRE] = 0
+        how[INVERSE] = 1
+        set_range(<real>0, guess_lift(<real>0), True, how, 1)
+    else:
+        set_how(highest, inverse, how, 1)
     exp_padded(step, <const real *>how)
     clear(&lanes)
     add(&lanes, <const real *>step, STEP, add_double)
@@ -415,7 +426,7 @@ cdef inline bint group_of_rows(
         exponentials(x, e, width, rows, n, <const real *>how, <Scaled>0, out)
     if kind != SOFTMAX:
         drop_largest(
-            x, <real *>e, width, rows, n, highest, high, <written>places, scratch
+            x, <real *>e, width, rows, n, highest, high, <written>places, scratch, low
         )
     memset(s, 0, rows * sizeof(Pair))
     sums(<const real *>e, width, rows, lanes, s, add_double)
@@ -427,7 +438,6 @@ cdef inline bint group_of_rows(
         scaled_rows(<const real *>e, width, <written>y, rows, n, high, low)
         put_nan(<const real *>high, y, rows, n, n, 1)
         return True
-    own_terms(<const real *>highest, <const real *>how, rows, ROWS, <written>low)
     log_sums(s, <const real *>low, rows, logs)
     if kind == LOGSUMEXP:
         add_logs(x, y, rows, n, n, 1, highest, logs)

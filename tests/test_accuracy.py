@@ -23,6 +23,8 @@ ROWS = {
     "constant": lambda n: np.full(n, -3.3),
     "two levels": lambda n: np.where(np.arange(n) % 3 == 0, 0.3, -8.9),
     "one large": lambda n: np.where(np.arange(n) == n // 3, 14.3, -0.3),
+    "200 above 0": lambda n: 200 + 40 * np.cos(np.arange(n) * 1.7),
+    "200 below 0": lambda n: -200 + 40 * np.cos(np.arange(n) * 1.7),
     "far from 0": lambda n: 1e4 + np.sin(np.arange(n) * 1.1),
 }
 
