@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The phases of softmax over a group of rows of fewer than SHORTEST elements, which lie across.
 
-Plane j holds element j of each row; the lanes of a vector are rows. ``_groups.pxd`` has the phases
-of longer rows, and the reason for groups. The order of sums is that of ``_rows.pxd``. The distance
-of planes is a constant, without which the compiler would check them for overlap.
+Plane j holds element j of each row; the lanes of a vector are rows, which fill whole strips.
+``_groups.pxd`` has the phases of longer rows, and the reason for groups. The order of sums is that
+of ``_rows.pxd``. The distance of planes is a constant, without which the compiler would check them
+for overlap.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -30,50 +31,31 @@ cdef enum:
     STRIP = 16  # rows that every vector divides
 
 # Rows become planes and back by shuffles of vectors: of loops that do it gcc makes loads and stores
-# of single elements. A vector of AVX is two halves that go the same way, from rows `half` apart.
+# of single elements. A vector of AVX is two halves that go the same way; of rows, they are `half`
+# elements apart. gather32 and scatter32 have 4 columns, gather64 and scatter64 2.
 cdef extern from *:
     """
+    #define FS_VECTOR(size, type) \
+        __attribute__((vector_size(size), aligned(sizeof(type)), may_alias))
+    typedef float fs_half32 FS_VECTOR(16, float);
+    typedef double fs_half64 FS_VECTOR(16, double);
     #if defined(__AVX__) && (defined(__clang__) || __GNUC__ >= 12)
     #define FS_SIDE32 8
     #define FS_SIDE64 4
-    typedef float fs_v32 __attribute__((vector_size(32)));
-    typedef double fs_v64 __attribute__((vector_size(32)));
-    typedef float fs_half32 __attribute__((vector_size(16)));
-    typedef double fs_half64 __attribute__((vector_size(16)));
+    typedef float fs_v32 FS_VECTOR(32, float);
+    typedef double fs_v64 FS_VECTOR(32, double);
     #define FS_IN(i) ((i) < 4 ? (i) : (i) + 4)
     #define FS_PICK32(a, b, i, j, k, l) __builtin_shufflevector(a, b, \
         FS_IN(i), FS_IN(j), FS_IN(k), FS_IN(l), \
         FS_IN(i) + 4, FS_IN(j) + 4, FS_IN(k) + 4, FS_IN(l) + 4)
     #define FS_PICK64(a, b, i, j) __builtin_shufflevector(a, b, i, (j) + 2, (i) + 2, (j) + 4)
-    static inline fs_v32 fs_get32(const float *x, ptrdiff_t half) {
-        fs_half32 a, b;
-        memcpy(&a, x, 16);
-        memcpy(&b, x + half, 16);
-        return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
-    }
-    static inline fs_v64 fs_get64(const double *x, ptrdiff_t half) {
-        fs_half64 a, b;
-        memcpy(&a, x, 16);
-        memcpy(&b, x + half, 16);
-        return __builtin_shufflevector(a, b, 0, 1, 2, 3);
-    }
-    static inline void fs_put32(float *y, ptrdiff_t half, fs_v32 v) {
-        fs_half32 a = __builtin_shufflevector(v, v, 0, 1, 2, 3);
-        fs_half32 b = __builtin_shufflevector(v, v, 4, 5, 6, 7);
-        memcpy(y, &a, 16);
-        memcpy(y + half, &b, 16);
-    }
-    static inline void fs_put64(double *y, ptrdiff_t half, fs_v64 v) {
-        fs_half64 a = __builtin_shufflevector(v, v, 0, 1);
-        fs_half64 b = __builtin_shufflevector(v, v, 2, 3);
-        memcpy(y, &a, 16);
-        memcpy(y + half, &b, 16);
-    }
+    #define FS_JOIN32(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7)
+    #define FS_JOIN64(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3)
     #else
     #define FS_SIDE32 4
     #define FS_SIDE64 2
-    typedef float fs_v32 __attribute__((vector_size(16)));
-    typedef double fs_v64 __attribute__((vector_size(16)));
+    typedef fs_half32 fs_v32;
+    typedef fs_half64 fs_v64;
     #ifdef __clang__
     #define FS_PICK32(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
     #define FS_PICK64(a, b, i, j) __builtin_shufflevector(a, b, i, j)
@@ -83,31 +65,19 @@ cdef extern from *:
     #define FS_PICK32(a, b, i, j, k, l) __builtin_shuffle(a, b, (fs_i32){i, j, k, l})
     #define FS_PICK64(a, b, i, j) __builtin_shuffle(a, b, (fs_i64){i, j})
     #endif
-    static inline fs_v32 fs_get32(const float *x, ptrdiff_t half) {
-        fs_v32 a;
-        (void)half;
-        memcpy(&a, x, 16);
-        return a;
-    }
-    static inline fs_v64 fs_get64(const double *x, ptrdiff_t half) {
-        fs_v64 a;
-        (void)half;
-        memcpy(&a, x, 16);
-        return a;
-    }
+    #define FS_JOIN32(a, b) (a)
+    #define FS_JOIN64(a, b) (a)
+    #endif
+    #define FS_GET32(x, half) FS_JOIN32(*(const fs_half32 *)(x), *(const fs_half32 *)((x) + (half)))
+    #define FS_GET64(x, half) FS_JOIN64(*(const fs_half64 *)(x), *(const fs_half64 *)((x) + (half)))
     static inline void fs_put32(float *y, ptrdiff_t half, fs_v32 v) {
-        (void)half;
-        memcpy(y, &v, 16);
+        union { fs_v32 v; fs_half32 half[FS_SIDE32 / 4]; } u = {v};
+        for (int i = 0; i < FS_SIDE32 / 4; i++) *(fs_half32 *)(y + i * half) = u.half[i];
     }
     static inline void fs_put64(double *y, ptrdiff_t half, fs_v64 v) {
-        (void)half;
-        memcpy(y, &v, 16);
+        union { fs_v64 v; fs_half64 half[FS_SIDE64 / 2]; } u = {v};
+        for (int i = 0; i < FS_SIDE64 / 2; i++) *(fs_half64 *)(y + i * half) = u.half[i];
     }
-    #endif
-    static inline fs_v32 fs_plane32(const float *x) { fs_v32 v; memcpy(&v, x, sizeof v); return v; }
-    static inline fs_v64 fs_plane64(const double *x) { fs_v64 v; memcpy(&v, x, sizeof v); return v; }
-    static inline void fs_set_plane32(float *y, fs_v32 v) { memcpy(y, &v, sizeof v); }
-    static inline void fs_set_plane64(double *y, fs_v64 v) { memcpy(y, &v, sizeof v); }
     static inline void fs_turn(fs_v32 *a, fs_v32 *b, fs_v32 *c, fs_v32 *d) {
         fs_v32 p = FS_PICK32(*a, *b, 0, 4, 1, 5), q = FS_PICK32(*c, *d, 0, 4, 1, 5);
         fs_v32 r = FS_PICK32(*a, *b, 2, 6, 3, 7), s = FS_PICK32(*c, *d, 2, 6, 3, 7);
@@ -117,17 +87,17 @@ cdef extern from *:
         *d = FS_PICK32(r, s, 2, 3, 6, 7);
     }
     static inline void fs_gather32(const float *x, ptrdiff_t n, float *p, ptrdiff_t m) {
-        fs_v32 a = fs_get32(x, 4 * n), b = fs_get32(x + n, 4 * n);
-        fs_v32 c = fs_get32(x + 2 * n, 4 * n), d = fs_get32(x + 3 * n, 4 * n);
+        fs_v32 a = FS_GET32(x, 4 * n), b = FS_GET32(x + n, 4 * n);
+        fs_v32 c = FS_GET32(x + 2 * n, 4 * n), d = FS_GET32(x + 3 * n, 4 * n);
         fs_turn(&a, &b, &c, &d);
-        fs_set_plane32(p, a);
-        fs_set_plane32(p + m, b);
-        fs_set_plane32(p + 2 * m, c);
-        fs_set_plane32(p + 3 * m, d);
+        *(fs_v32 *)p = a;
+        *(fs_v32 *)(p + m) = b;
+        *(fs_v32 *)(p + 2 * m) = c;
+        *(fs_v32 *)(p + 3 * m) = d;
     }
     static inline void fs_scatter32(const float *p, ptrdiff_t m, float *y, ptrdiff_t n) {
-        fs_v32 a = fs_plane32(p), b = fs_plane32(p + m);
-        fs_v32 c = fs_plane32(p + 2 * m), d = fs_plane32(p + 3 * m);
+        fs_v32 a = *(const fs_v32 *)p, b = *(const fs_v32 *)(p + m);
+        fs_v32 c = *(const fs_v32 *)(p + 2 * m), d = *(const fs_v32 *)(p + 3 * m);
         fs_turn(&a, &b, &c, &d);
         fs_put32(y, 4 * n, a);
         fs_put32(y + n, 4 * n, b);
@@ -135,24 +105,25 @@ cdef extern from *:
         fs_put32(y + 3 * n, 4 * n, d);
     }
     static inline void fs_gather64(const double *x, ptrdiff_t n, double *p, ptrdiff_t m) {
-        fs_v64 a = fs_get64(x, 2 * n), b = fs_get64(x + n, 2 * n);
-        fs_set_plane64(p, FS_PICK64(a, b, 0, 2));
-        fs_set_plane64(p + m, FS_PICK64(a, b, 1, 3));
+        fs_v64 a = FS_GET64(x, 2 * n), b = FS_GET64(x + n, 2 * n);
+        *(fs_v64 *)p = FS_PICK64(a, b, 0, 2);
+        *(fs_v64 *)(p + m) = FS_PICK64(a, b, 1, 3);
     }
     static inline void fs_scatter64(const double *p, ptrdiff_t m, double *y, ptrdiff_t n) {
-        fs_v64 a = fs_plane64(p), b = fs_plane64(p + m);
+        fs_v64 a = *(const fs_v64 *)p, b = *(const fs_v64 *)(p + m);
         fs_put64(y, 2 * n, FS_PICK64(a, b, 0, 2));
         fs_put64(y + n, 2 * n, FS_PICK64(a, b, 1, 3));
     }
     static inline void fs_gather_threes(const float *x, float *p, ptrdiff_t m) {
-        fs_v32 a = fs_get32(x, 12), b = fs_get32(x + 4, 12), c = fs_get32(x + 8, 12);
+        fs_v32 a = FS_GET32(x, 12), b = FS_GET32(x + 4, 12), c = FS_GET32(x + 8, 12);
         fs_v32 late = FS_PICK32(b, c, 2, 3, 5, 6), early = FS_PICK32(a, b, 1, 2, 4, 5);
-        fs_set_plane32(p, FS_PICK32(a, late, 0, 3, 4, 6));
-        fs_set_plane32(p + m, FS_PICK32(early, late, 0, 2, 5, 7));
-        fs_set_plane32(p + 2 * m, FS_PICK32(early, c, 1, 3, 4, 7));
+        *(fs_v32 *)p = FS_PICK32(a, late, 0, 3, 4, 6);
+        *(fs_v32 *)(p + m) = FS_PICK32(early, late, 0, 2, 5, 7);
+        *(fs_v32 *)(p + 2 * m) = FS_PICK32(early, c, 1, 3, 4, 7);
     }
     static inline void fs_scatter_threes(const float *p, ptrdiff_t m, float *y) {
-        fs_v32 a = fs_plane32(p), b = fs_plane32(p + m), c = fs_plane32(p + 2 * m);
+        fs_v32 a = *(const fs_v32 *)p, b = *(const fs_v32 *)(p + m);
+        fs_v32 c = *(const fs_v32 *)(p + 2 * m);
         fs_v32 ab = FS_PICK32(a, b, 0, 2, 4, 6), bc = FS_PICK32(b, c, 1, 3, 5, 7);
         fs_v32 ca = FS_PICK32(c, a, 0, 2, 5, 7);
         fs_put32(y, 12, FS_PICK32(ab, ca, 0, 2, 4, 6));
@@ -350,7 +321,7 @@ cdef inline void drop_largest_plane(
 cdef inline void plane_sums(
     const real *e, Py_ssize_t rows, Py_ssize_t n, written64 high, written64 low
 ) noexcept nogil:
-    """Write the sum over the planes, of which those from n on are 0."""
+    """Write the sum over the planes, of which those from n on are 0; float32 has no low part."""
     if n <= LANES // 2:
         add_planes(e, rows, LANES // 2, high, low)
     elif n <= LANES:
@@ -390,7 +361,8 @@ cdef inline void add_planes(
             for l in range(min(count, LANES)):
                 two_sum(&s, lane_of(e + r, l, count))
         high[r] = s.high
-        low[r] = s.low
+        if real is double:
+            low[r] = s.low
 
 
 cdef inline void plane_factors(
@@ -399,7 +371,7 @@ cdef inline void plane_factors(
     """high + low = 1 / (s + rest), NaN if that is infinite"""
     cdef Py_ssize_t r
     for r in range(strips(rows)):
-        set_factor(s[r], rest[r], high + r, low + r)
+        set_factor(s[r], <double>0 if real is float else rest[r], high + r, low + r)
 
 
 cdef inline void plane_logs(
@@ -408,7 +380,7 @@ cdef inline void plane_logs(
     """logs = log1p((s + rest) / own)"""
     cdef Py_ssize_t r
     for r in range(strips(rows)):
-        logs[r] = log1p_pos((s[r] + rest[r]) / own[r])
+        logs[r] = log1p_pos((s[r] if real is float else s[r] + rest[r]) / own[r])
 
 
 cdef inline void scale_planes(

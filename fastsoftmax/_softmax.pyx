@@ -105,6 +105,7 @@ from fastsoftmax._rows cimport (
     exp_block,
     exp_padded,
     exponentials_of_row,
+    fetch,
     lanes_of_others,
     lift,
     max_of,
@@ -414,6 +415,27 @@ cdef inline bint group_of_rows(
     return True
 
 
+# Built into one function with the others, these loops keep vectors in memory.
+
+
+cdef separate take_planes(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *planes
+) noexcept nogil:
+    to_planes(x, rows, n, planes)
+
+
+cdef separate add_up_planes(
+    const real *e, Py_ssize_t rows, Py_ssize_t n, double *total, double *rest
+) noexcept nogil:
+    plane_sums(e, rows, n, <written64>total, <written64>rest)
+
+
+cdef separate put_planes(
+    const real *planes, real *y, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    from_planes(planes, y, rows, n)
+
+
 cdef inline bint group_of_planes(
     const real *x,
     real *y,
@@ -445,26 +467,26 @@ cdef inline bint group_of_planes(
         fill_strips(x, whole, rows, n)
         source = whole
         target = whole
-    to_planes(source, filled, n, planes)
+    take_planes(source, filled, n, planes)
+    fetch(x + rows * n, rows * n)  # the next group
     if not guessed:
         plane_maxima(planes, filled, n, <written>highest)
         plain = in_common(<const real *>highest, filled, warm, how, reference)
-    if not plain:
-        hows_of_planes(highest, inverse, filled, how)
     if plain:
         plane_exponentials(planes, e, filled, n, <const real *>how, <Plain>0)
     else:
+        hows_of_planes(highest, inverse, filled, how)
         plane_exponentials(planes, e, filled, n, <const real *>how, <Scaled>0)
     if kind != SOFTMAX:
         drop_largest_plane(planes, e, filled, n, highest)
-    plane_sums(<const real *>e, filled, n, <written64>total, <written64>rest)
+    add_up_planes(<const real *>e, filled, n, total, rest)
     if kind == SOFTMAX:
         plane_factors(total, rest, filled, high, low)
         if guessed and not guessed_well(<const real *>high, filled):
             reference[0] = infinity(<real>0)
             return False
         scale_planes(e, filled, n, high, low)
-        from_planes(<const real *>e, target, filled, n)
+        put_planes(<const real *>e, target, filled, n)
     else:
         own_terms(<const real *>highest, <const real *>how, filled, ROWS, <written>low)
         plane_logs(total, rest, <const real *>low, filled, <written64>logs)
@@ -478,7 +500,7 @@ cdef inline bint group_of_planes(
         for r in range(filled):
             high[r] = <real>logs[r]
         plane_differences(<written>planes, filled, n, highest, inverse, high)
-        from_planes(planes, target, filled, n)
+        put_planes(<const real *>planes, target, filled, n)
     if filled > rows:
         memcpy(y, whole, rows * n * sizeof(real))
     return True
