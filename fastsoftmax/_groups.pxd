@@ -13,6 +13,7 @@ a mask makes +0: the caller sees to it that they can be read.
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._math cimport (
+    HAS_FMA,
     bits32,
     bits64,
     fma,
@@ -224,11 +225,10 @@ cdef inline void set_common(real reference, real *how) noexcept nogil:
         how[INVERSE * ROWS + r] = 1
 
 
-cdef inline bint choose(
-    const real *highest, const real *inverse, Py_ssize_t rows, bint warm, real *how,
-    real *reference
+cdef inline bint in_common(
+    const real *highest, Py_ssize_t rows, bint warm, real *how, real *reference
 ) noexcept nogil:
-    """Choose `how`, and the reference if there is one; return whether all rows are Plain.
+    """Choose `how` and the reference for all rows; False, and no reference, if there is none.
 
     `warm` tells if a temperature is not 1.
     """
@@ -239,7 +239,17 @@ cdef inline bint choose(
         set_common(reference[0], how)
         return True
     reference[0] = infinity(<real>0)
-    return set_hows(highest, inverse, rows, how, ROWS)
+    return False
+
+
+cdef inline bint choose(
+    const real *highest, const real *inverse, Py_ssize_t rows, bint warm, real *how,
+    real *reference
+) noexcept nogil:
+    """Choose `how`, and the reference if there is one; return whether all rows are Plain."""
+    return in_common(highest, rows, warm, how, reference) or set_hows(
+        highest, inverse, rows, how, ROWS
+    )
 
 
 cdef inline bint guessed_well(const real *factor, Py_ssize_t rows) noexcept nogil:
@@ -500,6 +510,18 @@ cdef inline void put_nan(
 
 
 # ---- scale ---------------------------------------------------------------------------------------
+
+
+cdef inline void set_factor(double s, double rest, real *high, real *low) noexcept nogil:
+    """high + low = 1 / (s + rest), NaN if that is infinite"""
+    cdef double total = s + rest
+    high[0] = <real>(1 / total + 0 * total)
+    if not HAS_FMA:
+        low[0] = 0  # the second rounding would cost the order
+    elif real is float:
+        low[0] = <float>(1 / total + 0 * total - high[0])
+    else:
+        low[0] = (fma(-high[0], total, 1.0) - high[0] * (rest - (total - s))) * high[0]
 
 
 cdef inline void scaled_rows(

@@ -1,13 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The phases of softmax over a group of rows of fewer than SHORTEST elements, which lie across.
 
-Plane j holds element j of each row; the lanes of a vector are rows. ``_groups.pxd`` has the phases
-of longer rows, and the reason for groups. The order of sums is that of ``_rows.pxd``. The distance
-of planes is a constant, without which the compiler would check them for overlap.
+Plane j holds element j of each row; the lanes of a vector are rows, which fill whole strips.
+``_groups.pxd`` has the phases of longer rows, and the reason for groups. The order of sums is that
+of ``_rows.pxd``. The distance of planes is a constant, without which the compiler would check them
+for overlap.
 """
 
-from fastsoftmax._groups cimport LANES, ROWS, larger
-from fastsoftmax._math cimport fma, infinity, real, written
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from fastsoftmax._groups cimport LANES, ROWS, TOP32, TOP64, larger, set_factor
+from fastsoftmax._math cimport bits32, bits64, fma, infinity, log1p_pos, real, written, written64
 from fastsoftmax._rows cimport (
     CENTRE,
     HIGH,
@@ -15,82 +19,269 @@ from fastsoftmax._rows cimport (
     LOW,
     MAGIC,
     Pair,
+    lift,
+    near,
     power,
     scaling,
+    set_range,
     two_sum,
 )
 
+cdef enum:
+    STRIP = 16  # rows that every vector divides
+
+# Rows become planes and back by shuffles of vectors: of loops that do it gcc makes loads and stores
+# of single elements. A vector of AVX is two halves that go the same way; of rows, they are `half`
+# elements apart. gather32 and scatter32 have 4 columns, gather64 and scatter64 2.
+cdef extern from *:
+    """
+    #define FS_VECTOR(size, type) \
+        __attribute__((vector_size(size), aligned(sizeof(type)), may_alias))
+    typedef float fs_half32 FS_VECTOR(16, float);
+    typedef double fs_half64 FS_VECTOR(16, double);
+    #if defined(__AVX__) && (defined(__clang__) || __GNUC__ >= 12)
+    #define FS_SIDE32 8
+    #define FS_SIDE64 4
+    typedef float fs_v32 FS_VECTOR(32, float);
+    typedef double fs_v64 FS_VECTOR(32, double);
+    #define FS_IN(i) ((i) < 4 ? (i) : (i) + 4)
+    #define FS_PICK32(a, b, i, j, k, l) __builtin_shufflevector(a, b, \
+        FS_IN(i), FS_IN(j), FS_IN(k), FS_IN(l), \
+        FS_IN(i) + 4, FS_IN(j) + 4, FS_IN(k) + 4, FS_IN(l) + 4)
+    #define FS_PICK64(a, b, i, j) __builtin_shufflevector(a, b, i, (j) + 2, (i) + 2, (j) + 4)
+    #define FS_JOIN32(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7)
+    #define FS_JOIN64(a, b) __builtin_shufflevector(a, b, 0, 1, 2, 3)
+    #else
+    #define FS_SIDE32 4
+    #define FS_SIDE64 2
+    typedef fs_half32 fs_v32;
+    typedef fs_half64 fs_v64;
+    #ifdef __clang__
+    #define FS_PICK32(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+    #define FS_PICK64(a, b, i, j) __builtin_shufflevector(a, b, i, j)
+    #else
+    typedef int32_t fs_i32 __attribute__((vector_size(16)));
+    typedef int64_t fs_i64 __attribute__((vector_size(16)));
+    #define FS_PICK32(a, b, i, j, k, l) __builtin_shuffle(a, b, (fs_i32){i, j, k, l})
+    #define FS_PICK64(a, b, i, j) __builtin_shuffle(a, b, (fs_i64){i, j})
+    #endif
+    #define FS_JOIN32(a, b) (a)
+    #define FS_JOIN64(a, b) (a)
+    #endif
+    #define FS_GET32(x, half) FS_JOIN32(*(const fs_half32 *)(x), *(const fs_half32 *)((x) + (half)))
+    #define FS_GET64(x, half) FS_JOIN64(*(const fs_half64 *)(x), *(const fs_half64 *)((x) + (half)))
+    static inline void fs_put32(float *y, ptrdiff_t half, fs_v32 v) {
+        union { fs_v32 v; fs_half32 half[FS_SIDE32 / 4]; } u = {v};
+        for (int i = 0; i < FS_SIDE32 / 4; i++) *(fs_half32 *)(y + i * half) = u.half[i];
+    }
+    static inline void fs_put64(double *y, ptrdiff_t half, fs_v64 v) {
+        union { fs_v64 v; fs_half64 half[FS_SIDE64 / 2]; } u = {v};
+        for (int i = 0; i < FS_SIDE64 / 2; i++) *(fs_half64 *)(y + i * half) = u.half[i];
+    }
+    static inline void fs_turn(fs_v32 *a, fs_v32 *b, fs_v32 *c, fs_v32 *d) {
+        fs_v32 p = FS_PICK32(*a, *b, 0, 4, 1, 5), q = FS_PICK32(*c, *d, 0, 4, 1, 5);
+        fs_v32 r = FS_PICK32(*a, *b, 2, 6, 3, 7), s = FS_PICK32(*c, *d, 2, 6, 3, 7);
+        *a = FS_PICK32(p, q, 0, 1, 4, 5);
+        *b = FS_PICK32(p, q, 2, 3, 6, 7);
+        *c = FS_PICK32(r, s, 0, 1, 4, 5);
+        *d = FS_PICK32(r, s, 2, 3, 6, 7);
+    }
+    static inline void fs_gather32(const float *x, ptrdiff_t n, float *p, ptrdiff_t m) {
+        fs_v32 a = FS_GET32(x, 4 * n), b = FS_GET32(x + n, 4 * n);
+        fs_v32 c = FS_GET32(x + 2 * n, 4 * n), d = FS_GET32(x + 3 * n, 4 * n);
+        fs_turn(&a, &b, &c, &d);
+        *(fs_v32 *)p = a;
+        *(fs_v32 *)(p + m) = b;
+        *(fs_v32 *)(p + 2 * m) = c;
+        *(fs_v32 *)(p + 3 * m) = d;
+    }
+    static inline void fs_scatter32(const float *p, ptrdiff_t m, float *y, ptrdiff_t n) {
+        fs_v32 a = *(const fs_v32 *)p, b = *(const fs_v32 *)(p + m);
+        fs_v32 c = *(const fs_v32 *)(p + 2 * m), d = *(const fs_v32 *)(p + 3 * m);
+        fs_turn(&a, &b, &c, &d);
+        fs_put32(y, 4 * n, a);
+        fs_put32(y + n, 4 * n, b);
+        fs_put32(y + 2 * n, 4 * n, c);
+        fs_put32(y + 3 * n, 4 * n, d);
+    }
+    static inline void fs_gather64(const double *x, ptrdiff_t n, double *p, ptrdiff_t m) {
+        fs_v64 a = FS_GET64(x, 2 * n), b = FS_GET64(x + n, 2 * n);
+        *(fs_v64 *)p = FS_PICK64(a, b, 0, 2);
+        *(fs_v64 *)(p + m) = FS_PICK64(a, b, 1, 3);
+    }
+    static inline void fs_scatter64(const double *p, ptrdiff_t m, double *y, ptrdiff_t n) {
+        fs_v64 a = *(const fs_v64 *)p, b = *(const fs_v64 *)(p + m);
+        fs_put64(y, 2 * n, FS_PICK64(a, b, 0, 2));
+        fs_put64(y + n, 2 * n, FS_PICK64(a, b, 1, 3));
+    }
+    static inline void fs_gather_threes(const float *x, float *p, ptrdiff_t m) {
+        fs_v32 a = FS_GET32(x, 12), b = FS_GET32(x + 4, 12), c = FS_GET32(x + 8, 12);
+        fs_v32 late = FS_PICK32(b, c, 2, 3, 5, 6), early = FS_PICK32(a, b, 1, 2, 4, 5);
+        *(fs_v32 *)p = FS_PICK32(a, late, 0, 3, 4, 6);
+        *(fs_v32 *)(p + m) = FS_PICK32(early, late, 0, 2, 5, 7);
+        *(fs_v32 *)(p + 2 * m) = FS_PICK32(early, c, 1, 3, 4, 7);
+    }
+    static inline void fs_scatter_threes(const float *p, ptrdiff_t m, float *y) {
+        fs_v32 a = *(const fs_v32 *)p, b = *(const fs_v32 *)(p + m);
+        fs_v32 c = *(const fs_v32 *)(p + 2 * m);
+        fs_v32 ab = FS_PICK32(a, b, 0, 2, 4, 6), bc = FS_PICK32(b, c, 1, 3, 5, 7);
+        fs_v32 ca = FS_PICK32(c, a, 0, 2, 5, 7);
+        fs_put32(y, 12, FS_PICK32(ab, ca, 0, 2, 4, 6));
+        fs_put32(y + 4, 12, FS_PICK32(bc, ab, 0, 2, 5, 7));
+        fs_put32(y + 8, 12, FS_PICK32(ca, bc, 1, 3, 5, 7));
+    }
+    """
+    const Py_ssize_t SIDE32 "FS_SIDE32"
+    const Py_ssize_t SIDE64 "FS_SIDE64"
+    void gather32 "fs_gather32"(
+        const float *x, Py_ssize_t n, float *p, Py_ssize_t m
+    ) noexcept nogil
+    void gather64 "fs_gather64"(
+        const double *x, Py_ssize_t n, double *p, Py_ssize_t m
+    ) noexcept nogil
+    void scatter32 "fs_scatter32"(
+        const float *p, Py_ssize_t m, float *y, Py_ssize_t n
+    ) noexcept nogil
+    void scatter64 "fs_scatter64"(
+        const double *p, Py_ssize_t m, double *y, Py_ssize_t n
+    ) noexcept nogil
+    void gather_threes "fs_gather_threes"(const float *x, float *p, Py_ssize_t m) noexcept nogil
+    void scatter_threes "fs_scatter_threes"(const float *p, Py_ssize_t m, float *y) noexcept nogil
+
+
+cdef inline Py_ssize_t strips(Py_ssize_t rows) noexcept nogil:
+    """Return `rows`, which fill strips: so that the compiler knows, and makes no epilogues."""
+    return rows & ~(<Py_ssize_t>STRIP - 1)
+
+
+cdef inline Py_ssize_t filled_strips(Py_ssize_t rows) noexcept nogil:
+    """Return how many rows fill strips that hold `rows`."""
+    return strips(rows + STRIP - 1)
+
+
+cdef inline void fill_strips(
+    const real *x, real *whole, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    """Copy some rows, and copies of them until strips are full."""
+    cdef Py_ssize_t left
+    memcpy(whole, x, rows * n * sizeof(real))
+    while rows < filled_strips(rows):
+        left = min(rows, filled_strips(rows) - rows)
+        memcpy(whole + rows * n, whole, left * n * sizeof(real))
+        rows += left
+
 
 cdef inline void to_planes(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, written planes, written highest
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *planes
 ) noexcept nogil:
-    """planes[j] = element j of each row, for rows of n < SHORTEST; and the largest of each."""
-    cdef Py_ssize_t r, j
-    for r in range(rows):
-        highest[r] = -infinity(<real>0)
-    for j from 0 <= j <= n - 4 by 4:
-        gather(x + j, n, rows, 4, planes + j * ROWS, highest)
-    j = n // 4 * 4
-    if n == 1:  # a literal distance of rows too
-        gather(x, 1, rows, 1, planes, highest)
-    elif n == 2:
-        gather(x, 2, rows, 2, planes, highest)
-    elif n == 3:
-        gather(x, 3, rows, 3, planes, highest)
-    elif n - j == 1:
-        gather(x + j, n, rows, 1, planes + j * ROWS, highest)
-    elif n - j == 2:
-        gather(x + j, n, rows, 2, planes + j * ROWS, highest)
-    elif n - j == 3:
-        gather(x + j, n, rows, 3, planes + j * ROWS, highest)
+    """planes[j] = element j of each row, for rows of n < SHORTEST"""
+    cdef Py_ssize_t r, j, k
+    if n == 1:
+        gather(x, 1, rows, planes)
+    elif real is float:
+        if n == 2:
+            gather(x, 2, rows, planes)
+        elif n == 3:
+            for r from 0 <= r < strips(rows) by SIDE32:
+                gather_threes(x + 3 * r, planes + r, ROWS)
+        else:
+            for j from 0 <= j < n by 4:
+                k = min(j, n - 4)  # the last columns overlap those before
+                for r from 0 <= r < strips(rows) by SIDE32:
+                    gather32(x + r * n + k, n, planes + k * ROWS + r, ROWS)
+    else:
+        for j from 0 <= j < n by 2:
+            k = min(j, n - 2)
+            for r from 0 <= r < strips(rows) by SIDE64:
+                gather64(x + r * n + k, n, planes + k * ROWS + r, ROWS)
 
 
 cdef inline void gather(
-    const real *x, Py_ssize_t n, Py_ssize_t rows, int columns, written planes, written highest
+    const real *x, int n, Py_ssize_t rows, real *planes
 ) noexcept nogil:
-    """Copy some columns; their number is a literal: four together cost half of four alone."""
+    """Copy n columns, a literal, which are all."""
     cdef Py_ssize_t r
     cdef int j
-    cdef real h
-    for r in range(rows):
-        h = highest[r]
-        for j in range(columns):
-            h = larger(x[r * n + j], h)
+    for r in range(strips(rows)):
+        for j in range(n):
             planes[j * ROWS + r] = x[r * n + j]
-        highest[r] = h
-
-
-cdef inline void scatter(
-    const real *planes, written y, Py_ssize_t n, Py_ssize_t rows, int columns
-) noexcept nogil:
-    """Copy some columns back."""
-    cdef Py_ssize_t r
-    cdef int j
-    for r in range(rows):
-        for j in range(columns):
-            y[r * n + j] = planes[j * ROWS + r]
 
 
 cdef inline void from_planes(
-    const real *planes, written y, Py_ssize_t rows, Py_ssize_t n
+    const real *planes, real *y, Py_ssize_t rows, Py_ssize_t n
 ) noexcept nogil:
     """Element j of each row of y = planes[j]"""
-    cdef Py_ssize_t j
-    for j from 0 <= j <= n - 4 by 4:
-        scatter(planes + j * ROWS, y + j, n, rows, 4)
-    j = n // 4 * 4
+    cdef Py_ssize_t r, j, k
     if n == 1:
-        scatter(planes, y, 1, rows, 1)
-    elif n == 2:
-        scatter(planes, y, 2, rows, 2)
-    elif n == 3:
-        scatter(planes, y, 3, rows, 3)
-    elif n - j == 1:
-        scatter(planes + j * ROWS, y + j, n, rows, 1)
-    elif n - j == 2:
-        scatter(planes + j * ROWS, y + j, n, rows, 2)
-    elif n - j == 3:
-        scatter(planes + j * ROWS, y + j, n, rows, 3)
+        scatter(planes, y, 1, rows)
+    elif real is float:
+        if n == 2:
+            scatter(planes, y, 2, rows)
+        elif n == 3:
+            for r from 0 <= r < strips(rows) by SIDE32:
+                scatter_threes(planes + r, ROWS, y + 3 * r)
+        else:
+            for j from 0 <= j < n by 4:
+                k = min(j, n - 4)
+                for r from 0 <= r < strips(rows) by SIDE32:
+                    scatter32(planes + k * ROWS + r, ROWS, y + r * n + k, n)
+    else:
+        for j from 0 <= j < n by 2:
+            k = min(j, n - 2)
+            for r from 0 <= r < strips(rows) by SIDE64:
+                scatter64(planes + k * ROWS + r, ROWS, y + r * n + k, n)
+
+
+cdef inline void scatter(
+    const real *planes, real *y, int n, Py_ssize_t rows
+) noexcept nogil:
+    """Copy n columns back, likewise."""
+    cdef Py_ssize_t r
+    cdef int j
+    for r in range(strips(rows)):
+        for j in range(n):
+            y[r * n + j] = planes[j * ROWS + r]
+
+
+cdef inline void plane_maxima(
+    const real *planes, Py_ssize_t rows, Py_ssize_t n, written highest
+) noexcept nogil:
+    """Write the largest element of each row; NaN is passed over."""
+    cdef Py_ssize_t r, j
+    for r in range(strips(rows)):
+        highest[r] = -infinity(<real>0)
+    for j in range(n):
+        for r in range(strips(rows)):
+            highest[r] = larger(planes[j * ROWS + r], highest[r])
+
+
+cdef inline bint all_finite(const real *highest, Py_ssize_t rows) noexcept nogil:
+    """Tell whether all are."""
+    cdef Py_ssize_t r
+    cdef uint32_t out32 = 0
+    cdef uint64_t out64 = 0
+    for r in range(strips(rows)):  # integers, as in `all_close`
+        if real is float:
+            out32 |= 0x7F7FFFFFU - (bits32(highest[r]) & ~TOP32)
+        else:
+            out64 |= 0x7FEFFFFFFFFFFFFFULL - (bits64(highest[r]) & ~TOP64)
+    return out32 < TOP32 and out64 < TOP64
+
+
+cdef inline void hows_of_planes(
+    const real *highest, const real *inverse, Py_ssize_t rows, real *how
+) noexcept nogil:
+    """set_how of each row, in loops without branches"""
+    cdef real centre[ROWS]
+    cdef Py_ssize_t r
+    for r in range(strips(rows)):
+        centre[r] = 0 if near(highest[r]) else highest[r]
+    for r in range(strips(rows)):
+        centre[r] = centre[r] if inverse[r] == 1 else highest[r]
+    for r in range(strips(rows)):
+        how[CENTRE * ROWS + r] = centre[r]
+        how[INVERSE * ROWS + r] = inverse[r]
+        set_range((highest[r] - centre[r]) * inverse[r], lift(<real>0), True, how + r, ROWS)
 
 
 cdef inline void plane_exponentials(
@@ -104,7 +295,7 @@ cdef inline void plane_exponentials(
     """e = the exponentials of each plane"""
     cdef Py_ssize_t r, j
     for j in range(n):
-        for r in range(rows):
+        for r in range(strips(rows)):
             e[j * ROWS + r] = power(
                 planes[j * ROWS + r], how[CENTRE * ROWS + r], how[INVERSE * ROWS + r],
                 how[LOW * ROWS + r], how[HIGH * ROWS + r], how[MAGIC * ROWS + r], kind,
@@ -118,38 +309,78 @@ cdef inline void drop_largest_plane(
     cdef bint found[ROWS]
     cdef bint hit
     cdef Py_ssize_t r, j
-    for r in range(rows):
+    for r in range(strips(rows)):
         found[r] = highest[r] == infinity(<real>0)  # +inf stays in the sum and makes it NaN
     for j in range(n):
-        for r in range(rows):
+        for r in range(strips(rows)):
             hit = planes[j * ROWS + r] == highest[r] and not found[r]
             e[j * ROWS + r] = 0 if hit else e[j * ROWS + r]
             found[r] |= hit
 
 
 cdef inline void plane_sums(
-    const real *e, real *quads, Py_ssize_t rows, Py_ssize_t n, Pair *s
+    const real *e, Py_ssize_t rows, Py_ssize_t n, written64 high, written64 low
 ) noexcept nogil:
-    """Write the sum over the planes, 0 from n on; `quads` is scratch for LANES of them."""
-    cdef Py_ssize_t r, l
-    cdef const real *t = e
-    if n > LANES:
-        for l in range(LANES):
-            for r in range(rows):
-                quads[l * ROWS + r] = e[l * ROWS + r] + e[(LANES + l) * ROWS + r]
-        t = quads
-    for r in range(rows):
+    """Write the sum over the planes, of which those from n on are 0; float32 has no low part."""
+    if n <= LANES // 2:
+        add_planes(e, rows, LANES // 2, high, low)
+    elif n <= LANES:
+        add_planes(e, rows, LANES, high, low)
+    else:
+        add_planes(e, rows, 2 * LANES, high, low)
+
+
+cdef inline real lane_of(const real *e, int l, int count) noexcept nogil:
+    """Return what lane l of a sum of a row gets."""
+    if count > LANES:
+        return e[l * ROWS] + e[(LANES + l) * ROWS]
+    return e[l * ROWS]
+
+
+cdef inline double pair_of(const real *e, int l, int count) noexcept nogil:
+    """Return what lanes l and l + 4 get."""
+    if count > LANES // 2:
+        return <double>lane_of(e, l, count) + <double>lane_of(e, l + 4, count)
+    return e[l * ROWS]
+
+
+cdef inline void add_planes(
+    const real *e, Py_ssize_t rows, int count, written64 high, written64 low
+) noexcept nogil:
+    """Write the sum over `count` planes, a literal."""
+    cdef Py_ssize_t r
+    cdef int l
+    cdef Pair s
+    for r in range(strips(rows)):
+        s.high = s.low = 0
         if real is float:
-            s[r].high = (
-                (<double>t[r] + <double>t[4 * ROWS + r])
-                + (<double>t[2 * ROWS + r] + <double>t[6 * ROWS + r])
-            ) + (
-                (<double>t[ROWS + r] + <double>t[5 * ROWS + r])
-                + (<double>t[3 * ROWS + r] + <double>t[7 * ROWS + r])
+            s.high = (pair_of(e + r, 0, count) + pair_of(e + r, 2, count)) + (
+                pair_of(e + r, 1, count) + pair_of(e + r, 3, count)
             )
         else:
-            for l in range(LANES):
-                two_sum(s + r, t[l * ROWS + r])
+            for l in range(min(count, LANES)):
+                two_sum(&s, lane_of(e + r, l, count))
+        high[r] = s.high
+        if real is double:
+            low[r] = s.low
+
+
+cdef inline void plane_factors(
+    const double *s, const double *rest, Py_ssize_t rows, real *high, real *low
+) noexcept nogil:
+    """high + low = 1 / (s + rest), NaN if that is infinite"""
+    cdef Py_ssize_t r
+    for r in range(strips(rows)):
+        set_factor(s[r], <double>0 if real is float else rest[r], high + r, low + r)
+
+
+cdef inline void plane_logs(
+    const double *s, const double *rest, const real *own, Py_ssize_t rows, written64 logs
+) noexcept nogil:
+    """logs = log1p((s + rest) / own)"""
+    cdef Py_ssize_t r
+    for r in range(strips(rows)):
+        logs[r] = log1p_pos((s[r] if real is float else s[r] + rest[r]) / own[r])
 
 
 cdef inline void scale_planes(
@@ -158,7 +389,7 @@ cdef inline void scale_planes(
     """e = e * (high + low), rounded once (nearly)"""
     cdef Py_ssize_t r, j
     for j in range(n):
-        for r in range(rows):
+        for r in range(strips(rows)):
             e[j * ROWS + r] = fma(e[j * ROWS + r], high[r], e[j * ROWS + r] * low[r])
 
 
@@ -173,5 +404,5 @@ cdef inline void plane_differences(
     """plane = (plane - highest) * inverse - log_sum"""
     cdef Py_ssize_t r, j
     for j in range(n):
-        for r in range(rows):
+        for r in range(strips(rows)):
             planes[j * ROWS + r] = (planes[j * ROWS + r] - highest[r]) * inverse[r] - log_sum[r]

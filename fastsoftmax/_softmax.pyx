@@ -56,17 +56,17 @@ from fastsoftmax._groups cimport (
     guess_lift,
     guessable,
     guessed_well,
+    in_common,
     maxima,
     own_terms,
     put_nan,
     scaled_rows,
+    set_factor,
     set_hows,
     sums,
 )
 from fastsoftmax._kernels cimport LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Kind, RowFunctions
 from fastsoftmax._math cimport (
-    HAS_FMA,
-    fma,
     infinity,
     log1p_pos,
     not_a_number,
@@ -77,10 +77,17 @@ from fastsoftmax._math cimport (
     written64,
 )
 from fastsoftmax._planes cimport (
+    all_finite,
     drop_largest_plane,
+    fill_strips,
+    filled_strips,
     from_planes,
+    hows_of_planes,
     plane_differences,
     plane_exponentials,
+    plane_factors,
+    plane_logs,
+    plane_maxima,
     plane_sums,
     scale_planes,
     to_planes,
@@ -105,6 +112,7 @@ from fastsoftmax._rows cimport (
     exp_block,
     exp_padded,
     exponentials_of_row,
+    fetch,
     lanes_of_others,
     lift,
     max_of,
@@ -177,22 +185,8 @@ cdef real inverse_of(double temperature, real like) noexcept nogil:
 cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcept nogil:
     """high + low = 1 / s, NaN if s is infinite"""
     cdef Py_ssize_t r
-    cdef double total
-    cdef double rest
     for r in range(rows):
-        if real is float:
-            total = s[r].high + s[r].low
-            total = 1 / total + 0 * total
-            high[r] = <float>total
-            low[r] = <float>(total - high[r])
-        else:
-            total = s[r].high + s[r].low
-            rest = s[r].low - (total - s[r].high)
-            high[r] = 1 / total + 0 * total
-            low[r] = (fma(-high[r], total, 1.0) - high[r] * rest) * high[r]
-    if not HAS_FMA:
-        for r in range(rows):
-            low[r] = 0  # the second rounding would cost the order
+        set_factor(s[r].high, s[r].low, high + r, low + r)
 
 
 cdef real guess_of(const real *x, Py_ssize_t n) noexcept nogil:
@@ -457,7 +451,28 @@ cdef inline bint group_of_rows(
     return True
 
 
-cdef inline void group_of_planes(
+# Built into one function with the others, these loops keep vectors in memory.
+
+
+cdef separate take_planes(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *planes
+) noexcept nogil:
+    to_planes(x, rows, n, planes)
+
+
+cdef separate add_up_planes(
+    const real *e, Py_ssize_t rows, Py_ssize_t n, double *total, double *rest
+) noexcept nogil:
+    plane_sums(e, rows, n, <written64>total, <written64>rest)
+
+
+cdef separate put_planes(
+    const real *planes, real *y, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    from_planes(planes, y, rows, n)
+
+
+cdef inline bint group_of_planes(
     const real *x,
     real *y,
     written e,
@@ -469,43 +484,64 @@ cdef inline void group_of_planes(
     real *how,
     real *reference,
 ) noexcept nogil:
-    """The answer for some rows of n < SHORTEST elements; y may be x. `e` is scratch.
-
-    Here the maxima cost nothing: they are found while elements change their places.
-    """
+    """The answer for some rows of n < SHORTEST elements, likewise; `e` is 0 from plane n on."""
     cdef real planes[SHORTEST * ROWS]
-    cdef real quads[8 * ROWS]
+    cdef real whole[SHORTEST * ROWS]
     cdef real highest[ROWS]
     cdef real high[ROWS]
     cdef real low[ROWS]
+    cdef double total[ROWS]
+    cdef double rest[ROWS]
     cdef double logs[ROWS]
-    cdef Pair s[ROWS]
     cdef Py_ssize_t r
-    to_planes(x, rows, n, <written>planes, <written>highest)
-    if choose(<const real *>highest, inverse, rows, warm, how, reference):
-        plane_exponentials(planes, e, rows, n, <const real *>how, <Plain>0)
+    cdef Py_ssize_t filled = filled_strips(rows)
+    cdef const real *source = x
+    cdef real *target = y
+    cdef bint guessed = kind == SOFTMAX and not warm and guessable(reference[0])
+    cdef bint plain = True
+    if filled > rows:
+        fill_strips(x, whole, rows, n)
+        source = whole
+        target = whole
+    take_planes(source, filled, n, planes)
+    fetch(x + rows * n, rows * n)  # the next group
+    if not guessed:
+        plane_maxima(planes, filled, n, <written>highest)
+        plain = in_common(<const real *>highest, filled, warm, how, reference)
+    if plain:
+        plane_exponentials(planes, e, filled, n, <const real *>how, <Plain>0)
     else:
-        plane_exponentials(planes, e, rows, n, <const real *>how, <Scaled>0)
+        hows_of_planes(highest, inverse, filled, how)
+        plane_exponentials(planes, e, filled, n, <const real *>how, <Scaled>0)
     if kind != SOFTMAX:
-        drop_largest_plane(planes, e, rows, n, highest)
-    memset(s, 0, rows * sizeof(Pair))
-    plane_sums(<const real *>e, quads, rows, n, s)
+        drop_largest_plane(planes, e, filled, n, highest)
+    add_up_planes(<const real *>e, filled, n, total, rest)
     if kind == SOFTMAX:
-        factors(s, rows, high, low)
-        scale_planes(e, rows, n, high, low)
-        from_planes(<const real *>e, <written>y, rows, n)
-        put_nan(<const real *>high, y, rows, n, n, 1)
-        return
-    own_terms(<const real *>highest, <const real *>how, rows, ROWS, <written>low)
-    log_sums(s, <const real *>low, rows, logs)
-    if kind == LOGSUMEXP:
-        add_logs(x, y, rows, n, n, 1, highest, logs)
-        return
-    for r in range(rows):
-        high[r] = <real>logs[r]
-    plane_differences(<written>planes, rows, n, highest, inverse, high)
-    from_planes(planes, <written>y, rows, n)
+        plane_factors(total, rest, filled, high, low)
+        if guessed and not guessed_well(<const real *>high, filled):
+            reference[0] = infinity(<real>0)
+            return False
+        scale_planes(e, filled, n, high, low)
+        put_planes(<const real *>e, target, filled, n)
+    else:
+        own_terms(<const real *>highest, <const real *>how, filled, ROWS, <written>low)
+        plane_logs(total, rest, <const real *>low, filled, <written64>logs)
+        if kind == LOGSUMEXP:
+            if all_finite(<const real *>highest, filled):
+                for r in range(rows):
+                    y[r] = <real>(highest[r] + logs[r])
+                put_nan(<const real *>y, y, rows, 1, 1, 1)
+            else:
+                add_logs(x, y, rows, n, n, 1, highest, logs)
+            return True
+        for r in range(filled):
+            high[r] = <real>logs[r]
+        plane_differences(<written>planes, filled, n, highest, inverse, high)
+        put_planes(<const real *>planes, target, filled, n)
+    if filled > rows:
+        memcpy(y, whole, rows * n * sizeof(real))
     put_nan(<const real *>high, y, rows, n, n, 1)
+    return True
 
 
 cdef separate group(
@@ -522,14 +558,17 @@ cdef separate group(
 ) noexcept nogil:
     """The answer for some rows, in the form that suits their length."""
     cdef bint done = False
-    if n < SHORTEST:
-        if real is float:
-            group_of_planes(x, y, <written32>e, rows, n, inverse, warm, kind, how, reference)
-        else:
-            group_of_planes(x, y, <written64>e, rows, n, inverse, warm, kind, how, reference)
-        return
     while not done:  # again if a guess was of no use
-        if real is float:
+        if n < SHORTEST:
+            if real is float:
+                done = group_of_planes(
+                    x, y, <written32>e, rows, n, inverse, warm, kind, how, reference
+                )
+            else:
+                done = group_of_planes(
+                    x, y, <written64>e, rows, n, inverse, warm, kind, how, reference
+                )
+        elif real is float:
             done = group_of_rows(
                 x, y, <written32>e, rows, n, inverse, warm, kind, how, reference
             )
@@ -615,6 +654,8 @@ cdef void answer_rows(
         memset(e, 0, sizeof(e))
     else:
         memset(e + n * ROWS, 0, (SHORTEST - n) * ROWS * sizeof(real))
+    for i in range(ROWS):
+        inverse[i] = 1
     while start < rows:
         r = min(size, rows - last - start)
         if each or start == 0:
