@@ -40,11 +40,12 @@ from fastsoftmax._rows cimport (
     adder,
     clear,
     close,
+    lift,
+    near,
     own_term,
     place_of,
     power,
     scaling,
-    set_how,
     set_range,
 )
 
@@ -165,13 +166,24 @@ cdef inline void fold_halves(
 cdef inline bint set_hows(
     const real *highest, const real *inverse, Py_ssize_t rows, real *how, Py_ssize_t apart
 ) noexcept nogil:
-    """Choose it for each row by its largest element; return whether all are Plain."""
+    """set_how for each row, in loops without branches; return whether all are Plain."""
     cdef Py_ssize_t r
-    cdef bint plain = True
+    cdef uint32_t other32 = 0
+    cdef uint64_t other64 = 0
+    cdef real *centre = how + CENTRE * apart
     for r in range(rows):
-        set_how(highest[r], inverse[r], how + r, apart)
-        plain &= how[CENTRE * apart + r] == 0 and inverse[r] == 1
-    return plain
+        centre[r] = 0 if near(highest[r]) else highest[r]
+    for r in range(rows):
+        centre[r] = centre[r] if inverse[r] == 1 else highest[r]
+    for r in range(rows):
+        how[INVERSE * apart + r] = inverse[r]
+        set_range((highest[r] - centre[r]) * inverse[r], lift(<real>0), True, how + r, apart)
+    for r in range(rows):
+        if real is float:
+            other32 |= bits32(centre[r]) | bits32(inverse[r] - 1)
+        else:
+            other64 |= bits64(centre[r]) | bits64(inverse[r] - 1)
+    return other32 == 0 and other64 == 0
 
 
 cdef inline void own_terms(
@@ -225,10 +237,11 @@ cdef inline void set_common(real reference, real *how) noexcept nogil:
         how[INVERSE * ROWS + r] = 1
 
 
-cdef inline bint in_common(
-    const real *highest, Py_ssize_t rows, bint warm, real *how, real *reference
+cdef inline bint choose(
+    const real *highest, const real *inverse, Py_ssize_t rows, bint warm, real *how,
+    real *reference
 ) noexcept nogil:
-    """Choose `how` and the reference for all rows; False, and no reference, if there is none.
+    """Choose `how`, and the reference if there is one; return whether all rows are Plain.
 
     `warm` tells if a temperature is not 1.
     """
@@ -239,17 +252,7 @@ cdef inline bint in_common(
         set_common(reference[0], how)
         return True
     reference[0] = infinity(<real>0)
-    return False
-
-
-cdef inline bint choose(
-    const real *highest, const real *inverse, Py_ssize_t rows, bint warm, real *how,
-    real *reference
-) noexcept nogil:
-    """Choose `how`, and the reference if there is one; return whether all rows are Plain."""
-    return in_common(highest, rows, warm, how, reference) or set_hows(
-        highest, inverse, rows, how, ROWS
-    )
+    return set_hows(highest, inverse, rows, how, ROWS)
 
 
 cdef inline bint guessed_well(const real *factor, Py_ssize_t rows) noexcept nogil:

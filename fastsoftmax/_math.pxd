@@ -104,18 +104,20 @@ cdef inline real exp_neg(real d, real low) noexcept nogil:
 
     Error and order are those of `power_of_e`; results below the smallest normal number are 0.
     """
-    # In this form NaN passes.
     if real is float:
-        return power_of_e(low if low > d else d, <float>12583039.0)  # 1.5 * 2**23 + 127
+        return exp_above(d, low, <float>12583039.0)  # 1.5 * 2**23 + 127
     else:
-        return power_of_e(low if low > d else d, <double>6755399441056767.0)  # 1.5 * 2**52 + 1023
+        return exp_above(d, low, <double>6755399441056767.0)  # 1.5 * 2**52 + 1023
+
+
+cdef inline real exp_above(real d, real low, real magic) noexcept nogil:
+    """Return ``exp(d) / 2**K``, for the K and `low` that `set_range` has chosen: +0 below `low`."""
+    # In this form NaN passes.
+    return power_of_e(low if low > d else d, magic)
 
 
 cdef inline real exp_within(real d, real low, real high, real magic) noexcept nogil:
-    """Return ``exp(d) / 2**K``, for the K and the range of d that `set_range` has chosen.
-
-    +0 below `low`; not finite from `high` on, and of NaN.
-    """
+    """`exp_above`, but not finite from `high` on, nor for NaN."""
     cdef int32_t bits, most
     d = low if low > d else d
     if real is float:

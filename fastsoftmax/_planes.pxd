@@ -19,11 +19,8 @@ from fastsoftmax._rows cimport (
     LOW,
     MAGIC,
     Pair,
-    lift,
-    near,
     power,
     scaling,
-    set_range,
     two_sum,
 )
 
@@ -266,22 +263,6 @@ cdef inline bint all_finite(const real *highest, Py_ssize_t rows) noexcept nogil
         else:
             out64 |= 0x7FEFFFFFFFFFFFFFULL - (bits64(highest[r]) & ~TOP64)
     return out32 < TOP32 and out64 < TOP64
-
-
-cdef inline void hows_of_planes(
-    const real *highest, const real *inverse, Py_ssize_t rows, real *how
-) noexcept nogil:
-    """set_how of each row, in loops without branches"""
-    cdef real centre[ROWS]
-    cdef Py_ssize_t r
-    for r in range(strips(rows)):
-        centre[r] = 0 if near(highest[r]) else highest[r]
-    for r in range(strips(rows)):
-        centre[r] = centre[r] if inverse[r] == 1 else highest[r]
-    for r in range(strips(rows)):
-        how[CENTRE * ROWS + r] = centre[r]
-        how[INVERSE * ROWS + r] = inverse[r]
-        set_range((highest[r] - centre[r]) * inverse[r], lift(<real>0), True, how + r, ROWS)
 
 
 cdef inline void plane_exponentials(

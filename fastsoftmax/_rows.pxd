@@ -14,6 +14,7 @@ Order of sums
 from libc.string cimport memcpy
 
 from fastsoftmax._math cimport (
+    exp_above,
     exp_within,
     fma,
     from_bits32,
@@ -96,10 +97,10 @@ cdef inline real power(
 ) noexcept nogil:
     """Return exp((x - centre) * inverse) / 2**K, or what that is for `kind`."""
     if scaling is Scaled:
-        return exp_within((x - centre) * inverse, low, high, magic)
+        return exp_above((x - centre) * inverse, low, magic)
     elif scaling is Shifted:
-        return exp_within(x - centre, low, high, magic)
-    else:
+        return exp_above(x - centre, low, magic)
+    else:  # alone, where the largest x may be a guess
         return exp_within(x, low, high, magic)
 
 

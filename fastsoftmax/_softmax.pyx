@@ -56,7 +56,6 @@ from fastsoftmax._groups cimport (
     guess_lift,
     guessable,
     guessed_well,
-    in_common,
     maxima,
     own_terms,
     put_nan,
@@ -82,7 +81,6 @@ from fastsoftmax._planes cimport (
     fill_strips,
     filled_strips,
     from_planes,
-    hows_of_planes,
     plane_differences,
     plane_exponentials,
     plane_factors,
@@ -411,6 +409,7 @@ cdef inline bint group_of_rows(
     cdef const real *out = x if kind == LOGSUMEXP else y  # to be fetched
     cdef bint guessed = kind == SOFTMAX and not warm and guessable(reference[0])
     cdef bint plain = True
+    highest[0] = 0  # rows > 0, which the compiler does not know
     if not guessed:
         maxima(x, rows, n, highest, scratch)
         plain = choose(<const real *>highest, inverse, rows, warm, how, reference)
@@ -505,13 +504,13 @@ cdef inline bint group_of_planes(
         target = whole
     take_planes(source, filled, n, planes)
     fetch(x + rows * n, rows * n)  # the next group
+    highest[0] = 0
     if not guessed:
         plane_maxima(planes, filled, n, <written>highest)
-        plain = in_common(<const real *>highest, filled, warm, how, reference)
+        plain = choose(<const real *>highest, inverse, filled, warm, how, reference)
     if plain:
         plane_exponentials(planes, e, filled, n, <const real *>how, <Plain>0)
     else:
-        hows_of_planes(highest, inverse, filled, how)
         plane_exponentials(planes, e, filled, n, <const real *>how, <Scaled>0)
     if kind != SOFTMAX:
         drop_largest_plane(planes, e, filled, n, highest)
