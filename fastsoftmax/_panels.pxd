@@ -12,6 +12,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._columns cimport (
+    FEW,
     PANEL,
     add_step_of_columns,
     ahead,
@@ -20,6 +21,7 @@ from fastsoftmax._columns cimport (
     drop_largest_of_columns,
     filled_up,
     put_differences,
+    put_row,
     put_scaled,
     take_panel,
 )
@@ -187,12 +189,25 @@ cdef inline bint sums_of_guess(
     return served(s, width, n, highest)
 
 
+cdef inline void put_repeated(
+    const real *e, written y, Py_ssize_t n, Py_ssize_t width, real *high, real *low
+) noexcept nogil:
+    """y = e * (high + low) for n rows without anything between them, many at a time"""
+    cdef Py_ssize_t many = PANEL // width * width
+    cdef Py_ssize_t c
+    for c in range(width, many):
+        high[c] = high[c - width]
+        low[c] = low[c - width]
+    for c from 0 <= c < n * width by many:
+        put_row(e + c, min(many, n * width - c), y + c, <const real *>high, <const real *>low)
+
+
 cdef inline int put_by_guess(
     const real *x, real *y, written e, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t columns,
-    Py_ssize_t pieces, Py_ssize_t rows, const real *how, const real *high, const real *low,
-    const real *then, Py_ssize_t *done,
+    Py_ssize_t pieces, Py_ssize_t rows, const real *how, real *high, real *low, const real *then,
+    Py_ssize_t *done,
 ) except -1 nogil:
-    """y = the exponentials of the panel, times high + low"""
+    """y = the exponentials of the panel, times high + low, which have room for PANEL columns"""
     cdef Py_ssize_t width = columns * pieces
     cdef Py_ssize_t apart = n * stride
     cdef Py_ssize_t i, k, p, c
@@ -200,11 +215,15 @@ cdef inline int put_by_guess(
         k = min(rows, n - i)
         if rows < n:
             exp_step(x, stride, i, k, n, columns, pieces, e, how, <const real *>y)
+        if columns == stride and pieces == 1 and columns <= FEW:
+            put_repeated(<const real *>e, <written>(y + i * stride), k, width, high, low)
+            look(k * width, done)
+            continue
         for p in range(pieces):
             c = p * columns
             put_scaled(
                 <const real *>e + c, width, <written>(y + p * apart), stride, i, k, n, columns,
-                high + c, low + c, then,
+                <const real *>high + c, <const real *>low + c, then,
             )
         look(k * width, done)
     return 0

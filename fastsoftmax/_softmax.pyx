@@ -626,8 +626,7 @@ cdef inline int panel(
     if guess[0]:
         factors(s, columns * pieces, high, low)
         put_by_guess(
-            x, y, e, n, stride, columns, pieces, rows, <const real *>how, <const real *>high,
-            <const real *>low, then, done,
+            x, y, e, n, stride, columns, pieces, rows, <const real *>how, high, low, then, done
         )
         return 0
     plain = sums_of_panel(
