@@ -239,8 +239,8 @@ cdef inline bint sums_of_panel(
 ) except -1 nogil:
     """Write maxima and sums of exponentials of a panel; return whether they are Plain.
 
-    For SOFTMAX the exponentials of the last `rows` are left in e, for LOG_SOFTMAX the elements; but
-    for SOFTMAX sums are without the largest entries' terms.
+    In e the last `rows` exponentials are left, for LOG_SOFTMAX elements. The sums are without the
+    largest entries' own terms, but for SOFTMAX. `then` are the rows to be met afterwards.
     """
     cdef real sought[PANEL]
     cdef real zeros[PANEL]
