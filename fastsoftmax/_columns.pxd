@@ -31,6 +31,7 @@ from fastsoftmax._rows cimport (
     INVERSE,
     LOW,
     MAGIC,
+    STEP,
     Pair,
     Plain,
     Scaled,
@@ -41,11 +42,12 @@ from fastsoftmax._rows cimport (
 )
 
 cdef enum:
-    VECTOR = 16  # columns that a panel is filled up to a multiple of
+    VECTOR = 8  # columns that a panel is filled up to a multiple of
     PANEL = 256  # most columns of a panel: the scratch of their sums fits the first cache
-    FITS = 3 << 17  # bytes of a panel, which leave room for lines that come and go in the second
+    FITS = 1 << 18  # bytes of a panel, which leave room for lines that come and go in the second
     PIECE = 256  # bytes of a row below which memory is slow, even if a panel of them fits no cache
-    AHEAD = 12  # rows that are fetched in advance: no stream of neighbours, but leaps
+    FEW = 64  # columns of one `outer` from which on they make a panel alone
+    AHEAD = 6  # rows that are fetched in advance: no stream of neighbours, but leaps
 
 
 cdef inline Py_ssize_t filled_up(Py_ssize_t columns) noexcept nogil:
@@ -75,26 +77,39 @@ cdef inline void take_row(
         e[c] = x[c]
 
 
-cdef inline void take_columns(
-    const real *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t columns, written e,
-    Py_ssize_t width, written highest,
+cdef inline const real *ahead(
+    const real *x, Py_ssize_t i, Py_ssize_t n, Py_ssize_t stride, const real *then
 ) noexcept nogil:
-    """e = the columns, and the largest element of each; NaN is passed over."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        fetch(x + (i + AHEAD) * stride, columns)
-        take_row(x + i * stride, columns, e + i * width, highest)
+    """Return the row that is met AHEAD rows after row i of n; `then` are those after them."""
+    i += AHEAD
+    return x + i * stride if i < n else then + (i - n) * stride
+
+
+cdef inline void take_columns(
+    const real *x, Py_ssize_t stride, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t n,
+    Py_ssize_t columns, written e, Py_ssize_t width, written highest, const real *then,
+) noexcept nogil:
+    """e = `rows` rows of n, from row i on, and the largest element of each column so far.
+
+    NaN is passed over. `then` are the rows to be met after these n.
+    """
+    cdef Py_ssize_t r
+    for r in range(i, i + rows):
+        fetch(ahead(x, r, n, stride, then), columns)
+        take_row(x + r * stride, columns, e + (r - i) * width, highest)
 
 
 cdef inline void take_panel(
-    const real *x, Py_ssize_t stride, Py_ssize_t n, Py_ssize_t columns, Py_ssize_t pieces,
-    Py_ssize_t apart, written e, Py_ssize_t width, written highest,
+    const real *x, Py_ssize_t stride, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t n,
+    Py_ssize_t columns, Py_ssize_t pieces, Py_ssize_t apart, written e, Py_ssize_t width,
+    written highest, const real *then,
 ) noexcept nogil:
     """take_columns for each piece, side by side"""
     cdef Py_ssize_t p
     for p in range(pieces):
         take_columns(
-            x + p * apart, stride, n, columns, e + p * columns, width, highest + p * columns
+            x + p * apart, stride, i, rows, n, columns, e + p * columns, width,
+            highest + p * columns, then,
         )
 
 
@@ -160,7 +175,7 @@ cdef inline void add_planes(
     """Add (a + b) + (c + d) to one lane of each column."""
     cdef Py_ssize_t i
     cdef double quad, total, part
-    for i in range(whole_vectors(width)):
+    for i in range(width):
         quad = (a[i] + b[i]) + (c[i] + d[i])
         if real is float:
             high[i] += quad
@@ -183,6 +198,10 @@ cdef inline void add_step_of_columns(
 ) noexcept nogil:
     """Add a step of `rows` <= STEP elements of each column to its lanes."""
     cdef Py_ssize_t l
+    if rows == STEP:  # eight planes are one
+        l = LANES * width
+        add_planes(e, e + l, e + 2 * l, e + 3 * l, l, <written64>high, <written64>low)
+        return
     for l in range(min(LANES, rows)):
         add_planes(
             e + l * width,
@@ -224,14 +243,14 @@ cdef inline void put_row(
 
 
 cdef inline void put_scaled(
-    const real *e, Py_ssize_t width, written y, Py_ssize_t stride, Py_ssize_t n,
-    Py_ssize_t columns, const real *high, const real *low,
+    const real *e, Py_ssize_t width, written y, Py_ssize_t stride, Py_ssize_t i, Py_ssize_t rows,
+    Py_ssize_t n, Py_ssize_t columns, const real *high, const real *low, const real *then,
 ) noexcept nogil:
-    """y = e * (high + low) for each row"""
-    cdef Py_ssize_t i
-    for i in range(n):
-        fetch(<real *>y + (i + AHEAD) * stride, columns)
-        put_row(e + i * width, columns, y + i * stride, high, low)
+    """y = e * (high + low) for `rows` rows of n, from row i on"""
+    cdef Py_ssize_t r
+    for r in range(i, i + rows):
+        fetch(ahead(<const real *>y, r, n, stride, then), columns)
+        put_row(e + (r - i) * width, columns, y + r * stride, high, low)
 
 
 cdef inline void put_difference(
@@ -245,11 +264,14 @@ cdef inline void put_difference(
 
 
 cdef inline void put_differences(
-    const real *x, Py_ssize_t width, written y, Py_ssize_t stride, Py_ssize_t n,
-    Py_ssize_t columns, const real *highest, const real *inverse, const real *log_sum,
+    const real *x, Py_ssize_t width, written y, Py_ssize_t stride, Py_ssize_t i, Py_ssize_t rows,
+    Py_ssize_t n, Py_ssize_t columns, const real *highest, const real *inverse,
+    const real *log_sum, const real *then,
 ) noexcept nogil:
-    """y = (x - highest) * inverse - log_sum for each row"""
-    cdef Py_ssize_t i
-    for i in range(n):
-        fetch(<real *>y + (i + AHEAD) * stride, columns)
-        put_difference(x + i * width, columns, y + i * stride, highest, inverse, log_sum)
+    """y = (x - highest) * inverse - log_sum for `rows` rows of n, from row i on"""
+    cdef Py_ssize_t r
+    for r in range(i, i + rows):
+        fetch(ahead(<const real *>y, r, n, stride, then), columns)
+        put_difference(
+            x + (r - i) * width, columns, y + r * stride, highest, inverse, log_sum
+        )

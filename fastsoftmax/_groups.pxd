@@ -238,17 +238,18 @@ cdef inline void set_common(real reference, real *how) noexcept nogil:
 
 
 cdef inline bint choose(
-    const real *highest, const real *inverse, Py_ssize_t rows, bint warm, real *how,
+    const real *highest, const real *inverse, Py_ssize_t rows, bint apart, real *how,
     real *reference
 ) noexcept nogil:
     """Choose `how`, and the reference if there is one; return whether all rows are Plain.
 
-    `warm` tells if a temperature is not 1.
+    There is none if they are `apart`: with a temperature other than 1, or for logarithms. In those
+    what is left out shows, if there is nothing but the largest entry: K is to be the row's own.
     """
-    if not warm and guessable(reference[0]) and all_close(highest, rows, reference[0]):
+    if not apart and guessable(reference[0]) and all_close(highest, rows, reference[0]):
         return True
     reference[0] = highest[0]
-    if not warm and guessable(reference[0]) and all_close(highest, rows, reference[0]):
+    if not apart and guessable(reference[0]) and all_close(highest, rows, reference[0]):
         set_common(reference[0], how)
         return True
     reference[0] = infinity(<real>0)

@@ -212,8 +212,11 @@ cdef inline void add(Lanes *lanes, const real *e, Py_ssize_t n, adder add_double
 
 
 cdef inline real lift(real like) noexcept nogil:
-    """Return the exponent of the largest exponential that keeps the smallest results."""
-    return 24 if real is float else 64
+    """Return an exponent of the largest exponential that keeps the smallest results.
+
+    That exponential is 2**(lift - 1) at least, so half the smallest number times it is normal.
+    """
+    return 26 if real is float else 64
 
 
 cdef inline real most(real like) noexcept nogil:

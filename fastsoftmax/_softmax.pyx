@@ -27,26 +27,12 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastsoftmax._columns cimport (
-    FITS,
-    PANEL,
-    add_step_of_columns,
-    close_columns,
-    column_exponentials,
-    drop_largest_of_columns,
-    even_part,
-    filled_up,
-    put_differences,
-    put_scaled,
-    take_panel,
-    widest,
-)
+from fastsoftmax._columns cimport FEW, FITS, PANEL, even_part, filled_up, widest
 from fastsoftmax._groups cimport (
     GROUP,
-    LANES,
     ROWS,
     SHORTEST,
     choose,
@@ -61,7 +47,6 @@ from fastsoftmax._groups cimport (
     put_nan,
     scaled_rows,
     set_factor,
-    set_hows,
     sums,
 )
 from fastsoftmax._kernels cimport LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Kind, RowFunctions
@@ -75,6 +60,7 @@ from fastsoftmax._math cimport (
     written32,
     written64,
 )
+from fastsoftmax._panels cimport CHUNK, put_by_guess, put_panel, sums_of_guess, sums_of_panel
 from fastsoftmax._planes cimport (
     all_finite,
     drop_largest_plane,
@@ -127,7 +113,6 @@ from fastsoftmax._rows cimport (
 )
 
 cdef enum:
-    CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
     AHEAD = 4096  # bytes of a long row that are fetched in advance; 2048 to 8192 do the same
 
 
@@ -412,7 +397,9 @@ cdef inline bint group_of_rows(
     highest[0] = 0  # rows > 0, which the compiler does not know
     if not guessed:
         maxima(x, rows, n, highest, scratch)
-        plain = choose(<const real *>highest, inverse, rows, warm, how, reference)
+        plain = choose(
+            <const real *>highest, inverse, rows, warm or kind != SOFTMAX, how, reference
+        )
     if plain:
         exponentials(x, e, width, rows, n, <const real *>how, <Plain>0, out)
     else:
@@ -507,7 +494,9 @@ cdef inline bint group_of_planes(
     highest[0] = 0
     if not guessed:
         plane_maxima(planes, filled, n, <written>highest)
-        plain = choose(<const real *>highest, inverse, filled, warm, how, reference)
+        plain = choose(
+            <const real *>highest, inverse, filled, warm or kind != SOFTMAX, how, reference
+        )
     if plain:
         plane_exponentials(planes, e, filled, n, <const real *>how, <Plain>0)
     else:
@@ -679,16 +668,6 @@ cdef void answer_rows(
 # ---- panels of columns ---------------------------------------------------------------------------
 
 
-cdef int look(Py_ssize_t elements, Py_ssize_t *done) except -1 nogil:
-    """Look for Ctrl-C if, with `elements` more, enough is done since the last time."""
-    done[0] += elements
-    if done[0] >= CHUNK:
-        done[0] = 0
-        with gil:
-            PyErr_CheckSignals()
-    return 0
-
-
 cdef inline int panel(
     const real *x,
     real *y,
@@ -700,63 +679,38 @@ cdef inline int panel(
     Py_ssize_t rows,
     const real *inverse,
     Kind kind,
+    bint *guess,
+    const real *then,
     Py_ssize_t *done,
 ) except -1 nogil:
     """The answer for `columns` columns of n elements that are `stride` apart; y may be x.
 
     So many from each of some `pieces`, `n * stride` apart. `e` is scratch for `rows` of them, and
-    for STEP more. If they are longer, they are read three times, `rows` at a time.
+    for STEP more. If they are longer, they are read two or three times, `rows` at a time. `guess`
+    tells whether to try one, and whether it served. `then` is where the next panel begins.
     """
     cdef real highest[PANEL]
     cdef real how[HOW * PANEL]
     cdef real own[PANEL]
-    cdef real sought[PANEL]
     cdef real high[PANEL]
     cdef real low[PANEL]
-    cdef real zeros[PANEL]
-    cdef double lanes[LANES * PANEL]
-    cdef double lows[LANES * PANEL]
     cdef double logs[PANEL]
     cdef Pair s[PANEL]
-    cdef real inf = infinity(<real>0)
     cdef Py_ssize_t width = filled_up(columns * pieces)
-    cdef Py_ssize_t apart = n * stride
-    cdef Py_ssize_t i, j, c, m, k, p
+    cdef Py_ssize_t c, p
     cdef bint plain
-    cdef written d
-    for c in range(width):
-        highest[c] = -inf
-    memset(zeros, 0, width * sizeof(real))
-    memset(s, 0, width * sizeof(Pair))
-    memset(lanes, 0, LANES * width * sizeof(double))
-    if real is double:
-        memset(lows, 0, LANES * width * sizeof(double))
-    for i from 0 <= i < n by rows:
-        m = min(rows, n - i)
-        take_panel(x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest)
-        look(m * width, done)
-    plain = set_hows(<const real *>highest, inverse, width, how, PANEL)
-    for c in range(width):  # +inf stays in the sum and makes it NaN
-        sought[c] = highest[c] if highest[c] < inf else inf - inf
-    for i from 0 <= i < n by rows:
-        m = min(rows, n - i)
-        if rows < n:
-            take_panel(
-                x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest
-            )
-        for j from 0 <= j < m by STEP:
-            k = min(STEP, m - j)
-            d = e + j * width
-            if kind == LOG_SOFTMAX:
-                d = e + rows * width
-                memcpy(<real *>d, <real *>e + j * width, k * width * sizeof(real))
-            if kind != SOFTMAX:
-                drop_largest_of_columns(d, k, width, <written>sought, inf)
-            column_exponentials(d, k, width, <const real *>how, plain)
-            add_step_of_columns(<const real *>d, k, width, zeros, lanes, lows)
-            if (i + j + k) % BLOCK == 0 or i + j + k == n:
-                close_columns(s, lanes, lows, width, <real>0)
-        look(m * width, done)
+    cdef const real *next = <const real *>y if rows == n and kind != LOGSUMEXP else x
+    if guess[0]:
+        guess[0] = sums_of_guess(x, e, n, stride, columns, pieces, rows, how, s, next, done)
+    if guess[0]:
+        factors(s, columns * pieces, high, low)
+        put_by_guess(
+            x, y, e, n, stride, columns, pieces, rows, <const real *>how, high, low, then, done
+        )
+        return 0
+    plain = sums_of_panel(
+        x, e, n, stride, columns, pieces, rows, inverse, kind, highest, how, s, next, done
+    )
     if kind == SOFTMAX:
         factors(s, width, high, low)
     else:
@@ -768,34 +722,16 @@ cdef inline int panel(
         for p in range(pieces):
             c = p * columns
             add_logs(
-                x + p * apart, y + c, columns, n, 1, stride, highest + c, logs + c
+                x + p * n * stride, y + c, columns, n, 1, stride, highest + c, logs + c
             )
         return 0
-    for i from 0 <= i < n by rows:
-        m = min(rows, n - i)
-        if rows < n:
-            take_panel(
-                x + i * stride, stride, m, columns, pieces, apart, e, width, <written>highest
-            )
-            if kind == SOFTMAX:
-                column_exponentials(e, m, width, <const real *>how, plain)
-        for p in range(pieces):
-            c = p * columns
-            j = p * apart + i * stride
-            if kind == SOFTMAX:
-                put_scaled(
-                    <const real *>e + c, width, <written>(y + j), stride, m, columns, high + c,
-                    low + c,
-                )
-            else:
-                put_differences(
-                    <const real *>e + c, width, <written>(y + j), stride, m, columns, highest + c,
-                    inverse + c, high + c,
-                )
-        look(m * width, done)
+    put_panel(
+        x, y, e, n, stride, columns, pieces, rows, inverse, kind, highest, <const real *>how,
+        plain, <const real *>high, <const real *>low, then, done,
+    )
     for p in range(pieces):
         c = p * columns
-        put_nan(<const real *>high + c, y + p * apart, columns, n, 1, stride)
+        put_nan(<const real *>high + c, y + p * n * stride, columns, n, 1, stride)
     return 0
 
 
@@ -816,16 +752,18 @@ cdef int answer_columns(
     each, else 0. All are such that 1/T is a number above 0. y is x, or does not overlap it; it has
     one element for each column for LOGSUMEXP.
     """
-    cdef Py_ssize_t most = min(widest(n, <real>0), filled_up(stop - start))
-    cdef Py_ssize_t part = even_part(inner, most)
+    cdef Py_ssize_t at_once = min(widest(n, <real>0), filled_up(stop - start))
+    cdef Py_ssize_t part = even_part(inner, at_once)
     cdef Py_ssize_t rows = n
     cdef Py_ssize_t done = 0
-    cdef Py_ssize_t c, columns, pieces, within, place
+    cdef Py_ssize_t c, columns, pieces, within, first, place
     cdef real inverse[PANEL]
     cdef real *e
-    if n * most > CHUNK:
-        rows = FITS // (most * <Py_ssize_t>sizeof(real)) // STEP * STEP
-    e = <real *>calloc((rows + STEP) * most, sizeof(real))
+    cdef const real *then
+    cdef bint guess = kind == SOFTMAX and not each and temperature[0] == 1
+    if n * at_once > CHUNK:
+        rows = FITS // (at_once * <Py_ssize_t>sizeof(real)) // STEP * STEP
+    e = <real *>malloc((rows + STEP) * at_once * sizeof(real))
     if e == NULL:
         with gil:
             raise MemoryError
@@ -834,22 +772,26 @@ cdef int answer_columns(
             within = start % inner
             columns = min(min(part, stop - start), inner - within)
             pieces = 1
-            if columns == inner:
-                pieces = min(most, stop - start) // inner
+            if columns == inner and columns < FEW:
+                pieces = min(at_once, stop - start) // inner
             for c in range(columns * pieces):
                 inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
             for c in range(columns * pieces, filled_up(columns * pieces)):
                 inverse[c] = 1
-            place = start if kind == LOGSUMEXP else (start - within) * n + within
+            first = (start - within) * n + within
+            place = start if kind == LOGSUMEXP else first
+            then = x + first + columns
+            if within + columns == inner:  # the panel is the end of an `outer`
+                then += inner * (pieces * n - 1)
             if real is float:
                 panel(
-                    x + (start - within) * n + within, y + place, <written32>e, n, inner, columns,
-                    pieces, rows, inverse, kind, &done,
+                    x + first, y + place, <written32>e, n, inner, columns,
+                    pieces, rows, inverse, kind, &guess, then, &done,
                 )
             else:
                 panel(
-                    x + (start - within) * n + within, y + place, <written64>e, n, inner, columns,
-                    pieces, rows, inverse, kind, &done,
+                    x + first, y + place, <written64>e, n, inner, columns,
+                    pieces, rows, inverse, kind, &guess, then, &done,
                 )
             start += columns * pieces
     finally:

@@ -75,3 +75,56 @@ def test_threads_share_the_columns(impl, workers, shape):
         if function != impl.logsumexp:
             expected = np.moveaxis(expected, -1, 1)
         np.testing.assert_array_equal(function(x, axis=1, workers=workers), expected)
+
+
+def late(x):
+    x[33:, :, 5::7] += 200
+
+
+def early(x):
+    x[0] += 60
+
+
+def far_apart(x):
+    x += np.arange(x.shape[2]) % 3 * 45
+
+
+def low(x):
+    x[:, :, 1::3] -= 90
+    x[5::9, :, 1::3] -= 60
+
+
+def high(x):
+    x += 300
+
+
+def wide_apart(x):
+    x += np.arange(x.shape[2]) % 2 * 1e4
+
+
+def masked(x):
+    x[:3] = -np.inf
+
+
+def nan(x):
+    x[40, 0, -1] = np.nan
+
+
+def infinite(x):
+    x[50, 0, 200] = np.inf
+
+
+@pytest.mark.parametrize("scale", [1, 11], ids=["", "scaled"])
+@pytest.mark.parametrize(
+    "change",
+    [late, early, far_apart, low, high, wide_apart, masked, nan, infinite],
+    ids=lambda f: f.__name__,
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_columns_that_the_first_row_tells_nothing_of(impl, dtype, change, scale):
+    x = np.random.default_rng(6).standard_normal((70, 2, 700))
+    change(x)
+    x = (x * scale).astype(dtype)
+    expected = np.moveaxis(impl.softmax(np.ascontiguousarray(np.moveaxis(x, 0, -1))), -1, 0)
+    np.testing.assert_array_equal(impl.softmax(x, axis=0), expected)
+    np.testing.assert_array_equal(impl.softmax(x, axis=0, out=x), expected)

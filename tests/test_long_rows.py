@@ -98,3 +98,23 @@ def test_a_guess_by_the_group_before_leaves_no_trace(impl, dtype, leap, n):
     x[221] = -INF
     x[222, n // 2] = INF
     np.testing.assert_array_equal(impl.softmax(x), exactly(impl, x))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
+def test_what_is_near_nothing_is_so_in_every_regime(impl, dtype, name):
+    """Results of a few times the smallest number, beside a largest entry that is nearly all."""
+    gaps = np.arange(95, 105, 0.03) if dtype == np.float32 else np.arange(735, 746, 0.03)
+    f = getattr(impl, name)
+    for n in (9, 40, 5000):
+        x = np.full((len(gaps), n), -np.inf, dtype)
+        x[:, 0] = np.linspace(-30, 100, len(gaps))
+        x[:, 3] = x[:, 0] - gaps
+        x[:, 4] = x[:, 0] - gaps - 1
+        alone = np.array([f(row) for row in x])
+        np.testing.assert_array_equal(f(x), alone)
+        np.testing.assert_array_equal(np.array([f(np.stack([row] * 4))[2] for row in x]), alone)
+        across = np.ascontiguousarray(x.T)
+        np.testing.assert_array_equal(f(across, axis=0).T, alone)
+        if name == "softmax":
+            np.testing.assert_array_equal(alone, exactly(impl, x))
+            assert (alone[:, 3] > 0).any()
