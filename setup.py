@@ -26,10 +26,8 @@ FLAGS = [
     "-fno-math-errno",
     "-fno-trapping-math",
     # The kernels' loops are vector code only with their arithmetic inlined; by default gcc stops
-    # inlining once a file has grown by 40 %, or a function by 100 %, or its stack frame by 1000 %.
+    # inlining once a file has grown by 40 %.
     "--param=inline-unit-growth=400",
-    "--param=large-function-growth=2000",
-    "--param=large-stack-frame-growth=5000",
     "-fno-tree-loop-distribute-patterns",
     "-g0",  # a quarter of the compiler's time
 ]

@@ -25,7 +25,7 @@ Source
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
-from fastsoftmax._math cimport HAS_FMA, fma, fma64, infinity, log1p_pos, real
+from fastsoftmax._math cimport HAS_FMA, fma, fma64, infinity, log1p_pos, real, separate
 from fastsoftmax._rows cimport (
     BLOCK,
     HOW,
@@ -173,6 +173,25 @@ cdef void divide(double a, Pair s, real *high, real *low) noexcept nogil:
         low[0] = 0  # as in softmax
 
 
+# Not within loss_row: gcc would not put exp into so large a function, but call it for each element.
+
+
+cdef separate add_others(
+    const real *x, Py_ssize_t n, const real *how, Pair *rest, Top *top, const real *following
+) noexcept nogil:
+    """rest = the sum of a row's exponentials without the largest entry's own term"""
+    rest[0] = sum_of_others(x, n, how, add_double, top, following)
+
+
+cdef separate exponentials(
+    const real *x, real *y, Py_ssize_t n, const real *how, Pair *rest, Top *top,
+    const real *following
+) noexcept nogil:
+    """y = the exponentials of a row, and that sum added to `rest`"""
+    cdef Lanes lanes
+    exponentials_of_row(x, y, n, how, False, &lanes, rest, add_double, top, following)
+
+
 cdef double loss_row(
     const Labels *labels,
     const real *x,
@@ -191,7 +210,6 @@ cdef double loss_row(
     """
     cdef Py_ssize_t start, m
     cdef Pair rest, s
-    cdef Lanes lanes
     cdef double q[BLOCK]
     cdef double loss = 0, own = 0, others = 0, total = 0
     cdef double weight = 1, at_target = 0, rest_of_target = 0
@@ -211,12 +229,10 @@ cdef double loss_row(
     total = own + others
     set_weights(highest, <real>1, how)
     if y == NULL:
-        rest = sum_of_others(x, n, <const real *>how, add_double, top, following)
+        add_others(x, n, how, &rest, top, following)
     else:
         rest.high = rest.low = 0
-        exponentials_of_row(
-            x, y, n, <const real *>how, False, &lanes, &rest, add_double, top, following
-        )
+        exponentials(x, y, n, how, &rest, top, following)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_pos(rest.high + rest.low)

@@ -355,7 +355,10 @@ cdef inline void exp_padded(real *tail, const real *how) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(STEP):
         x[j] = tail[j]
-    exp_block(x, tail, STEP, how)
+    if how[CENTRE] == 0 and how[INVERSE] == 1:
+        exp_of(x, tail, STEP, how, <Plain>0)
+    else:
+        exp_of(x, tail, STEP, how, <Scaled>0)
 
 
 cdef inline Py_ssize_t exponentials_of_block(

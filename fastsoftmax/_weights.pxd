@@ -10,13 +10,18 @@ from fastsoftmax._math cimport exp_neg, infinity, lowest, real
 from fastsoftmax._rows cimport (
     BLOCK,
     HOW,
+    STEP,
     Lanes,
     Pair,
+    Scaled,
+    Shifted,
     add_to,
     clear,
     close,
-    exponentials_of_block,
+    exp_of,
+    pad,
     set_weights,
+    whole,
 )
 
 
@@ -112,8 +117,18 @@ cdef inline double sum_of_rough(
     """Write the weights of a block in float32, filled up with 0 to whole steps; return their sum.
     """
     cdef float how[HOW]
+    cdef float step[STEP]
+    cdef Py_ssize_t w = whole(n)
     set_weights(<float>highest, <float>inverse, how)
-    return sum_of_floats(e, exponentials_of_block(x, e, n, <const float *>how, <const float *>NULL))
+    if inverse == 1:
+        exp_of(x, e, w, <const float *>how, <Shifted>0)
+    else:
+        exp_of(x, e, w, <const float *>how, <Scaled>0)
+    if w < n:
+        pad(x + w, step, n - w)
+        exp_of(<const float *>step, e + w, STEP, <const float *>how, <Scaled>0)
+        w += STEP
+    return sum_of_floats(e, w)
 
 
 cdef inline double sum_of_floats(const float *e, Py_ssize_t n) noexcept nogil:
