@@ -238,7 +238,7 @@ def test_exp_over_every_float32(isa, first, last):
         reference = float(x[0] + 40)  # far from the ends of what float32 holds
         k = k_of(reference)
         y = exp(x, reference, sure=reference < 0)
-        rises = np.diff(y) * np.float32(sign) >= 0
+        rises = y[1:] >= y[:-1] if sign > 0 else y[1:] <= y[:-1]
         assert rises.all(), x[1:][~rises]
         assert (math.ldexp(y[0], k) - before) * sign >= 0, x[0]
         before = math.ldexp(y[-1], k)
