@@ -90,3 +90,11 @@ def impl(request):
 def reference():
     """Return the oracle."""
     return _dispatch.load("reference")
+
+
+@pytest.fixture
+def guessing(impl):
+    """An implementation that guesses the maximum, for softmax at T = 1."""
+    if impl.NAME == "reference":
+        pytest.skip("the reference guesses nothing")
+    return impl

@@ -71,16 +71,16 @@ def exactly(impl, x):
 
 
 @pytest.mark.parametrize("leap", LEAPS)
-def test_a_guess_by_the_first_block_leaves_no_trace(impl, dtype, leap):
+def test_a_guess_by_the_first_block_leaves_no_trace(guessing, dtype, leap):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(2, 40_000)).astype(dtype)
     x[:, 30_000] += dtype(leap)
     if leap < 0:
         x[:, :3000] += dtype(leap)
-    want = exactly(impl, x)
-    np.testing.assert_array_equal(impl.softmax(x), want)
-    np.testing.assert_array_equal(impl.softmax(x[0]), want[0])
-    np.testing.assert_array_equal(impl.softmax(x[0], workers=2), want[0])
+    want = exactly(guessing, x)
+    np.testing.assert_array_equal(guessing.softmax(x), want)
+    np.testing.assert_array_equal(guessing.softmax(x[0]), want[0])
+    np.testing.assert_array_equal(guessing.softmax(x[0], workers=2), want[0])
     wide = x.astype(np.float64)
     p = np.exp(wide - wide.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
@@ -89,7 +89,7 @@ def test_a_guess_by_the_first_block_leaves_no_trace(impl, dtype, leap):
 
 @pytest.mark.parametrize("n", [3, 17, 32, 100, 1000])
 @pytest.mark.parametrize("leap", LEAPS)
-def test_a_guess_by_the_group_before_leaves_no_trace(impl, dtype, leap, n):
+def test_a_guess_by_the_group_before_leaves_no_trace(guessing, dtype, leap, n):
     x = np.random.default_rng(2).normal(size=(300, n)).astype(dtype)
     for row, factor in ((2, 1), (70, 0.5), (71, 1), (140, 1), (260, 0.25)):
         x[row] += dtype(leap * factor)
@@ -97,14 +97,14 @@ def test_a_guess_by_the_group_before_leaves_no_trace(impl, dtype, leap, n):
     x[220] = NAN
     x[221] = -INF
     x[222, n // 2] = INF
-    np.testing.assert_array_equal(impl.softmax(x), exactly(impl, x))
+    np.testing.assert_array_equal(guessing.softmax(x), exactly(guessing, x))
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
-def test_what_is_near_nothing_is_so_in_every_regime(impl, dtype, name):
+def test_what_is_near_nothing_is_so_in_every_regime(guessing, dtype, name):
     """Results of a few times the smallest number, beside a largest entry that is nearly all."""
     gaps = np.arange(95, 105, 0.03) if dtype == np.float32 else np.arange(735, 746, 0.03)
-    f = getattr(impl, name)
+    f = getattr(guessing, name)
     for n in (9, 40, 5000):
         x = np.full((len(gaps), n), -np.inf, dtype)
         x[:, 0] = np.linspace(-30, 100, len(gaps))
@@ -116,5 +116,5 @@ def test_what_is_near_nothing_is_so_in_every_regime(impl, dtype, name):
         across = np.ascontiguousarray(x.T)
         np.testing.assert_array_equal(f(across, axis=0).T, alone)
         if name == "softmax":
-            np.testing.assert_array_equal(alone, exactly(impl, x))
+            np.testing.assert_array_equal(alone, exactly(guessing, x))
             assert (alone[:, 3] > 0).any()
