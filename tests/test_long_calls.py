@@ -51,50 +51,48 @@ class StopError(Exception):
     """Raised by the signal handler."""
 
 
+def time_to_stop(call, after):
+    """Return how long `call` took, whose signal handler raises `after` some seconds."""
+
+    def stop(*_):
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        start = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, after)
+        with pytest.raises(StopError):
+            call()
+        return time.perf_counter() - start
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def assert_stops_on_the_way(call):
+    """Assert that a signal takes effect before half of the time that the call takes."""
+    start = time.perf_counter()
+    call()
+    whole = time.perf_counter() - start
+    assert time_to_stop(call, 0.01) < whole / 2
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "top_k", "sample"])
 def test_a_signal_gets_through(compiled, rows, name):
     call, extra = getattr(compiled, name), {"top_k": (2000,)}.get(name, ())
 
-    def stop(*_):
-        raise StopError
-
     def call_again_and_again():
         for _ in range(100):
             call(rows, *extra)
 
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        start = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
-        with pytest.raises(StopError):
-            call_again_and_again()
-        assert time.perf_counter() - start < 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    assert time_to_stop(call_again_and_again, 0.02) < 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 def test_a_signal_gets_through_one_long_panel(compiled):
     x = np.zeros((1 << 24, 8), dtype=np.float32)  # nobody has written them: they take no memory
-    start = time.perf_counter()
-    compiled.logsumexp(x, axis=0)
-    whole = time.perf_counter() - start
-
-    def stop(*_):
-        raise StopError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        start = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with pytest.raises(StopError):
-            compiled.logsumexp(x, axis=0)
-        assert time.perf_counter() - start < whole / 2
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    assert_stops_on_the_way(lambda: compiled.logsumexp(x, axis=0))
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
@@ -107,23 +105,7 @@ def test_a_signal_gets_through_blocks(compiled, layout):
         "columns": zeros.reshape(1 << 12, 1 << 16)[:, 1:].T,
         "halves": zeros.view(np.float16)[:, :512],
     }[layout]
-    start = time.perf_counter()
-    compiled.logsumexp(x)
-    whole = time.perf_counter() - start
-
-    def stop(*_):
-        raise StopError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        start = time.perf_counter()
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
-        with pytest.raises(StopError):
-            compiled.logsumexp(x)
-        assert time.perf_counter() - start < whole / 2
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    assert_stops_on_the_way(lambda: compiled.logsumexp(x))
 
 
 def test_a_row_of_more_than_2_to_the_31(compiled):
