@@ -34,6 +34,7 @@ from fastsoftmax._rows cimport (
     INVERSE,
     LOW,
     MAGIC,
+    Open,
     STEP,
     Lanes,
     Pair,
@@ -46,6 +47,7 @@ from fastsoftmax._rows cimport (
     place_of,
     power,
     scaling,
+    set_plain,
     set_range,
 )
 
@@ -61,9 +63,10 @@ cdef extern from *:
     #define FS_APART64 0x4030000000000000u
     #define FS_LEAST64 0x07B0000000000000u
     #define FS_MOST64 0x3B30000000000000u
+    #define FS_LEAST_LOG 0x3D70000000000000u
     """
     # The bits of infinity, of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times
-    # 2**lift() and more: 2**-36, 2**-76.
+    # 2**lift() and more: 2**-36, 2**-76; of 2**-40.
     const uint32_t TOP32 "FS_TOP32"
     const uint32_t APART32 "FS_APART32"
     const uint32_t LEAST32 "FS_LEAST32"
@@ -74,6 +77,7 @@ cdef extern from *:
     const uint64_t MOST64 "FS_MOST64"
     const uint32_t INF32 "FS_INF32"
     const uint64_t INF64 "FS_INF64"
+    const uint64_t LEAST_LOG "FS_LEAST_LOG"
 
 cdef enum:
     LANES = 8  # of a sum, and elements of the last vector
@@ -93,11 +97,18 @@ cdef inline void maxima(
 
     Of a row with NaN it may be NaN.
     """
-    cdef real *other = q + STEP * rows
     if n > STEP:
         fold(x, rows, n, q)
         x = q
         n = STEP
+    maxima_of_steps(x, rows, n, highest, q)
+
+
+cdef inline void maxima_of_steps(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
+) noexcept nogil:
+    """maxima, of rows up to STEP; x may be q"""
+    cdef real *other = q + STEP * rows
     if real is float:
         fold_step(x, rows, n, <written32>other)
     else:
@@ -228,31 +239,28 @@ cdef inline void set_common(real reference, real *how) noexcept nogil:
     """Set what serves ROWS rows of a reference."""
     cdef real one[HOW]
     cdef Py_ssize_t r
-    set_range(reference, guess_lift(reference), False, one, 1)
-    for r in range(ROWS):
-        how[LOW * ROWS + r] = one[LOW]
-        how[HIGH * ROWS + r] = one[HIGH]
-        how[MAGIC * ROWS + r] = one[MAGIC]
-        how[CENTRE * ROWS + r] = 0
-        how[INVERSE * ROWS + r] = 1
+    cdef Py_ssize_t i
+    set_plain(reference, guess_lift(reference), False, one)
+    for i in range(HOW):
+        for r in range(ROWS):
+            how[i * ROWS + r] = one[i]
 
 
 cdef inline bint choose(
-    const real *highest, const real *inverse, Py_ssize_t rows, bint apart, real *how,
-    real *reference
+    const real *highest, const real *inverse, Py_ssize_t rows, real *how, real *reference
 ) noexcept nogil:
     """Choose `how`, and the reference if there is one; return whether all rows are Plain.
 
-    There is none if they are `apart`: with a temperature other than 1, or for logarithms. In those
-    what is left out shows, if there is nothing but the largest entry: K is to be the row's own.
+    There is none, and each row has its own K, if `reference` is NaN.
     """
-    if not apart and guessable(reference[0]) and all_close(highest, rows, reference[0]):
-        return True
-    reference[0] = highest[0]
-    if not apart and guessable(reference[0]) and all_close(highest, rows, reference[0]):
-        set_common(reference[0], how)
-        return True
-    reference[0] = infinity(<real>0)
+    if reference[0] == reference[0]:
+        if guessable(reference[0]) and all_close(highest, rows, reference[0]):
+            return True
+        reference[0] = highest[0]
+        if guessable(reference[0]) and all_close(highest, rows, reference[0]):
+            set_common(reference[0], how)
+            return True
+        reference[0] = infinity(<real>0)
     return set_hows(highest, inverse, rows, how, ROWS)
 
 
@@ -267,6 +275,18 @@ cdef inline bint guessed_well(const real *factor, Py_ssize_t rows) noexcept nogi
         else:
             out64 |= (bits64(factor[r]) - LEAST64) | (MOST64 - bits64(factor[r]))
     return out32 < TOP32 and out64 < TOP64
+
+
+cdef inline bint enough_left(const double *logs, Py_ssize_t rows) noexcept nogil:
+    """Tell whether what the largest entries leave is so much that K does not show in `logs`.
+
+    What any K leaves out is less than 2**-140 of the largest entry.
+    """
+    cdef Py_ssize_t r
+    cdef uint64_t less = 0
+    for r in range(rows):  # integers, as in `all_close`
+        less |= bits64(logs[r]) - LEAST_LOG
+    return less < TOP64
 
 
 # ---- exponentials --------------------------------------------------------------------------------
@@ -289,15 +309,16 @@ cdef inline void exponentials(
     const real *how,
     scaling kind,
     const real *out,
+    real *q,
 ) noexcept nogil:
     """Write the exponentials of each row.
 
     `width` is the distance of rows in `e`, where what lies between them must be 0. `out` is where
-    the answer will be, or x.
+    the answer will be, or x. If Open, n is at least STEP, and q gets what `fold` writes.
     """
     cdef Py_ssize_t j = n // STEP * STEP
     if j:
-        exp_steps(x, e, width, rows, n, how, kind, out)
+        exp_steps(x, e, width, rows, n, how, kind, out, q)
     if j < n:
         exp_rest(x + j, e + j, width, rows, n, n - j, how, kind, out + j)
 
@@ -311,6 +332,7 @@ cdef inline void exp_steps(
     const real *how,
     scaling kind,
     const real *out,
+    real *q,
 ) noexcept nogil:
     """The whole steps of each row.
 
@@ -321,10 +343,14 @@ cdef inline void exp_steps(
     cdef const real *p
     cdef written y
     cdef real centre, inverse, low, high, magic
+    cdef real lane[STEP]
     cdef Py_ssize_t ahead = rows * n
     for r in range(rows):
         p = x + r * n
         y = e + r * width
+        if scaling is Open:
+            for l in range(STEP):
+                lane[l] = p[n - STEP + l]
         centre = how[CENTRE * ROWS + r]
         inverse = how[INVERSE * ROWS + r]
         low = how[LOW * ROWS + r]
@@ -336,9 +362,14 @@ cdef inline void exp_steps(
             prefetch(p + (out - x))
             prefetch(p + (out - x) + STEP // 2)
             for l in range(STEP):
+                if scaling is Open:
+                    lane[l] = larger(p[l], lane[l])
                 y[l] = power(p[l], centre, inverse, low, high, magic, kind)
             p += STEP
             y += STEP
+        if scaling is Open:
+            for l in range(STEP):
+                q[r * STEP + l] = lane[l]
 
 
 cdef inline void exp_rest(

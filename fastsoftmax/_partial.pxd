@@ -24,10 +24,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from fastsoftmax._digits cimport key, lowest_key, order_of, unordered, value_of
-from fastsoftmax._math cimport prefetch
-
-cdef extern from *:
-    int lowest_bit "__builtin_ctz"(uint32_t mask) noexcept nogil
+from fastsoftmax._math cimport lowest_bit, prefetch
 
 ctypedef fused lane:
     uint32_t

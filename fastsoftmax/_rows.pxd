@@ -11,6 +11,7 @@ Order of sums
     so every vector width gives the same bits.
 """
 
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
 from fastsoftmax._math cimport (
@@ -20,6 +21,7 @@ from fastsoftmax._math cimport (
     from_bits32,
     from_bits64,
     infinity,
+    lowest_bit,
     prefetch,
     real,
     written,
@@ -45,10 +47,13 @@ cdef enum:
 
 # How much of it there is to do is a type, so that each loop is compiled for one answer: Plain if
 # CENTRE is 0 and INVERSE 1, Shifted if INVERSE is. A difference costs a loop 7 %, a product too.
+# Open is Plain without HIGH, where the largest entry is found meanwhile, and is what tells.
+ctypedef signed char Open
 ctypedef char Plain
 ctypedef short Shifted
 ctypedef int Scaled
 ctypedef fused scaling:
+    Open
     Plain
     Shifted
     Scaled
@@ -72,15 +77,9 @@ cdef struct Top:
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
 
 
-cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
-    """Return the largest of `highest` and x[0:n]; NaN is passed over."""
-    cdef real lane[STEP]
-    cdef Py_ssize_t j, l
-    for l in range(STEP):
-        lane[l] = highest
-    for j from 0 <= j < n by STEP:
-        for l in range(STEP):
-            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+cdef inline real largest_lane(real *lane) noexcept nogil:
+    """Return the largest of STEP lanes; they are lost."""
+    cdef Py_ssize_t l
     for l in range(16):  # in halves: one chain of 32 would take as long as hundreds of elements
         lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
     for l in range(8):
@@ -92,6 +91,18 @@ cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogi
     return lane[1] if lane[1] > lane[0] else lane[0]
 
 
+cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
+    """Return the largest of `highest` and x[0:n]; NaN is passed over."""
+    cdef real lane[STEP]
+    cdef Py_ssize_t j, l
+    for l in range(STEP):
+        lane[l] = highest
+    for j from 0 <= j < n by STEP:
+        for l in range(STEP):
+            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+    return largest_lane(lane)
+
+
 cdef inline real power(
     real x, real centre, real inverse, real low, real high, real magic, scaling kind
 ) noexcept nogil:
@@ -100,6 +111,8 @@ cdef inline real power(
         return exp_above((x - centre) * inverse, low, magic)
     elif scaling is Shifted:
         return exp_above(x - centre, low, magic)
+    elif scaling is Open:
+        return exp_above(x, low, magic)
     else:  # alone, where the largest x may be a guess
         return exp_within(x, low, high, magic)
 
@@ -140,6 +153,27 @@ cdef inline void exp_and_fetch(
         fetch(fetched + j, STEP)
         for l in range(STEP):
             y[j + l] = power(x[j + l], centre, inverse, low, high, magic, kind)
+
+
+cdef inline real exp_and_max(
+    const real *x, written e, Py_ssize_t n, real low, real magic, real highest,
+    const real *fetched,
+) noexcept nogil:
+    """e = the exponentials of x, with as many elements of `fetched` brought to L1.
+
+    Return the largest of `highest` and x[0:n], without which one could not tell whether some were
+    too large; NaN is passed over.
+    """
+    cdef real lane[STEP]
+    cdef Py_ssize_t j, l
+    for l in range(STEP):
+        lane[l] = highest
+    for j from 0 <= j < n by STEP:
+        fetch(fetched + j, STEP)
+        for l in range(STEP):
+            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+            e[j + l] = exp_above(x[j + l], low, magic)
+    return largest_lane(lane)
 
 
 cdef inline void add_to(Lanes *lanes, const real *e, Py_ssize_t n) noexcept nogil:
@@ -275,6 +309,13 @@ cdef inline void set_range(
     how[LOW * apart] = low_of(k)
     how[HIGH * apart] = infinity(<real>0) if sure else high_of(k)
     how[MAGIC * apart] = magic_of(k)
+
+
+cdef inline void set_plain(real reference, real lifted, bint sure, real *how) noexcept nogil:
+    """Make exponentials exp(x) / 2**K, by `set_range`."""
+    how[CENTRE] = 0
+    how[INVERSE] = 1
+    set_range(reference, lifted, sure, how, 1)
 
 
 cdef inline void set_how(real highest, real inverse, real *how, Py_ssize_t apart) noexcept nogil:
@@ -439,12 +480,13 @@ cdef inline Top top_of(const real *x, Py_ssize_t n) noexcept nogil:
 cdef inline Py_ssize_t place_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
     """Return the first place of `highest` in a block, n if it is not there."""
     cdef Py_ssize_t j = 0, l
-    cdef int found = 0
+    cdef uint32_t found
     while j + STEP <= n:
+        found = 0
         for l in range(STEP):
-            found |= x[j + l] == highest
+            found |= <uint32_t>(x[j + l] == highest) << l
         if found:
-            break
+            return j + lowest_bit(found)
         j += STEP
     while j < n and x[j] != highest:
         j += 1
@@ -493,6 +535,53 @@ cdef inline Pair sum_of_others(
         close(&s, &lanes, <real>0)
         if following != NULL:
             rise(top, following, start, n)
+    return s
+
+
+cdef inline Pair sum_of_guess(
+    const real *x, Py_ssize_t n, const real *how, real *largest, adder add_double,
+    const real *following
+) noexcept nogil:
+    """The same sum without knowing the largest entry, which is written; `how` is by a guess.
+
+    Where a block has an entry larger than all before, its sum is made again without that.
+    """
+    cdef Py_ssize_t start, m, w
+    cdef real e[BLOCK + 1]
+    cdef real highest = -infinity(<real>0)
+    cdef real before
+    cdef Pair all_of, s
+    cdef Lanes lanes
+    all_of.high = all_of.low = s.high = s.low = 0
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        w = whole(m)
+        before = highest
+        if real is float:
+            highest = exp_and_max(
+                x + start, <written32>e, w, how[LOW], how[MAGIC], highest, following + start
+            )
+        else:
+            highest = exp_and_max(
+                x + start, <written64>e, w, how[LOW], how[MAGIC], highest, following + start
+            )
+        if w < m:
+            pad(x + start + w, e + w, m - w)
+            highest = max_of(<const real *>e + w, STEP, highest)
+            exp_padded(e + w, how)
+            w += STEP
+        clear(&lanes)
+        add(&lanes, <const real *>e, w, add_double)
+        if highest > before:
+            s = all_of
+            close(&all_of, &lanes, <real>0)
+            e[place_of(x + start, m, highest)] = 0
+            clear(&lanes)
+            add(&lanes, <const real *>e, w, add_double)
+        else:
+            close(&all_of, &lanes, <real>0)
+        close(&s, &lanes, <real>0)
+    largest[0] = highest
     return s
 
 

@@ -12,8 +12,9 @@ Passes over memory
     softmax: exponentials and their sum, a block that fits L1 at a time (read, write); scale (read,
     write). K comes from the first block, or from rows before; what that makes too large or too
     small shows in the sum, and the row is done again, with the maximum (one more pass), as it is at
-    T other than 1. log_softmax: maximum, sum, difference. logsumexp: maximum, sum. The maximum of a
-    long row is found while the exponentials of the row before are made.
+    T other than 1. log_softmax: sum, difference; logsumexp: sum. At T = 1 the maximum is found
+    meanwhile, by the same guess; else in a pass before, that of a long row while the exponentials
+    of the row before are made.
 
 Precision policy
     Elements in the row's own type, sums in more (``_rows.pxd`` says in which order). 1 / sum is a
@@ -35,14 +36,17 @@ from fastsoftmax._groups cimport (
     GROUP,
     ROWS,
     SHORTEST,
+    all_close,
     choose,
     difference_rows,
     drop_largest,
+    enough_left,
     exponentials,
     guess_lift,
     guessable,
     guessed_well,
     maxima,
+    maxima_of_steps,
     own_terms,
     put_nan,
     scaled_rows,
@@ -78,11 +82,10 @@ from fastsoftmax._planes cimport (
 )
 from fastsoftmax._rows cimport (
     BLOCK,
-    CENTRE,
     HOW,
-    INVERSE,
     STEP,
     Lanes,
+    Open,
     Pair,
     Plain,
     Scaled,
@@ -106,14 +109,16 @@ from fastsoftmax._rows cimport (
     scale,
     scale_row,
     set_how,
-    set_range,
+    set_plain,
     subtract,
+    sum_of_guess,
     sum_of_others,
     top_of,
 )
 
 cdef enum:
     AHEAD = 4096  # bytes of a long row that are fetched in advance; 2048 to 8192 do the same
+    RISE = 40  # how far above its guess a largest entry may be: 58 powers of 2 above `lift`
 
 
 cdef adder add_double = add_to[double]
@@ -180,9 +185,7 @@ cdef real guess_of(const real *x, Py_ssize_t n) noexcept nogil:
 
 cdef void set_guess(real guess, real *how) noexcept nogil:
     """Make the exponentials of a row by a guess: that served if their sum is at most `most`."""
-    how[CENTRE] = 0
-    how[INVERSE] = 1
-    set_range(guess, lift(<real>0), False, how, 1)
+    set_plain(guess, lift(<real>0), False, how)
 
 
 cdef void divide_row(const real *x, real *y, Py_ssize_t n, const Pair *s) noexcept nogil:
@@ -253,9 +256,7 @@ cdef bint short_softmax(
     pad(x, step, n)
     highest = max_of(<const real *>step, STEP, -infinity(<real>0))
     if inverse == 1 and -16 < highest < 16:  # a branch that is foreseen, not a chain to wait for
-        how[CENTRE] = 0
-        how[INVERSE] = 1
-        set_range(<real>0, guess_lift(<real>0), True, how, 1)
+        set_plain(<real>0, guess_lift(<real>0), True, how)
     else:
         set_how(highest, inverse, how, 1)
     exp_padded(step, <const real *>how)
@@ -314,6 +315,24 @@ cdef void log_softmax_row(
     subtract_row(x, y, n, highest, inverse, <real>log_sum)
 
 
+cdef double log_sum_of_guess(const real *x, Py_ssize_t n, real *highest) noexcept nogil:
+    """Return log1p of a row's sum, and write its largest element; NaN if the guess is of no use."""
+    cdef Pair s
+    cdef real how[HOW]
+    cdef real own
+    cdef double log_sum
+    cdef real guess = guess_of(x, n)
+    if guess != guess:
+        return not_a_number(<double>0)
+    set_guess(guess, how)
+    s = sum_of_guess(x, n, <const real *>how, highest, add_double, x + AHEAD // sizeof(real))
+    if not highest[0] - guess < RISE:
+        return not_a_number(<double>0)
+    own = own_term(highest[0], <const real *>how, 1)
+    log_sums(&s, &own, 1, &log_sum)
+    return log_sum if enough_left(&log_sum, 1) else not_a_number(<double>0)
+
+
 cdef real nan_or(real v, const real *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
     """Return NaN if there is one among n elements that are `stride` apart, else `v`."""
     cdef Py_ssize_t j
@@ -370,7 +389,6 @@ cdef inline bint group_of_rows(
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
-    bint warm,
     Kind kind,
     real *how,
     real *reference,
@@ -379,7 +397,7 @@ cdef inline bint group_of_rows(
 
     Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
     If there is a `reference`, `how` is that of the group before, and maybe of this one: False, and
-    no answer, if not. `warm` tells if a temperature is not 1.
+    no answer, if not. It is NaN if a temperature is not 1.
     """
     cdef real scratch[40 * ROWS]
     cdef real places[GROUP]
@@ -392,18 +410,22 @@ cdef inline bint group_of_rows(
     cdef Py_ssize_t r
     cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
     cdef const real *out = x if kind == LOGSUMEXP else y  # to be fetched
-    cdef bint guessed = kind == SOFTMAX and not warm and guessable(reference[0])
+    cdef bint guessed = guessable(reference[0]) and (kind == SOFTMAX or n >= STEP)
     cdef bint plain = True
     highest[0] = 0  # rows > 0, which the compiler does not know
     if not guessed:
         maxima(x, rows, n, highest, scratch)
-        plain = choose(
-            <const real *>highest, inverse, rows, warm or kind != SOFTMAX, how, reference
-        )
-    if plain:
-        exponentials(x, e, width, rows, n, <const real *>how, <Plain>0, out)
+        plain = choose(<const real *>highest, inverse, rows, how, reference)
+    if guessed and kind != SOFTMAX:
+        exponentials(x, e, width, rows, n, <const real *>how, <Open>0, out, scratch)
+        maxima_of_steps(<const real *>scratch, rows, STEP, highest, scratch)
+        if not all_close(<const real *>highest, rows, reference[0]):
+            reference[0] = infinity(<real>0)
+            return False
+    elif plain:
+        exponentials(x, e, width, rows, n, <const real *>how, <Plain>0, out, scratch)
     else:
-        exponentials(x, e, width, rows, n, <const real *>how, <Scaled>0, out)
+        exponentials(x, e, width, rows, n, <const real *>how, <Scaled>0, out, scratch)
     if kind != SOFTMAX:
         drop_largest(
             x, <real *>e, width, rows, n, highest, high, <written>places, scratch, low
@@ -419,6 +441,9 @@ cdef inline bint group_of_rows(
         put_nan(<const real *>high, y, rows, n, n, 1)
         return True
     log_sums(s, <const real *>low, rows, logs)
+    if guessable(reference[0]) and not enough_left(logs, rows):
+        reference[0] = not_a_number(<real>0)
+        return False
     if kind == LOGSUMEXP:
         add_logs(x, y, rows, n, n, 1, highest, logs)
         return True
@@ -465,7 +490,6 @@ cdef inline bint group_of_planes(
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
-    bint warm,
     Kind kind,
     real *how,
     real *reference,
@@ -483,7 +507,7 @@ cdef inline bint group_of_planes(
     cdef Py_ssize_t filled = filled_strips(rows)
     cdef const real *source = x
     cdef real *target = y
-    cdef bint guessed = kind == SOFTMAX and not warm and guessable(reference[0])
+    cdef bint guessed = kind == SOFTMAX and guessable(reference[0])
     cdef bint plain = True
     if filled > rows:
         fill_strips(x, whole, rows, n)
@@ -494,9 +518,7 @@ cdef inline bint group_of_planes(
     highest[0] = 0
     if not guessed:
         plane_maxima(planes, filled, n, <written>highest)
-        plain = choose(
-            <const real *>highest, inverse, filled, warm or kind != SOFTMAX, how, reference
-        )
+        plain = choose(<const real *>highest, inverse, filled, how, reference)
     if plain:
         plane_exponentials(planes, e, filled, n, <const real *>how, <Plain>0)
     else:
@@ -539,7 +561,6 @@ cdef separate group(
     Py_ssize_t rows,
     Py_ssize_t n,
     const real *inverse,
-    bint warm,
     Kind kind,
     real *how,
     real *reference,
@@ -550,20 +571,39 @@ cdef separate group(
         if n < SHORTEST:
             if real is float:
                 done = group_of_planes(
-                    x, y, <written32>e, rows, n, inverse, warm, kind, how, reference
+                    x, y, <written32>e, rows, n, inverse, kind, how, reference
                 )
             else:
                 done = group_of_planes(
-                    x, y, <written64>e, rows, n, inverse, warm, kind, how, reference
+                    x, y, <written64>e, rows, n, inverse, kind, how, reference
                 )
         elif real is float:
             done = group_of_rows(
-                x, y, <written32>e, rows, n, inverse, warm, kind, how, reference
+                x, y, <written32>e, rows, n, inverse, kind, how, reference
             )
         else:
             done = group_of_rows(
-                x, y, <written64>e, rows, n, inverse, warm, kind, how, reference
+                x, y, <written64>e, rows, n, inverse, kind, how, reference
             )
+
+
+cdef bint row_of_guess(const real *x, real *y, Py_ssize_t n, Kind kind) noexcept nogil:
+    """The answer for a long row without a pass for its maximum; False if a guess is of no use.
+
+    For SOFTMAX y does not overlap x.
+    """
+    cdef real highest
+    cdef double log_sum
+    if kind == SOFTMAX:
+        return softmax_of_guess(x, y, n)
+    log_sum = log_sum_of_guess(x, n, &highest)
+    if log_sum != log_sum:
+        return False
+    if kind == LOGSUMEXP:
+        y[0] = plus_log(highest, log_sum)
+    else:
+        subtract_row(x, y, n, highest, <real>1, <real>log_sum)
+    return True
 
 
 cdef inline void one_row(
@@ -593,8 +633,8 @@ cdef void one_by_one(
         row = x
         x += n
         if not (
-            kind == SOFTMAX and n > BLOCK and temperature[i * each] == 1 and row != y
-            and softmax_of_guess(row, y, n)
+            n > BLOCK and temperature[i * each] == 1 and (row != y or kind != SOFTMAX)
+            and row_of_guess(row, y, n, kind)
         ):
             if known != row:
                 top = top_of(row, n)
@@ -655,8 +695,12 @@ cdef void answer_rows(
                 ordinary &= temperature[start + i] > 0 and inverse[i] > 0
             for i in range(0 if each else ROWS):
                 inverse[i] = inverse[0]
+            if warm or kind != SOFTMAX and n < STEP:
+                reference = not_a_number(<real>0)
+            elif reference != reference:
+                reference = infinity(<real>0)
         if ordinary and r > 1:
-            group(x + start * n, y + start * width, e, r, n, inverse, warm, kind, how, &reference)
+            group(x + start * n, y + start * width, e, r, n, inverse, kind, how, &reference)
         else:
             r = max(r, 1)
             one_by_one(
@@ -700,6 +744,7 @@ cdef inline int panel(
     cdef Py_ssize_t c, p
     cdef bint plain
     cdef const real *next = <const real *>y if rows == n and kind != LOGSUMEXP else x
+    own[0] = 0  # width > 0, which the compiler does not know
     if guess[0]:
         guess[0] = sums_of_guess(x, e, n, stride, columns, pieces, rows, how, s, next, done)
     if guess[0]:
@@ -946,9 +991,7 @@ def exp_rows(const real[::1] x, real[::1] y, double reference, bint sure):
     """
     cdef Py_ssize_t n = x.shape[0]
     cdef real how[HOW]
-    how[CENTRE] = 0
-    how[INVERSE] = 1
-    set_range(<real>reference, <real>0, sure, how, 1)
+    set_plain(<real>reference, <real>0, sure, how)
     with nogil:
         if n:
             exp_block(&x[0], &y[0], n, <const real *>how)

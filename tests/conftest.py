@@ -94,7 +94,7 @@ def reference():
 
 @pytest.fixture
 def guessing(impl):
-    """An implementation that guesses the maximum, for softmax at T = 1."""
+    """An implementation that guesses the maximum at T = 1."""
     if impl.NAME == "reference":
         pytest.skip("the reference guesses nothing")
     return impl

@@ -56,10 +56,10 @@ def test_losses_are_what_a_row_alone_gives(impl, x, ignored):
         np.testing.assert_array_equal(grad[i], own_grad)
 
 
-# ---- guesses of the maximum, for softmax at T = 1 ------------------------------------------------
+# ---- guesses of the maximum, at T = 1 ------------------------------------------------------------
 
 #: The largest entry of a row, against one of 0: what a guess by the 0 can serve, and cannot.
-LEAPS = [10, 30, 45, 55, 70, 90, 120, 200, 300, 500, 700, 900, 2000, 2100, 1e30, -30, -100, -1e30]
+LEAPS = [10, 30, 39.9, 55, 70, 90, 120, 200, 300, 500, 700, 900, 2000, 2100, 1e30, -30, -100, -1e30]
 
 
 def exactly(impl, x):
@@ -68,6 +68,12 @@ def exactly(impl, x):
     for row in y.reshape(-1, y.shape[-1]):
         impl.softmax(row, out=row)
     return y
+
+
+def exact_logs(impl, x):
+    """Return log_softmax and logsumexp along columns, where the maximum is never guessed."""
+    across = np.repeat(x.T, 16, axis=1)  # fewer columns might be taken as rows
+    return impl.log_softmax(across, axis=0)[:, ::16].T, impl.logsumexp(across, axis=0)[::16]
 
 
 @pytest.mark.parametrize("leap", LEAPS)
@@ -85,6 +91,11 @@ def test_a_guess_by_the_first_block_leaves_no_trace(guessing, dtype, leap):
     p = np.exp(wide - wide.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(want, p, rtol=1e-5, atol=np.finfo(dtype).tiny)
+    want, sums = exact_logs(guessing, x)
+    np.testing.assert_array_equal(guessing.log_softmax(x), want)
+    np.testing.assert_array_equal(guessing.logsumexp(x), sums)
+    guessing.log_softmax(x, out=x)
+    np.testing.assert_array_equal(x, want)
 
 
 @pytest.mark.parametrize("n", [3, 17, 32, 100, 1000])
@@ -98,6 +109,34 @@ def test_a_guess_by_the_group_before_leaves_no_trace(guessing, dtype, leap, n):
     x[221] = -INF
     x[222, n // 2] = INF
     np.testing.assert_array_equal(guessing.softmax(x), exactly(guessing, x))
+    want, sums = exact_logs(guessing, x)
+    np.testing.assert_array_equal(guessing.log_softmax(x), want)
+    np.testing.assert_array_equal(guessing.logsumexp(x), sums)
+
+
+@pytest.mark.parametrize("n", [17, 40, 1000, 5000])
+def test_what_a_large_entry_leaves_is_the_same_in_every_regime(guessing, dtype, n):
+    """Down to where it depends on the maximum which entries are too small to be added."""
+    far = np.arange(20, 120, 0.7) if dtype == np.float32 else np.arange(30, 770, 5.1)
+    x = np.random.default_rng(3).normal(size=(len(far), n)) - far[:, None]
+    x[:, 5] = np.linspace(0, 3, len(far))
+    x = x.astype(dtype)
+    want, sums = exact_logs(guessing, x)
+    np.testing.assert_array_equal(guessing.log_softmax(x), want)
+    np.testing.assert_array_equal(guessing.log_softmax(x[::-1]), want[::-1])
+    np.testing.assert_array_equal(guessing.logsumexp(x), sums)
+
+
+@pytest.mark.parametrize("n", [33, 5000, 9999])
+def test_a_largest_entry_may_be_anywhere_and_more_than_once(guessing, dtype, n):
+    x = np.random.default_rng(4).normal(size=(60, n)).astype(dtype)
+    x[np.arange(60), np.arange(60) * 9973 % n] = 5
+    x[:30, -1] = 5
+    x[:15, 0] = 5
+    x[50:] = np.sort(x[50:])
+    want, sums = exact_logs(guessing, x)
+    np.testing.assert_array_equal(guessing.log_softmax(x), want)
+    np.testing.assert_array_equal(guessing.logsumexp(x), sums)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
