@@ -10,14 +10,6 @@ import pytest
 HUGE = 2**31 + 33
 
 
-@pytest.fixture
-def compiled(impl):
-    """An implementation whose loops do not run in Python."""
-    if impl.NAME == "reference":
-        pytest.skip("the reference runs in Python, and needs 16 GiB for a float64 copy of 2**31")
-    return impl
-
-
 @pytest.fixture(scope="module")
 def rows():
     """Many rows, made from a few."""

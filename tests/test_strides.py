@@ -49,13 +49,6 @@ def f(impl, request):
     return getattr(impl, request.param)
 
 
-@pytest.fixture
-def compiled(impl):
-    if impl.NAME == "reference":
-        pytest.skip("goes row by row")
-    return impl
-
-
 def half(name):
     if name == "bfloat16":
         return np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16)

@@ -63,14 +63,6 @@ def divided(monkeypatch):
     return blocks
 
 
-@pytest.fixture
-def compiled(impl):
-    """An implementation that has threads to share the work."""
-    if impl.NAME == "reference":
-        pytest.skip("the reference looks at the argument only")
-    return impl
-
-
 @pytest.fixture(scope="module")
 def many():
     """Rows that are worth sharing."""
