@@ -13,6 +13,7 @@ scratch a panel's columns are whole vectors; what fills up the last one is compu
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
+from fastsoftmax._exponents cimport CENTRE, HIGH, INVERSE, LOW, MAGIC, Plain, Scaled, power, scaling
 from fastsoftmax._groups cimport LANES, larger
 from fastsoftmax._math cimport (
     bits32,
@@ -25,21 +26,7 @@ from fastsoftmax._math cimport (
     written,
     written64,
 )
-from fastsoftmax._rows cimport (
-    CENTRE,
-    HIGH,
-    INVERSE,
-    LOW,
-    MAGIC,
-    STEP,
-    Pair,
-    Plain,
-    Scaled,
-    fetch,
-    power,
-    scaling,
-    two_sum,
-)
+from fastsoftmax._rows cimport STEP, Pair, fetch, two_sum
 
 cdef enum:
     VECTOR = 8  # columns that a panel is filled up to a multiple of

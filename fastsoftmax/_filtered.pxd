@@ -4,14 +4,13 @@
 from libc.math cimport NAN
 from libc.string cimport memcpy
 
+from fastsoftmax._exponents cimport inverse_of
 from fastsoftmax._kernels cimport Filters
 from fastsoftmax._math cimport infinity, real
 from fastsoftmax._nuclei cimport Nucleus
 from fastsoftmax._partial cimport SIZE, Work, pick
 from fastsoftmax._rows cimport BLOCK
 from fastsoftmax._survivors cimport filtering, highest_of, survivors
-from fastsoftmax._weights cimport inverse_of
-
 
 cdef inline void scale_block(
     const real *x, real *y, Py_ssize_t n, double inverse
@@ -92,7 +91,7 @@ cdef inline void filter_row(
 ) noexcept nogil:
     """y = x / T, -inf where the filters remove; y is x or does not overlap it."""
     cdef double highest = highest_of(x, n, SIZE, <real *>work.maxima)
-    cdef double inverse = inverse_of(f.temperature) if f.temperature > 0 else 0
+    cdef double inverse = inverse_of(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef real *value = <real *>work.value
     cdef Nucleus left
     cdef Py_ssize_t i, count

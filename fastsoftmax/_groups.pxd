@@ -12,22 +12,7 @@ a mask makes +0: the caller sees to it that they can be read.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._math cimport (
-    HAS_FMA,
-    bits32,
-    bits64,
-    fma,
-    from_bits32,
-    from_bits64,
-    infinity,
-    not_a_number,
-    prefetch,
-    real,
-    written,
-    written32,
-    written64,
-)
-from fastsoftmax._rows cimport (
+from fastsoftmax._exponents cimport (
     CENTRE,
     HIGH,
     HOW,
@@ -35,49 +20,32 @@ from fastsoftmax._rows cimport (
     LOW,
     MAGIC,
     Open,
-    STEP,
-    Lanes,
-    Pair,
-    adder,
-    clear,
-    close,
+    guess_lift,
+    guessable,
     lift,
+    most,
     near,
     own_term,
-    place_of,
     power,
     scaling,
     set_plain,
     set_range,
 )
-
-cdef extern from *:
-    """
-    #define FS_TOP32 0x80000000u
-    #define FS_APART32 0x41800000u
-    #define FS_LEAST32 0x0D800000u
-    #define FS_MOST32 0x2D800000u
-    #define FS_INF32 0x7F800000u
-    #define FS_INF64 0x7FF0000000000000u
-    #define FS_TOP64 0x8000000000000000u
-    #define FS_APART64 0x4030000000000000u
-    #define FS_LEAST64 0x07B0000000000000u
-    #define FS_MOST64 0x3B30000000000000u
-    #define FS_LEAST_LOG 0x3D70000000000000u
-    """
-    # The bits of infinity, of the sign, of 16, of 1 / most(), and of the reciprocal of GROUP times
-    # 2**lift() and more: 2**-36, 2**-76; of 2**-40.
-    const uint32_t TOP32 "FS_TOP32"
-    const uint32_t APART32 "FS_APART32"
-    const uint32_t LEAST32 "FS_LEAST32"
-    const uint32_t MOST32 "FS_MOST32"
-    const uint64_t TOP64 "FS_TOP64"
-    const uint64_t APART64 "FS_APART64"
-    const uint64_t LEAST64 "FS_LEAST64"
-    const uint64_t MOST64 "FS_MOST64"
-    const uint32_t INF32 "FS_INF32"
-    const uint64_t INF64 "FS_INF64"
-    const uint64_t LEAST_LOG "FS_LEAST_LOG"
+from fastsoftmax._math cimport (
+    bits32,
+    bits64,
+    fma,
+    from_bits32,
+    from_bits64,
+    infinity,
+    prefetch,
+    real,
+    written,
+    written32,
+    written64,
+)
+from fastsoftmax._results cimport all_within
+from fastsoftmax._rows cimport STEP, Lanes, Pair, adder, clear, close, place_of
 
 cdef enum:
     LANES = 8  # of a sum, and elements of the last vector
@@ -211,28 +179,9 @@ cdef inline void own_terms(
 # whether it did.
 
 
-cdef inline real guess_lift(real like) noexcept nogil:
-    """Return the exponent of the exponential of a reference, between `lift` and `most`."""
-    return 60 if real is float else 450
-
-
-cdef inline bint guessable(real reference) noexcept nogil:
-    """Tell whether rows with largest elements not far from it are surely `near`. NaN is not."""
-    cdef real limit = 128 if real is float else 1024
-    return -40 < reference < limit
-
-
 cdef inline bint all_close(const real *highest, Py_ssize_t rows, real reference) noexcept nogil:
     """Tell whether `reference`, if guessable, serves all rows."""
-    cdef Py_ssize_t r
-    cdef uint32_t far32 = 0
-    cdef uint64_t far64 = 0
-    for r in range(rows):  # integers: of comparisons of floats gcc makes branches
-        if real is float:
-            far32 |= APART32 - (bits32(highest[r] - reference) & ~TOP32)
-        else:
-            far64 |= APART64 - (bits64(highest[r] - reference) & ~TOP64)
-    return far32 < TOP32 and far64 < TOP64
+    return all_within(highest, rows, reference, <real>0, <real>16)
 
 
 cdef inline void set_common(real reference, real *how) noexcept nogil:
@@ -266,27 +215,11 @@ cdef inline bint choose(
 
 cdef inline bint guessed_well(const real *factor, Py_ssize_t rows) noexcept nogil:
     """Tell whether the reciprocals of all sums show that no entry was too large or too small."""
-    cdef Py_ssize_t r
-    cdef uint32_t out32 = 0
-    cdef uint64_t out64 = 0
-    for r in range(rows):  # integers, as in `all_close`
-        if real is float:
-            out32 |= (bits32(factor[r]) - LEAST32) | (MOST32 - bits32(factor[r]))
-        else:
-            out64 |= (bits64(factor[r]) - LEAST64) | (MOST64 - bits64(factor[r]))
-    return out32 < TOP32 and out64 < TOP64
-
-
-cdef inline bint enough_left(const double *logs, Py_ssize_t rows) noexcept nogil:
-    """Tell whether what the largest entries leave is so much that K does not show in `logs`.
-
-    What any K leaves out is less than 2**-140 of the largest entry.
-    """
-    cdef Py_ssize_t r
-    cdef uint64_t less = 0
-    for r in range(rows):  # integers, as in `all_close`
-        less |= bits64(logs[r]) - LEAST_LOG
-    return less < TOP64
+    cdef real least = 1 / most(<real>0)
+    if real is float:  # the largest of GROUP entries is 2**lift() and more
+        return all_within(factor, rows, <real>0, least, <float>1.4551915228366852e-11)  # 2**-36
+    else:
+        return all_within(factor, rows, <real>0, least, <double>1.3234889800848443e-23)  # 2**-76
 
 
 # ---- exponentials --------------------------------------------------------------------------------
@@ -516,47 +449,7 @@ cdef inline void halve(const double *a, double *b, Py_ssize_t rows, Py_ssize_t h
             b[r * half + l] = a[2 * r * half + l] + a[(2 * r + 1) * half + l]
 
 
-# ---- rows of NaN -------------------------------------------------------------------------------
-
-
-cdef inline bint any_nan(const real *factor, Py_ssize_t rows) noexcept nogil:
-    """Tell whether one of some numbers is NaN."""
-    cdef Py_ssize_t r
-    cdef uint32_t nan32 = 0
-    cdef uint64_t nan64 = 0
-    for r in range(rows):  # integers, as in `all_close`
-        if real is float:
-            nan32 |= INF32 - (bits32(factor[r]) & ~TOP32)
-        else:
-            nan64 |= INF64 - (bits64(factor[r]) & ~TOP64)
-    return nan32 >= TOP32 or nan64 >= TOP64
-
-
-cdef inline void put_nan(
-    const real *factor, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t stride
-) noexcept nogil:
-    """Make rows NaN whose factor, or logarithm, is: n elements, `stride` apart."""
-    cdef Py_ssize_t r, j
-    if any_nan(factor, rows):
-        for r in range(rows):
-            if factor[r] != factor[r]:
-                for j in range(n):
-                    y[r * apart + j * stride] = not_a_number(<real>0)
-
-
 # ---- scale ---------------------------------------------------------------------------------------
-
-
-cdef inline void set_factor(double s, double rest, real *high, real *low) noexcept nogil:
-    """high + low = 1 / (s + rest), NaN if that is infinite"""
-    cdef double total = s + rest
-    high[0] = <real>(1 / total + 0 * total)
-    if not HAS_FMA:
-        low[0] = 0  # the second rounding would cost the order
-    elif real is float:
-        low[0] = <float>(1 / total + 0 * total - high[0])
-    else:
-        low[0] = (fma(-high[0], total, 1.0) - high[0] * (rest - (total - s))) * high[0]
 
 
 cdef inline void scaled_rows(

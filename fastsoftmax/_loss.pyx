@@ -25,10 +25,10 @@ Source
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t
 
+from fastsoftmax._exponents cimport HOW, set_weights
 from fastsoftmax._math cimport HAS_FMA, fma, fma64, infinity, log1p_pos, real, separate
 from fastsoftmax._rows cimport (
     BLOCK,
-    HOW,
     STEP,
     Lanes,
     Pair,
@@ -39,7 +39,6 @@ from fastsoftmax._rows cimport (
     close,
     exponentials_of_row,
     scale_row,
-    set_weights,
     sum_of_others,
     top_of,
     two_sum,

@@ -1,45 +1,50 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Panels of columns: their sums, and the answers that are made with them.
 
-Softmax at T = 1 goes by a guess first. One K (see ``_rows.pxd``) serves all columns of most panels,
-and the largest entry of the first row is near enough to choose it by. So exponentials are made of
-the array itself, while its next rows are fetched, and without maxima; the sums show whether the
-guess served. Until then nothing is written. All else, and a panel whose guess was of no use, goes
-by the maxima of its columns, with the same bits.
+Softmax at T = 1 goes by a guess first. One K (see ``_exponents.pxd``) serves all columns of most
+panels, and the largest entry of the first row is near enough to choose it by. So exponentials are
+made of the array itself, while its next rows are fetched, and without maxima; the sums show whether
+the guess served. Until then nothing is written. All else, and a panel whose guess was of no use,
+goes by the maxima of its columns, with the same bits.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._columns cimport (
     FEW,
+    FITS,
     PANEL,
     add_step_of_columns,
     ahead,
     close_columns,
     column_exponentials,
     drop_largest_of_columns,
+    even_part,
     filled_up,
     put_differences,
     put_row,
     put_scaled,
     take_panel,
+    widest,
 )
-from fastsoftmax._groups cimport LANES, guess_lift, guessable, set_hows
-from fastsoftmax._kernels cimport LOG_SOFTMAX, SOFTMAX, Kind
-from fastsoftmax._math cimport exp_within, infinity, real, written, written32, written64
-from fastsoftmax._rows cimport (
-    BLOCK,
+from fastsoftmax._exponents cimport (
     HIGH,
     HOW,
     LOW,
     MAGIC,
-    STEP,
-    Pair,
-    fetch,
+    guess_lift,
+    guessable,
+    inverse_of,
     most,
     set_range,
 )
+from fastsoftmax._groups cimport LANES, own_terms, set_hows
+from fastsoftmax._kernels cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Kind
+from fastsoftmax._math cimport exp_within, infinity, real, written, written32, written64
+from fastsoftmax._results cimport add_logs, factors, log_sums, put_nan
+from fastsoftmax._rows cimport BLOCK, STEP, Pair, fetch, top_of
 
 cdef enum:
     CHUNK = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
@@ -67,23 +72,6 @@ cdef inline void clear_sums(
 
 
 # ---- by a guess ----------------------------------------------------------------------------------
-
-
-cdef inline real largest_of_row(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return the largest one of n elements; NaN is passed over."""
-    cdef real lane[LANES]
-    cdef real highest = -infinity(<real>0)
-    cdef Py_ssize_t c, l
-    for l in range(LANES):
-        lane[l] = highest
-    for c from 0 <= c <= n - LANES by LANES:
-        for l in range(LANES):
-            lane[l] = x[c + l] if x[c + l] > lane[l] else lane[l]
-    for c in range(n // LANES * LANES, n):
-        highest = x[c] if x[c] > highest else highest
-    for l in range(LANES):
-        highest = lane[l] if lane[l] > highest else highest
-    return highest
 
 
 cdef inline void copy_row(const real *x, Py_ssize_t columns, written e) noexcept nogil:
@@ -173,7 +161,7 @@ cdef inline bint sums_of_guess(
     cdef Py_ssize_t width = columns * pieces
     cdef Py_ssize_t i, k
     cdef written d
-    cdef real highest = largest_of_row(x, columns)
+    cdef real highest = <real>top_of(x, columns).value
     if not guessable(highest):
         return False
     set_range(highest, guess_lift(highest), False, how, 1)
@@ -320,4 +308,138 @@ cdef inline int put_panel(
                     <const real *>highest + c, inverse + c, high + c, then,
                 )
         look(m * width, done)
+    return 0
+
+
+# ---- answers -------------------------------------------------------------------------------------
+
+
+cdef inline int panel(
+    const real *x,
+    real *y,
+    written e,
+    Py_ssize_t n,
+    Py_ssize_t stride,
+    Py_ssize_t columns,
+    Py_ssize_t pieces,
+    Py_ssize_t rows,
+    const real *inverse,
+    Kind kind,
+    bint *guess,
+    const real *then,
+    Py_ssize_t *done,
+) except -1 nogil:
+    """The answer for `columns` columns of n elements that are `stride` apart; y may be x.
+
+    So many from each of some `pieces`, `n * stride` apart. `e` is scratch for `rows` of them, and
+    for STEP more. If they are longer, they are read two or three times, `rows` at a time. `guess`
+    tells whether to try one, and whether it served. `then` is where the next panel begins.
+    """
+    cdef inline real highest[PANEL]
+    cdef real how[HOW * PANEL]
+    cdef real own[PANEL]
+    cdef real high[PANEL]
+    cdef real low[PANEL]
+    cdef double logs[PANEL]
+    cdef Pair s[PANEL]
+    cdef Py_ssize_t width = filled_up(columns * pieces)
+    cdef Py_ssize_t c, p
+    cdef bint plain
+    cdef const real *next = <const real *>y if rows == n and kind != LOGSUMEXP else x
+    if guess[0]:
+        guess[0] = sums_of_guess(x, e, n, stride, columns, pieces, rows, how, s, next, done)
+    if guess[0]:
+        factors(s, columns * pieces, high, low)
+        put_by_guess(
+            x, y, e, n, stride, columns, pieces, rows, <const real *>how, high, low, then, done
+        )
+        return 0
+    plain = sums_of_panel(
+        x, e, n, stride, columns, pieces, rows, inverse, kind, highest, how, s, next, done
+    )
+    if kind == SOFTMAX:
+        factors(s, width, high, low)
+    else:
+        own_terms(<const real *>highest, <const real *>how, width, PANEL, <written>own)
+        log_sums(s, <const real *>own, width, logs)
+        for c in range(width):
+            high[c] = <real>logs[c]
+    if kind == LOGSUMEXP:
+        for p in range(pieces):
+            c = p * columns
+            add_logs(
+                x + p * n * stride, y + c, columns, n, 1, stride, highest + c, logs + c
+            )
+        return 0
+    put_panel(
+        x, y, e, n, stride, columns, pieces, rows, inverse, kind, highest, <const real *>how,
+        plain, <const real *>high, <const real *>low, then, done,
+    )
+    for p in range(pieces):
+        c = p * columns
+        put_nan(<const real *>high + c, y + p * n * stride, columns, n, 1, stride)
+    return 0
+
+
+cdef inline int answer_columns(
+    const real *x,
+    real *y,
+    Py_ssize_t n,
+    Py_ssize_t inner,
+    const double *temperature,
+    Py_ssize_t each,
+    Kind kind,
+    Py_ssize_t start,
+    Py_ssize_t stop,
+) except -1 nogil:
+    """Write the answer along the middle axis of (outer, n, inner) for columns `start` to `stop`.
+
+    The columns are counted as in ``x[:, 0, :].ravel()``; `each` is 1 if there is a temperature for
+    each, else 0. All are such that 1/T is a number above 0. y is x, or does not overlap it; it has
+    one element for each column for LOGSUMEXP.
+    """
+    cdef Py_ssize_t at_once = min(widest(n, <real>0), filled_up(stop - start))
+    cdef Py_ssize_t part = even_part(inner, at_once)
+    cdef Py_ssize_t rows = n
+    cdef Py_ssize_t done = 0
+    cdef Py_ssize_t c, columns, pieces, within, first, place
+    cdef inline real inverse[PANEL]
+    cdef real *e
+    cdef const real *then
+    cdef bint guess = kind == SOFTMAX and not each and temperature[0] == 1
+    if n * at_once > CHUNK:
+        rows = FITS // (at_once * <Py_ssize_t>sizeof(real)) // STEP * STEP
+    e = <real *>malloc((rows + STEP) * at_once * sizeof(real))
+    if e == NULL:
+        with gil:
+            raise MemoryError
+    try:
+        while start < stop:
+            within = start % inner
+            columns = min(min(part, stop - start), inner - within)
+            pieces = 1
+            if columns == inner and columns < FEW:
+                pieces = min(at_once, stop - start) // inner
+            for c in range(columns * pieces):
+                inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
+            for c in range(columns * pieces, filled_up(columns * pieces)):
+                inverse[c] = 1
+            first = (start - within) * n + within
+            place = start if kind == LOGSUMEXP else first
+            then = x + first + columns
+            if within + columns == inner:  # the panel is the end of an `outer`
+                then += inner * (pieces * n - 1)
+            if real is float:
+                panel(
+                    x + first, y + place, <written32>e, n, inner, columns,
+                    pieces, rows, inverse, kind, &guess, then, &done,
+                )
+            else:
+                panel(
+                    x + first, y + place, <written64>e, n, inner, columns,
+                    pieces, rows, inverse, kind, &guess, then, &done,
+                )
+            start += columns * pieces
+    finally:
+        free(e)
     return 0

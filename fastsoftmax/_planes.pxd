@@ -7,22 +7,13 @@ of ``_rows.pxd``. The distance of planes is a constant, without which the compil
 for overlap.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastsoftmax._groups cimport LANES, ROWS, TOP32, TOP64, larger, set_factor
-from fastsoftmax._math cimport bits32, bits64, fma, infinity, log1p_pos, real, written, written64
-from fastsoftmax._rows cimport (
-    CENTRE,
-    HIGH,
-    INVERSE,
-    LOW,
-    MAGIC,
-    Pair,
-    power,
-    scaling,
-    two_sum,
-)
+from fastsoftmax._exponents cimport CENTRE, HIGH, INVERSE, LOW, MAGIC, power, scaling
+from fastsoftmax._groups cimport LANES, ROWS, larger
+from fastsoftmax._math cimport fma, infinity, log1p_pos, real, written, written64
+from fastsoftmax._results cimport set_factor
+from fastsoftmax._rows cimport Pair, two_sum
 
 cdef enum:
     STRIP = 16  # rows that every vector divides
@@ -250,19 +241,6 @@ cdef inline void plane_maxima(
     for j in range(n):
         for r in range(strips(rows)):
             highest[r] = larger(planes[j * ROWS + r], highest[r])
-
-
-cdef inline bint all_finite(const real *highest, Py_ssize_t rows) noexcept nogil:
-    """Tell whether all are."""
-    cdef Py_ssize_t r
-    cdef uint32_t out32 = 0
-    cdef uint64_t out64 = 0
-    for r in range(strips(rows)):  # integers, as in `all_close`
-        if real is float:
-            out32 |= 0x7F7FFFFFU - (bits32(highest[r]) & ~TOP32)
-        else:
-            out64 |= 0x7FEFFFFFFFFFFFFFULL - (bits64(highest[r]) & ~TOP64)
-    return out32 < TOP32 and out64 < TOP64
 
 
 cdef inline void plane_exponentials(

@@ -36,20 +36,16 @@ from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._digits cimport order_of, sort_picked
 from fastsoftmax._draws cimport draw_again, draw_distinct, draw_from_row, draw_roughly
+from fastsoftmax._exponents cimport inverse_of
 from fastsoftmax._filtered cimport filter_row
 from fastsoftmax._kernels cimport Filters, Report, SampleFunctions
 from fastsoftmax._math cimport infinity, real
 from fastsoftmax._nuclei cimport Nucleus, draw_above
 from fastsoftmax._partial cimport SIZE, Work, allocate, release
-from fastsoftmax._reports cimport (
-    log_of_others,
-    log_of_others_in_row,
-    log_probabilities,
-    ranks_of,
-)
+from fastsoftmax._reports cimport log_of_others, log_of_others_in_row, log_probabilities, ranks_of
 from fastsoftmax._rows cimport BLOCK
 from fastsoftmax._survivors cimport filtering, first_largest, highest_of, place_of, survivors
-from fastsoftmax._weights cimport inverse_of, sum_of, weigh_all, weigh_blocks, within_float
+from fastsoftmax._weights cimport sum_of, weigh_all, weigh_blocks, within_float
 
 cdef enum:
     CHUNK = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
@@ -65,7 +61,7 @@ cdef void draw_row(
     """
     cdef real *value = <real *>work.value
     cdef double highest
-    cdef double inverse = inverse_of(f.temperature) if f.temperature > 0 else 0
+    cdef double inverse = inverse_of(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef double *sums = <double *>work.keys  # free once the survivors are known
     cdef double total = 0, log_others = 0, log_others_kept = 0
     cdef bint whole = f.temperature > 0 and not filtering(f, n)
@@ -149,7 +145,7 @@ cdef Py_ssize_t support_row(
         for i in range(m):
             value[i] = x[work.index[i]]
         if f.temperature > 0:
-            inverse = inverse_of(f.temperature)
+            inverse = inverse_of(f.temperature, <double>0)
         weigh_all(value, work.weight, m, highest, inverse)
         for i in range(m):
             indices[i] = work.index[i]
@@ -175,7 +171,7 @@ cdef void logprobs_row(
             for i in range(m):
                 y[i] = 0 if ids[i] == first else -infinity(<real>0)
             return
-        inverse = inverse_of(temperature)
+        inverse = inverse_of(temperature, <double>0)
         weigh_blocks(x, n, highest, inverse, sums)
         log_others = log_of_others_in_row(x, n, first, highest, inverse, sums)
     log_probabilities(x, ids, m, highest, inverse, log_others, y)

@@ -28,10 +28,22 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from fastsoftmax._columns cimport FEW, FITS, PANEL, even_part, filled_up, widest
+from fastsoftmax._exponents cimport (
+    HOW,
+    Open,
+    Plain,
+    Scaled,
+    guess_lift,
+    guessable,
+    inverse_of,
+    lift,
+    most,
+    own_term,
+    set_how,
+    set_plain,
+)
 from fastsoftmax._groups cimport (
     GROUP,
     ROWS,
@@ -40,33 +52,18 @@ from fastsoftmax._groups cimport (
     choose,
     difference_rows,
     drop_largest,
-    enough_left,
     exponentials,
-    guess_lift,
-    guessable,
     guessed_well,
     maxima,
     maxima_of_steps,
     own_terms,
-    put_nan,
     scaled_rows,
-    set_factor,
     sums,
 )
-from fastsoftmax._kernels cimport LOG_SOFTMAX, LOGSUMEXP, SOFTMAX, Kind, RowFunctions
-from fastsoftmax._math cimport (
-    infinity,
-    log1p_pos,
-    not_a_number,
-    real,
-    separate,
-    written,
-    written32,
-    written64,
-)
-from fastsoftmax._panels cimport CHUNK, put_by_guess, put_panel, sums_of_guess, sums_of_panel
+from fastsoftmax._kernels cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Kind, RowFunctions
+from fastsoftmax._math cimport infinity, not_a_number, real, separate, written, written32, written64
+from fastsoftmax._panels cimport CHUNK, answer_columns
 from fastsoftmax._planes cimport (
-    all_finite,
     drop_largest_plane,
     fill_strips,
     filled_strips,
@@ -80,15 +77,21 @@ from fastsoftmax._planes cimport (
     scale_planes,
     to_planes,
 )
+from fastsoftmax._results cimport (
+    add_logs,
+    all_finite,
+    enough_left,
+    factors,
+    log_sums,
+    nan_or,
+    plus_log,
+    put_nan,
+)
 from fastsoftmax._rows cimport (
     BLOCK,
-    HOW,
     STEP,
     Lanes,
-    Open,
     Pair,
-    Plain,
-    Scaled,
     Top,
     add,
     add_to,
@@ -101,15 +104,10 @@ from fastsoftmax._rows cimport (
     exponentials_of_row,
     fetch,
     lanes_of_others,
-    lift,
     max_of,
-    most,
-    own_term,
     pad,
     scale,
     scale_row,
-    set_how,
-    set_plain,
     subtract,
     sum_of_guess,
     sum_of_others,
@@ -159,22 +157,6 @@ cdef bint substitute(
         top[0] = top_of(<const real *>y, n)
         return True
     return False
-
-
-cdef real inverse_of(double temperature, real like) noexcept nogil:
-    """Return 1/T, held at the largest finite number."""
-    cdef real inverse = <real>(1 / temperature)
-    if real is float:
-        return min(inverse, <float>3.4028234663852886e+38)
-    else:
-        return min(inverse, <double>1.7976931348623157e+308)
-
-
-cdef void factors(const Pair *s, Py_ssize_t rows, real *high, real *low) noexcept nogil:
-    """high + low = 1 / s, NaN if s is infinite"""
-    cdef Py_ssize_t r
-    for r in range(rows):
-        set_factor(s[r].high, s[r].low, high + r, low + r)
 
 
 cdef real guess_of(const real *x, Py_ssize_t n) noexcept nogil:
@@ -271,13 +253,6 @@ cdef bint short_softmax(
     return True
 
 
-cdef void log_sums(Pair *s, const real *own, Py_ssize_t rows, double *logs) noexcept nogil:
-    """logs = log1p(s / own)"""
-    cdef Py_ssize_t r
-    for r in range(rows):
-        logs[r] = log1p_pos((s[r].high + s[r].low) / own[r])
-
-
 cdef void subtract_row(
     const real *x, real *y, Py_ssize_t n, real highest, real inverse, real log_sum
 ) noexcept nogil:
@@ -333,20 +308,6 @@ cdef double log_sum_of_guess(const real *x, Py_ssize_t n, real *highest) noexcep
     return log_sum if enough_left(&log_sum, 1) else not_a_number(<double>0)
 
 
-cdef real nan_or(real v, const real *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Return NaN if there is one among n elements that are `stride` apart, else `v`."""
-    cdef Py_ssize_t j
-    for j in range(n):
-        if x[j * stride] != x[j * stride]:
-            return not_a_number(v)
-    return v
-
-
-cdef inline real plus_log(real highest, double log_sum) noexcept nogil:
-    """Return their sum."""
-    return <real>(highest + log_sum) if log_sum == log_sum else not_a_number(highest)
-
-
 cdef real logsumexp_row(
     const real *x, Py_ssize_t n, Top *top, const real *following
 ) noexcept nogil:
@@ -367,19 +328,6 @@ cdef real logsumexp_row(
 
 
 # ---- groups of rows ------------------------------------------------------------------------------
-
-
-cdef inline void add_logs(
-    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t stride,
-    const real *highest, const double *logs,
-) noexcept nogil:
-    """y = highest + logs; of rows (or columns) without a finite maximum their NaN or that."""
-    cdef Py_ssize_t r
-    for r in range(rows):
-        if -infinity(<real>0) < highest[r] < infinity(<real>0):
-            y[r] = plus_log(highest[r], logs[r])
-        else:
-            y[r] = nan_or(highest[r], x + r * apart, n, stride)
 
 
 cdef inline bint group_of_rows(
@@ -707,141 +655,6 @@ cdef void answer_rows(
                 x + start * n, y + start * width, r, n, temperature + start * each, each, kind
             )
         start += r
-
-
-# ---- panels of columns ---------------------------------------------------------------------------
-
-
-cdef inline int panel(
-    const real *x,
-    real *y,
-    written e,
-    Py_ssize_t n,
-    Py_ssize_t stride,
-    Py_ssize_t columns,
-    Py_ssize_t pieces,
-    Py_ssize_t rows,
-    const real *inverse,
-    Kind kind,
-    bint *guess,
-    const real *then,
-    Py_ssize_t *done,
-) except -1 nogil:
-    """The answer for `columns` columns of n elements that are `stride` apart; y may be x.
-
-    So many from each of some `pieces`, `n * stride` apart. `e` is scratch for `rows` of them, and
-    for STEP more. If they are longer, they are read two or three times, `rows` at a time. `guess`
-    tells whether to try one, and whether it served. `then` is where the next panel begins.
-    """
-    cdef real highest[PANEL]
-    cdef real how[HOW * PANEL]
-    cdef real own[PANEL]
-    cdef real high[PANEL]
-    cdef real low[PANEL]
-    cdef double logs[PANEL]
-    cdef Pair s[PANEL]
-    cdef Py_ssize_t width = filled_up(columns * pieces)
-    cdef Py_ssize_t c, p
-    cdef bint plain
-    cdef const real *next = <const real *>y if rows == n and kind != LOGSUMEXP else x
-    own[0] = 0  # width > 0, which the compiler does not know
-    if guess[0]:
-        guess[0] = sums_of_guess(x, e, n, stride, columns, pieces, rows, how, s, next, done)
-    if guess[0]:
-        factors(s, columns * pieces, high, low)
-        put_by_guess(
-            x, y, e, n, stride, columns, pieces, rows, <const real *>how, high, low, then, done
-        )
-        return 0
-    plain = sums_of_panel(
-        x, e, n, stride, columns, pieces, rows, inverse, kind, highest, how, s, next, done
-    )
-    if kind == SOFTMAX:
-        factors(s, width, high, low)
-    else:
-        own_terms(<const real *>highest, <const real *>how, width, PANEL, <written>own)
-        log_sums(s, <const real *>own, width, logs)
-        for c in range(width):
-            high[c] = <real>logs[c]
-    if kind == LOGSUMEXP:
-        for p in range(pieces):
-            c = p * columns
-            add_logs(
-                x + p * n * stride, y + c, columns, n, 1, stride, highest + c, logs + c
-            )
-        return 0
-    put_panel(
-        x, y, e, n, stride, columns, pieces, rows, inverse, kind, highest, <const real *>how,
-        plain, <const real *>high, <const real *>low, then, done,
-    )
-    for p in range(pieces):
-        c = p * columns
-        put_nan(<const real *>high + c, y + p * n * stride, columns, n, 1, stride)
-    return 0
-
-
-cdef int answer_columns(
-    const real *x,
-    real *y,
-    Py_ssize_t n,
-    Py_ssize_t inner,
-    const double *temperature,
-    Py_ssize_t each,
-    Kind kind,
-    Py_ssize_t start,
-    Py_ssize_t stop,
-) except -1 nogil:
-    """Write the answer along the middle axis of (outer, n, inner) for columns `start` to `stop`.
-
-    The columns are counted as in ``x[:, 0, :].ravel()``; `each` is 1 if there is a temperature for
-    each, else 0. All are such that 1/T is a number above 0. y is x, or does not overlap it; it has
-    one element for each column for LOGSUMEXP.
-    """
-    cdef Py_ssize_t at_once = min(widest(n, <real>0), filled_up(stop - start))
-    cdef Py_ssize_t part = even_part(inner, at_once)
-    cdef Py_ssize_t rows = n
-    cdef Py_ssize_t done = 0
-    cdef Py_ssize_t c, columns, pieces, within, first, place
-    cdef real inverse[PANEL]
-    cdef real *e
-    cdef const real *then
-    cdef bint guess = kind == SOFTMAX and not each and temperature[0] == 1
-    if n * at_once > CHUNK:
-        rows = FITS // (at_once * <Py_ssize_t>sizeof(real)) // STEP * STEP
-    e = <real *>malloc((rows + STEP) * at_once * sizeof(real))
-    if e == NULL:
-        with gil:
-            raise MemoryError
-    try:
-        while start < stop:
-            within = start % inner
-            columns = min(min(part, stop - start), inner - within)
-            pieces = 1
-            if columns == inner and columns < FEW:
-                pieces = min(at_once, stop - start) // inner
-            for c in range(columns * pieces):
-                inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
-            for c in range(columns * pieces, filled_up(columns * pieces)):
-                inverse[c] = 1
-            first = (start - within) * n + within
-            place = start if kind == LOGSUMEXP else first
-            then = x + first + columns
-            if within + columns == inner:  # the panel is the end of an `outer`
-                then += inner * (pieces * n - 1)
-            if real is float:
-                panel(
-                    x + first, y + place, <written32>e, n, inner, columns,
-                    pieces, rows, inverse, kind, &guess, then, &done,
-                )
-            else:
-                panel(
-                    x + first, y + place, <written64>e, n, inner, columns,
-                    pieces, rows, inverse, kind, &guess, then, &done,
-                )
-            start += columns * pieces
-    finally:
-        free(e)
-    return 0
 
 
 # ---- what Python and _front see ------------------------------------------------------------------

@@ -5,13 +5,13 @@ from libc.math cimport NAN, log
 from libc.stdint cimport uint64_t
 
 from fastsoftmax._digits cimport cut, keep, order_of, value_of
+from fastsoftmax._exponents cimport inverse_of
 from fastsoftmax._kernels cimport Filters
 from fastsoftmax._math cimport infinity, real
 from fastsoftmax._nuclei cimport HEAVY, Nucleus, find_nucleus, list_from, threshold, widest
 from fastsoftmax._partial cimport DENSE, LANES, SIZE, STEP, Work, blocks_of, pick, scan
 from fastsoftmax._rows cimport place_of as first_of
 from fastsoftmax._weights cimport (
-    inverse_of,
     rough_error,
     sum_of,
     weigh_all,
@@ -282,4 +282,4 @@ cdef inline Py_ssize_t survivors(
         (<real *>work.value)[0] = x[work.index[0]]
         work.weight[0] = 1
         return 1
-    return candidates(x, n, highest, inverse_of(f.temperature), total, f, work, left)
+    return candidates(x, n, highest, inverse_of(f.temperature, <double>0), total, f, work, left)

@@ -6,29 +6,9 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 
 from libc.math cimport log
 
+from fastsoftmax._exponents cimport HOW, Scaled, Shifted, set_weights
 from fastsoftmax._math cimport exp_neg, infinity, lowest, real
-from fastsoftmax._rows cimport (
-    BLOCK,
-    HOW,
-    STEP,
-    Lanes,
-    Pair,
-    Scaled,
-    Shifted,
-    add_to,
-    clear,
-    close,
-    exp_of,
-    pad,
-    set_weights,
-    whole,
-)
-
-
-cdef inline double inverse_of(double temperature) noexcept nogil:
-    """Return 1/T, held at the largest finite number, for T > 0."""
-    return min(1 / temperature, 1.7976931348623157e+308)
-
+from fastsoftmax._rows cimport BLOCK, STEP, Lanes, Pair, add_to, clear, close, exp_of, pad, whole
 
 cdef inline void weigh(
     const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
