@@ -122,7 +122,8 @@ def _refilled(call):
 def _loops(call, sample_ns):
     """How many calls fill one sample."""
     loops = 1
-    # Doubling until half full warms up too; the first call alone is often far off.
-    while (each := _sample(call, loops)) * loops < sample_ns / 2:
+    # Doubling until half full warms up too; the first call alone is often far off. The shorter of
+    # two: one that something interrupts would pass for a long one.
+    while (each := min(_sample(call, loops), _sample(call, loops))) * loops < sample_ns / 2:
         loops *= 2
     return max(1, -int(-sample_ns // max(each, 1)))
