@@ -30,7 +30,7 @@ def weights(x, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.8, 3.0, 1e-35, 1e35])
 @pytest.mark.parametrize("name", rows())
-def test_draws_close_to_where_two_tokens_meet(impl, name, temperature):
+def test_draws_close_to_where_two_tokens_meet(compiled, name, temperature):
     x = rows()[name]
     w = weights(x, temperature)
     ends = np.cumsum(w) / w.sum()
@@ -38,7 +38,7 @@ def test_draws_close_to_where_two_tokens_meet(impl, name, temperature):
     for off in (1e-10, 1e-9, 1e-8, 1e-7):
         us = np.concatenate([ends[places] - off, ends[places] + off])
         us = us[(us >= 0) & (us < 1)]
-        drawn = [impl.sample(x, temperature=temperature, rng=Uniforms([u])) for u in us]
+        drawn = [compiled.sample(x, temperature=temperature, rng=Uniforms([u])) for u in us]
         np.testing.assert_array_equal(drawn, np.searchsorted(ends, us, side="right"))
 
 
