@@ -13,7 +13,21 @@ scratch a panel's columns are whole vectors; what fills up the last one is compu
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastsoftmax._exponents cimport CENTRE, HIGH, INVERSE, LOW, MAGIC, Plain, Scaled, power, scaling
+from fastsoftmax._exponents cimport (
+    CENTRE,
+    FACTOR,
+    HIGH,
+    LOW,
+    MAGIC,
+    PLAIN,
+    SHIFTED,
+    Form,
+    Plain,
+    Scaled,
+    Shifted,
+    power,
+    scaling,
+)
 from fastsoftmax._groups cimport LANES, larger
 from fastsoftmax._math cimport (
     bits32,
@@ -112,19 +126,21 @@ cdef inline void exponentials_across(
     cdef Py_ssize_t c
     for c in range(whole_vectors(width)):
         e[c] = power(
-            e[c], how[CENTRE * PANEL + c], how[INVERSE * PANEL + c], how[LOW * PANEL + c],
+            e[c], how[CENTRE * PANEL + c], how[FACTOR * PANEL + c], how[LOW * PANEL + c],
             how[HIGH * PANEL + c], how[MAGIC * PANEL + c], kind,
         )
 
 
 cdef inline void column_exponentials(
-    written e, Py_ssize_t rows, Py_ssize_t width, const real *how, bint plain
+    written e, Py_ssize_t rows, Py_ssize_t width, const real *how, Form form
 ) noexcept nogil:
     """e = its exponentials, for each row"""
     cdef Py_ssize_t i
     for i in range(rows):
-        if plain:
+        if form == PLAIN:
             exponentials_across(e + i * width, width, how, <Plain>0)
+        elif form == SHIFTED:
+            exponentials_across(e + i * width, width, how, <Shifted>0)
         else:
             exponentials_across(e + i * width, width, how, <Scaled>0)
 

@@ -39,6 +39,7 @@ from fastsoftmax._kernels cimport (
     RowFunctions,
     SampleFunctions,
     SelectFunctions,
+    tame,
 )
 from fastsoftmax._philox cimport philox_rows
 from fastsoftmax._plain cimport (
@@ -136,12 +137,18 @@ cdef Py_ssize_t threads_for_row(cnp.ndarray x, object workers) except -1:
     return threads if rows < 2 * threads else 1
 
 
-cdef bint ordinary(object ts, object x) except -1:
-    """Tell whether all of 1/T are numbers above 0 in the precision of x."""
-    if ts is ONE or (cnp.PyArray_SIZE(ts) == 1 and ts[0] == 1):
+cdef bint ordinary(object ts) except -1:
+    """Tell whether columns can be taken side by side: all T are `tame`, and 1 or none is."""
+    cdef const double[::1] each
+    cdef Py_ssize_t i, ones = 0
+    if ts is ONE:
         return True
-    with np.errstate(all="ignore"):
-        return (ts > 0).all() and ((1 / ts).astype(_arrays.work_dtype(x.dtype)) > 0).all()
+    each = ts
+    for i in range(each.shape[0]):
+        if not tame(each[i]):
+            return False
+        ones += each[i] == 1
+    return ones == 0 or ones == each.shape[0]
 
 
 cdef object empty_like(cnp.ndarray x, int axis, Kind kind):
@@ -311,7 +318,7 @@ cdef class Implementation:
         cdef Py_ssize_t n = cnp.PyArray_DIM(x, axis)
         cdef Py_ssize_t count = cnp.PyArray_SIZE(x) // n
         cdef bint fit = (
-            cnp.PyArray_STRIDE(x, axis) != cnp.PyArray_ITEMSIZE(x) and ordinary(ts, x)
+            cnp.PyArray_STRIDE(x, axis) != cnp.PyArray_ITEMSIZE(x) and ordinary(ts)
         )
         cdef Py_ssize_t threads = threads_for(exponentials(x), workers)
         if threads == 1:
@@ -351,7 +358,7 @@ cdef class Implementation:
             work = exponentials(x) / len(x)
             for i in range(len(x)):
                 t = ts[i:i + 1] if len(ts) > 1 else ts
-                if not (0 < t[0] < 1e37 and row.map(x[i], y[i], t[0], log, work, threads)):
+                if not (tame(t[0]) and row.map(x[i], y[i], t[0], log, work, threads)):
                     self.map_rows[kind](x[i:i + 1], y[i:i + 1], t, log)
             return
         run(

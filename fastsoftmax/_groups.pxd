@@ -14,12 +14,19 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._exponents cimport (
     CENTRE,
+    FACTOR,
+    HEATED,
     HIGH,
     HOW,
-    INVERSE,
     LOW,
     MAGIC,
+    PLAIN,
+    SCALED,
+    SHIFTED,
+    Form,
     Open,
+    Scaled,
+    Shifted,
     guess_lift,
     guessable,
     lift,
@@ -28,10 +35,11 @@ from fastsoftmax._exponents cimport (
     own_term,
     power,
     scaling,
-    set_plain,
+    set_guess,
     set_range,
 )
 from fastsoftmax._math cimport (
+    HAS_FMA,
     bits32,
     bits64,
     fma,
@@ -142,73 +150,92 @@ cdef inline void fold_halves(
 # ---- what exponentials are made with: `how` has `apart` numbers of each kind, or ROWS ------------
 
 
-cdef inline bint set_hows(
+cdef inline Form set_hows(
     const real *highest, const real *inverse, Py_ssize_t rows, real *how, Py_ssize_t apart
 ) noexcept nogil:
-    """set_how for each row, in loops without branches; return whether all are Plain."""
+    """set_how for each row, in loops without branches; return what serves all.
+
+    They have T = 1, all or none.
+    """
     cdef Py_ssize_t r
     cdef uint32_t other32 = 0
     cdef uint64_t other64 = 0
     cdef real *centre = how + CENTRE * apart
+    cdef bint scaled = how[FACTOR * apart] != 0
     for r in range(rows):
-        centre[r] = 0 if near(highest[r]) else highest[r]
+        centre[r] = 0 if near(highest[r] * inverse[r]) else highest[r]
     for r in range(rows):
-        centre[r] = centre[r] if inverse[r] == 1 else highest[r]
+        centre[r] = highest[r] if not HAS_FMA and scaled else centre[r]
     for r in range(rows):
-        how[INVERSE * apart + r] = inverse[r]
         set_range((highest[r] - centre[r]) * inverse[r], lift(<real>0), True, how + r, apart)
+    if scaled:
+        return SCALED
     for r in range(rows):
         if real is float:
-            other32 |= bits32(centre[r]) | bits32(inverse[r] - 1)
+            other32 |= bits32(centre[r])
         else:
-            other64 |= bits64(centre[r]) | bits64(inverse[r] - 1)
-    return other32 == 0 and other64 == 0
+            other64 |= bits64(centre[r])
+    return PLAIN if other32 == 0 and other64 == 0 else SHIFTED
 
 
 cdef inline void own_terms(
     const real *highest, const real *how, Py_ssize_t rows, Py_ssize_t apart, written own
 ) noexcept nogil:
-    """Write the exponential of each row's largest entry."""
+    """Write the exponential of each row's largest entry; they have T = 1, all or none."""
     cdef Py_ssize_t r
-    for r in range(rows):
-        own[r] = own_term(highest[r], how + r, apart)
+    if how[FACTOR * apart] != 0:
+        for r in range(rows):
+            own[r] = own_term(highest[r], how + r, apart, <Scaled>0)
+    else:
+        for r in range(rows):
+            own[r] = own_term(highest[r], how + r, apart, <Shifted>0)
 
 
-# One K serves all rows whose largest elements are not far from its `reference`. What the rows of a
-# group have had in common serves the next ones, too: then softmax needs no maxima, as the sums show
-# whether it did.
+# One K serves all rows of one temperature whose largest elements are not far from its `reference`.
+# What the rows of a group have had in common serves the next ones, too: then softmax needs no
+# maxima, as the sums show whether it did.
 
 
-cdef inline bint all_close(const real *highest, Py_ssize_t rows, real reference) noexcept nogil:
+cdef inline bint all_close(
+    const real *highest, Py_ssize_t rows, real reference, real inverse
+) noexcept nogil:
     """Tell whether `reference`, if guessable, serves all rows."""
-    return all_within(highest, rows, reference, <real>0, <real>16)
+    return all_within(highest, rows, reference, <real>0, <real>16 / inverse)
 
 
-cdef inline void set_common(real reference, real *how) noexcept nogil:
-    """Set what serves ROWS rows of a reference."""
+cdef inline void set_common(real reference, real inverse, real *how) noexcept nogil:
+    """Set what serves ROWS rows of a reference and the temperature that is set."""
     cdef real one[HOW]
     cdef Py_ssize_t r
-    cdef Py_ssize_t i
-    set_plain(reference, guess_lift(reference), False, one)
-    for i in range(HOW):
-        for r in range(ROWS):
-            how[i * ROWS + r] = one[i]
+    one[FACTOR] = how[FACTOR * ROWS]
+    set_guess(reference, inverse, guess_lift(reference), False, one)
+    for r in range(ROWS):
+        how[LOW * ROWS + r] = one[LOW]
+        how[HIGH * ROWS + r] = one[HIGH]
+        how[MAGIC * ROWS + r] = one[MAGIC]
+        how[CENTRE * ROWS + r] = 0
 
 
-cdef inline bint choose(
+cdef inline Form common_form(const real *how) noexcept nogil:
+    """Return what serves rows that have a reference."""
+    return HEATED if how[FACTOR * ROWS] != 0 else PLAIN
+
+
+cdef inline Form choose(
     const real *highest, const real *inverse, Py_ssize_t rows, real *how, real *reference
 ) noexcept nogil:
-    """Choose `how`, and the reference if there is one; return whether all rows are Plain.
+    """Choose `how`, and the reference if there is one; return what serves all.
 
     There is none, and each row has its own K, if `reference` is NaN.
     """
+    cdef real each = inverse[0]
     if reference[0] == reference[0]:
-        if guessable(reference[0]) and all_close(highest, rows, reference[0]):
-            return True
+        if guessable(reference[0], each) and all_close(highest, rows, reference[0], each):
+            return common_form(<const real *>how)
         reference[0] = highest[0]
-        if guessable(reference[0]) and all_close(highest, rows, reference[0]):
-            set_common(reference[0], how)
-            return True
+        if guessable(reference[0], each) and all_close(highest, rows, reference[0], each):
+            set_common(reference[0], each, how)
+            return common_form(<const real *>how)
         reference[0] = infinity(<real>0)
     return set_hows(highest, inverse, rows, how, ROWS)
 
@@ -275,7 +302,7 @@ cdef inline void exp_steps(
     cdef Py_ssize_t r, l, _
     cdef const real *p
     cdef written y
-    cdef real centre, inverse, low, high, magic
+    cdef real centre, factor, low, high, magic
     cdef real lane[STEP]
     cdef Py_ssize_t ahead = rows * n
     for r in range(rows):
@@ -285,7 +312,7 @@ cdef inline void exp_steps(
             for l in range(STEP):
                 lane[l] = p[n - STEP + l]
         centre = how[CENTRE * ROWS + r]
-        inverse = how[INVERSE * ROWS + r]
+        factor = how[FACTOR * ROWS + r]
         low = how[LOW * ROWS + r]
         high = how[HIGH * ROWS + r]
         magic = how[MAGIC * ROWS + r]
@@ -297,7 +324,7 @@ cdef inline void exp_steps(
             for l in range(STEP):
                 if scaling is Open:
                     lane[l] = larger(p[l], lane[l])
-                y[l] = power(p[l], centre, inverse, low, high, magic, kind)
+                y[l] = power(p[l], centre, factor, low, high, magic, kind)
             p += STEP
             y += STEP
         if scaling is Open:
@@ -322,7 +349,7 @@ cdef inline void exp_rest(
     cdef Py_ssize_t r, j, l
     cdef const real *p
     cdef written y
-    cdef real centre, inverse, low, high, magic
+    cdef real centre, factor, low, high, magic
     for l in range(STEP):
         m64[l] = -<uint64_t>(left > l)
         m32[l] = <uint32_t>m64[l]
@@ -330,7 +357,7 @@ cdef inline void exp_rest(
         p = x + r * n
         y = e + r * width
         centre = how[CENTRE * ROWS + r]
-        inverse = how[INVERSE * ROWS + r]
+        factor = how[FACTOR * ROWS + r]
         low = how[LOW * ROWS + r]
         high = how[HIGH * ROWS + r]
         magic = how[MAGIC * ROWS + r]
@@ -339,7 +366,7 @@ cdef inline void exp_rest(
         for j from 0 <= j < left by LANES:
             for l in range(LANES):
                 y[j + l] = masked(
-                    power(p[j + l], centre, inverse, low, high, magic, kind),
+                    power(p[j + l], centre, factor, low, high, magic, kind),
                     m32 + (j + l), m64 + (j + l),
                 )
 

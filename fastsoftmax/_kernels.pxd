@@ -12,6 +12,12 @@ cdef enum Kind:
     LOG_SOFTMAX
     LOGSUMEXP
 
+
+cdef inline bint tame(double temperature) noexcept nogil:
+    """Tell whether exponentials can be made at this temperature: at others, of substitutes."""
+    return 1e-30 <= temperature <= 1e30
+
+
 # `each` is 1 if there is a temperature for each row, else 0; y has one element a row for LOGSUMEXP.
 ctypedef void (*answer32)(
     const float *x, float *y, Py_ssize_t rows, Py_ssize_t n,

@@ -80,8 +80,8 @@ class LongRows:
         The exponentials go into `y`; without it the largest entry's own is left out of the sum.
         None if the maximum is not finite. For softmax a guess does for the maximum, mostly.
         """
-        if y is not None and temperature == 1 and not np.may_share_memory(x, y):
-            guess = self._guess(x)
+        if y is not None and not np.may_share_memory(x, y):
+            guess = self._guess(x, temperature)
             if guess == guess:
                 found = self._add_all(x, y, guess, False, temperature, -1, work, threads)
                 if found[1][0] <= self._largest_sum:

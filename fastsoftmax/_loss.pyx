@@ -226,7 +226,7 @@ cdef double loss_row(
     if spread:
         loss += fall_of(labels, x, label, n, highest, &others)
     total = own + others
-    set_weights(highest, <real>1, how)
+    set_weights(highest, 1, how)
     if y == NULL:
         add_others(x, n, how, &rest, top, following)
     else:

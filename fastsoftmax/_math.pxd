@@ -103,7 +103,7 @@ cdef inline real fma(real a, real b, real c) noexcept nogil:
 cdef inline real exp_neg(real d, real low) noexcept nogil:
     """Return ``exp(d)`` for d <= 0 or NaN; `low` is ``lowest()``, and what lies below it gives +0.
 
-    Error and order are those of `power_of_e`; results below the smallest normal number are 0.
+    Error and order are those of `power_of`; results below the smallest normal number are 0.
     """
     if real is float:
         return exp_above(d, low, <float>12583039.0)  # 1.5 * 2**23 + 127
@@ -114,11 +114,11 @@ cdef inline real exp_neg(real d, real low) noexcept nogil:
 cdef inline real exp_above(real d, real low, real magic) noexcept nogil:
     """Return ``exp(d) / 2**K``, for the K and `low` that `set_range` has chosen: +0 below `low`."""
     # In this form NaN passes.
-    return power_of_e(low if low > d else d, magic)
+    return power_of(low if low > d else d, <real>0, magic, <E>0)
 
 
-cdef inline real exp_within(real d, real low, real high, real magic) noexcept nogil:
-    """`exp_above`, but not finite from `high` on, nor for NaN."""
+cdef inline real within(real d, real low, real high) noexcept nogil:
+    """Return `d`, but `low` below that, and `high` above that; NaN stays, or becomes `high`."""
     cdef int32_t bits, most
     d = low if low > d else d
     if real is float:
@@ -126,23 +126,40 @@ cdef inline real exp_within(real d, real low, real high, real magic) noexcept no
         # processor than the maximum and the multiplications.
         bits = <int32_t>bits32(d)
         most = <int32_t>bits32(high)
-        return power_of_e(from_bits32(<uint32_t>(most if most < bits else bits)), magic)
+        return from_bits32(<uint32_t>(most if most < bits else bits))
     else:
-        return power_of_e(high if high < d else d, magic)
+        return high if high < d else d
 
 
-cdef inline real power_of_e(real d, real magic) noexcept nogil:
-    """Return ``exp(d) / 2**K``, where `magic` is that of `exp_neg` minus K and 2**n / 2**K normal.
+cdef inline real exp_within(real d, real low, real high, real magic) noexcept nogil:
+    """`exp_above`, but not finite from `high` on, nor for NaN."""
+    return power_of(within(d, low, high), <real>0, magic, <E>0)
 
-    float32: at most 1.3 u + 0.05 |d| u (u = 2**-24), monotone over every float32.
-    float64: at most 1.3 u (u = 2**-53). K changes no bit but the exponent's.
 
-    ``exp(d) = 2**n (1 + (r + r**2 s(r)))`` with n = round(d / ln 2), r = d - n ln 2. The bits of
-    ``d log2(e) + magic`` hold n - K plus the exponent's bias, so that a shift makes 2**(n - K) of
-    them. r is exact, but for what ln 2 lacks: and that is the factor of a power of n, the same in
-    all exponentials of a row but for 0.05 u a unit of their distance. This order of the last
-    operations is what keeps it monotone. s: minimax for (e**r - 1 - r) / r**2 on |r| <= ln(2) / 2,
-    weighted for the relative error of e**r, which is 0.05 u.
+# Whose power, as a type: two functions and a third that both call would be too deep for gcc, which
+# leaves loops over them scalar.
+ctypedef char E
+ctypedef short Two
+ctypedef fused base:
+    E
+    Two
+
+
+cdef inline real power_of(real d, real factor, real magic, base kind) noexcept nogil:
+    """Return ``exp(d) / 2**K`` or ``2**(d * factor) / 2**K``, where 2**n / 2**K is normal.
+
+    `magic` is that of `exp_neg` minus K. K changes no bit but the exponent's. With u = 2**-24 for
+    float32, 2**-53 for float64, at most 1.3 u for E, for float32 0.05 |d| u more; 1.6 u for Two
+    (without fma, whose difference is rounded once, |d * factor| u more). Monotone over every
+    float32, at any factor.
+
+    It is ``2**n e**r`` with n = round(d / ln 2), r = d - n ln 2, or n = round(d * factor),
+    r = (d * factor - n) ln 2. The bits of ``n + magic`` hold n - K plus the exponent's bias, so
+    that a shift makes 2**(n - K) of them. r of E is exact, but for what ln 2 lacks: and that is the
+    factor of a power of n, the same in all exponentials of a row but for 0.05 u a unit of their
+    distance. ``e**r = 1 + (r + r**2 s(r))``: this order of the last operations is what keeps it
+    monotone. s: minimax for (e**r - 1 - r) / r**2 on |r| <= ln(2) / 2, weighted for the relative
+    error of e**r, which is 0.05 u.
 
     Source: M. Tang's table-free reduction as in Muller, "Elementary Functions" (3rd ed., 2016),
     chapter 6, https://doi.org/10.1007/978-1-4899-7983-4; coefficients by Remez exchange.
@@ -150,13 +167,17 @@ cdef inline real power_of_e(real d, real magic) noexcept nogil:
     cdef float z, n, k, r, t, w
     cdef double zz, nn, kk, rr, tt, ww
     if real is float:
-        z = fma32(d, <float>1.44269502162933349609375, magic)
+        if base is Two:
+            z = fma32(d, factor, magic)
+            r = fma32(d, factor, magic - z) * <float>0.693147182464599609375
+        else:
+            z = fma32(d, <float>1.44269502162933349609375, magic)
+            n = z - magic
+            if HAS_FMA:
+                r = fma32(n, <float>-0.693147182464599609375, d)
+            else:  # ln 2 in two parts: n times the first is exact
+                r = (d - n * <float>0.69317626953125) + n * <float>2.9088971132296138e-05
         k = from_bits32(bits32(z) << 23)
-        n = z - magic
-        if HAS_FMA:
-            r = fma32(n, <float>-0.693147182464599609375, d)
-        else:  # ln 2 in two parts: n times the first is exact
-            r = (d - n * <float>0.69317626953125) + n * <float>2.9088971132296138e-05
         t = r * r
         w = fma32(
             fma32(
@@ -173,12 +194,16 @@ cdef inline real power_of_e(real d, real magic) noexcept nogil:
         )
         return fma32(w, k, k)
     else:
-        zz = fma64(d, 1.4426950408889634, magic)
+        if base is Two:
+            zz = fma64(d, factor, magic)
+            rr = fma64(d, factor, magic - zz) * 0.6931471805599453
+        else:
+            zz = fma64(d, 1.4426950408889634, magic)
+            nn = zz - magic
+            # ln 2 in two parts: n times the first is exact, with or without fma
+            rr = fma64(nn, -0.6931471805601177, d)
+            rr = fma64(nn, 1.7239444525614835e-13, rr)
         kk = from_bits64(bits64(zz) << 52)
-        nn = zz - magic
-        # ln 2 in two parts: n times the first is exact, with or without fma
-        rr = fma64(nn, -0.6931471805601177, d)
-        rr = fma64(nn, 1.7239444525614835e-13, rr)
         tt = rr * rr
         ww = fma64(fma64(2.5000025644168424e-08, rr, 2.763026867696925e-07), tt,
                    fma64(2.755758658417979e-06, rr, 2.4801493046741027e-05))

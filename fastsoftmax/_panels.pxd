@@ -34,11 +34,13 @@ from fastsoftmax._exponents cimport (
     HOW,
     LOW,
     MAGIC,
+    Form,
     guess_lift,
     guessable,
+    heat,
     inverse_of,
     most,
-    set_range,
+    set_guess,
 )
 from fastsoftmax._groups cimport LANES, own_terms, set_hows
 from fastsoftmax._kernels cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Kind
@@ -162,9 +164,10 @@ cdef inline bint sums_of_guess(
     cdef Py_ssize_t i, k
     cdef written d
     cdef real highest = <real>top_of(x, columns).value
-    if not guessable(highest):
+    if not guessable(highest, <real>1):
         return False
-    set_range(highest, guess_lift(highest), False, how, 1)
+    heat(1, how, 1)
+    set_guess(highest, <real>1, guess_lift(highest), False, how)
     clear_sums(s, lanes, lows, zeros, width)
     for i from 0 <= i < n by STEP:
         k = min(STEP, n - i)
@@ -220,12 +223,12 @@ cdef inline int put_by_guess(
 # ---- by maxima -----------------------------------------------------------------------------------
 
 
-cdef inline bint sums_of_panel(
+cdef inline int sums_of_panel(
     const real *x, written e, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t columns,
     Py_ssize_t pieces, Py_ssize_t rows, const real *inverse, Kind kind, real *highest, real *how,
     Pair *s, const real *then, Py_ssize_t *done,
 ) except -1 nogil:
-    """Write maxima and sums of exponentials of a panel; return whether they are Plain.
+    """Write maxima and sums of exponentials of a panel; return their form.
 
     In e the last `rows` exponentials are left, for LOG_SOFTMAX elements. The sums are without the
     largest entries' own terms, but for SOFTMAX. `then` are the rows to be met afterwards.
@@ -238,7 +241,7 @@ cdef inline bint sums_of_panel(
     cdef Py_ssize_t width = filled_up(columns * pieces)
     cdef Py_ssize_t apart = n * stride
     cdef Py_ssize_t i, j, c, m, k
-    cdef bint plain
+    cdef Form form
     cdef written d
     for c in range(width):
         highest[c] = -inf
@@ -249,7 +252,7 @@ cdef inline bint sums_of_panel(
             x, stride, i, m, n, columns, pieces, apart, e, width, <written>highest, then
         )
         look(m * width, done)
-    plain = set_hows(<const real *>highest, inverse, width, how, PANEL)
+    form = set_hows(<const real *>highest, inverse, width, how, PANEL)
     for c in range(width):  # +inf stays in the sum and makes it NaN
         sought[c] = highest[c] if highest[c] < inf else inf - inf
     for i from 0 <= i < n by rows:
@@ -266,18 +269,18 @@ cdef inline bint sums_of_panel(
                 memcpy(<real *>d, <real *>e + j * width, k * width * sizeof(real))
             if kind != SOFTMAX:
                 drop_largest_of_columns(d, k, width, <written>sought, inf)
-            column_exponentials(d, k, width, <const real *>how, plain)
+            column_exponentials(d, k, width, <const real *>how, form)
             add_step_of_columns(<const real *>d, k, width, zeros, lanes, lows)
             if (i + j + k) % BLOCK == 0 or i + j + k == n:
                 close_columns(s, lanes, lows, width, inf)
         look(m * width, done)
-    return plain
+    return form
 
 
 cdef inline int put_panel(
     const real *x, real *y, written e, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t columns,
     Py_ssize_t pieces, Py_ssize_t rows, const real *inverse, Kind kind, real *highest,
-    const real *how, bint plain, const real *high, const real *low, const real *then,
+    const real *how, Form form, const real *high, const real *low, const real *then,
     Py_ssize_t *done,
 ) except -1 nogil:
     """y = the exponentials of the panel, times high + low; for LOG_SOFTMAX, logarithms - high"""
@@ -293,7 +296,7 @@ cdef inline int put_panel(
                 <const real *>y,
             )
             if kind == SOFTMAX:
-                column_exponentials(e, m, width, how, plain)
+                column_exponentials(e, m, width, how, form)
         for p in range(pieces):
             c = p * columns
             z = <written>(y + p * apart)
@@ -325,6 +328,7 @@ cdef inline int panel(
     Py_ssize_t rows,
     const real *inverse,
     Kind kind,
+    real *how,
     bint *guess,
     const real *then,
     Py_ssize_t *done,
@@ -335,8 +339,8 @@ cdef inline int panel(
     for STEP more. If they are longer, they are read two or three times, `rows` at a time. `guess`
     tells whether to try one, and whether it served. `then` is where the next panel begins.
     """
-    cdef inline real highest[PANEL]
-    cdef real how[HOW * PANEL]
+    cdef real highest[PANEL]
+    cdef real guess_how[HOW]
     cdef real own[PANEL]
     cdef real high[PANEL]
     cdef real low[PANEL]
@@ -344,17 +348,20 @@ cdef inline int panel(
     cdef Pair s[PANEL]
     cdef Py_ssize_t width = filled_up(columns * pieces)
     cdef Py_ssize_t c, p
-    cdef bint plain
+    cdef Form form
     cdef const real *next = <const real *>y if rows == n and kind != LOGSUMEXP else x
     if guess[0]:
-        guess[0] = sums_of_guess(x, e, n, stride, columns, pieces, rows, how, s, next, done)
+        guess[0] = sums_of_guess(
+            x, e, n, stride, columns, pieces, rows, guess_how, s, next, done
+        )
     if guess[0]:
         factors(s, columns * pieces, high, low)
         put_by_guess(
-            x, y, e, n, stride, columns, pieces, rows, <const real *>how, high, low, then, done
+            x, y, e, n, stride, columns, pieces, rows, <const real *>guess_how, high, low, then,
+            done,
         )
         return 0
-    plain = sums_of_panel(
+    form = <Form>sums_of_panel(
         x, e, n, stride, columns, pieces, rows, inverse, kind, highest, how, s, next, done
     )
     if kind == SOFTMAX:
@@ -373,7 +380,7 @@ cdef inline int panel(
         return 0
     put_panel(
         x, y, e, n, stride, columns, pieces, rows, inverse, kind, highest, <const real *>how,
-        plain, <const real *>high, <const real *>low, then, done,
+        form, <const real *>high, <const real *>low, then, done,
     )
     for p in range(pieces):
         c = p * columns
@@ -403,7 +410,8 @@ cdef inline int answer_columns(
     cdef Py_ssize_t rows = n
     cdef Py_ssize_t done = 0
     cdef Py_ssize_t c, columns, pieces, within, first, place
-    cdef inline real inverse[PANEL]
+    cdef real inverse[PANEL]
+    cdef real how[HOW * PANEL]
     cdef real *e
     cdef const real *then
     cdef bint guess = kind == SOFTMAX and not each and temperature[0] == 1
@@ -422,8 +430,10 @@ cdef inline int answer_columns(
                 pieces = min(at_once, stop - start) // inner
             for c in range(columns * pieces):
                 inverse[c] = inverse_of(temperature[(start + c) * each], <real>0)
+                heat(temperature[(start + c) * each], how + c, PANEL)
             for c in range(columns * pieces, filled_up(columns * pieces)):
-                inverse[c] = 1
+                inverse[c] = inverse[0]
+                heat(temperature[start * each], how + c, PANEL)
             first = (start - within) * n + within
             place = start if kind == LOGSUMEXP else first
             then = x + first + columns
@@ -432,12 +442,12 @@ cdef inline int answer_columns(
             if real is float:
                 panel(
                     x + first, y + place, <written32>e, n, inner, columns,
-                    pieces, rows, inverse, kind, &guess, then, &done,
+                    pieces, rows, inverse, kind, how, &guess, then, &done,
                 )
             else:
                 panel(
                     x + first, y + place, <written64>e, n, inner, columns,
-                    pieces, rows, inverse, kind, &guess, then, &done,
+                    pieces, rows, inverse, kind, how, &guess, then, &done,
                 )
             start += columns * pieces
     finally:

@@ -9,7 +9,7 @@ for overlap.
 
 from libc.string cimport memcpy
 
-from fastsoftmax._exponents cimport CENTRE, HIGH, INVERSE, LOW, MAGIC, power, scaling
+from fastsoftmax._exponents cimport CENTRE, FACTOR, HIGH, LOW, MAGIC, power, scaling
 from fastsoftmax._groups cimport LANES, ROWS, larger
 from fastsoftmax._math cimport fma, infinity, log1p_pos, real, written, written64
 from fastsoftmax._results cimport set_factor
@@ -256,7 +256,7 @@ cdef inline void plane_exponentials(
     for j in range(n):
         for r in range(strips(rows)):
             e[j * ROWS + r] = power(
-                planes[j * ROWS + r], how[CENTRE * ROWS + r], how[INVERSE * ROWS + r],
+                planes[j * ROWS + r], how[CENTRE * ROWS + r], how[FACTOR * ROWS + r],
                 how[LOW * ROWS + r], how[HIGH * ROWS + r], how[MAGIC * ROWS + r], kind,
             )
 

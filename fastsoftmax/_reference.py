@@ -102,13 +102,15 @@ def softmax(
     row only. A difference ``x - max`` that overflows counts as -inf. No warning is emitted.
 
     Accuracy: with ``d = x - max`` and u = 2**-24 for float32, 2**-53 for float64, every
-    probability is within a relative error of ``(4 + 0.1 |d|) u``, ``(4 + 3.1 |d|/T) u`` at T other
-    than 1 (in float64 without compiled code ``(4 + 1.1 |d|) u``); below the smallest normal number,
-    within one smallest normal number. ``x[i] >= x[j]`` implies ``p[i] >= p[j]``. A row's bits
-    depend on its values, T and dtype alone.
+    probability is within a relative error of ``(4 + 0.1 |d|/T) u`` for a T within u of the one
+    that was given (T = 1 stays as it is). Without compiled code in float64 it is ``(4 + 1.1 |d|)
+    u``, and there and on x86-64 without FMA ``(4 + 3.1 |d|/T) u`` at T other than 1. Below the
+    smallest normal number it is within one smallest normal number. ``x[i] >= x[j]`` implies
+    ``p[i] >= p[j]``. A row's bits depend on its values, T and dtype alone.
 
-    Cost: at T = 1 two passes over a row, about one cycle an element with AVX2 in float32, if in
-    cache; else three, the first one for the maximum. Threads share the rows from some 0.2 ms of
+    Cost: two passes over a row, about one cycle an element with AVX2 in float32, if in cache; a
+    third for the maximum in place, beyond 256 T from 0 (float64: 2048) and along other axes at T
+    other than 1. Threads share the rows from some 0.2 ms of
     work, and a row from 0.6 ms. An array of any strides, or of a half type, is taken by blocks that
     stay in cache; only `where`, integers, byte order, several axes that are not contiguous and a
     partly overlapping `out` ask for a copy of the whole.

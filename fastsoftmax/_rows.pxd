@@ -16,13 +16,19 @@ from libc.string cimport memcpy
 
 from fastsoftmax._exponents cimport (
     CENTRE,
+    FACTOR,
+    HEATED,
     HIGH,
-    INVERSE,
     LOW,
     MAGIC,
+    SCALED,
+    SHIFTED,
+    Form,
+    Heated,
     Plain,
     Scaled,
     Shifted,
+    form_of,
     power,
     scaling,
 )
@@ -94,13 +100,13 @@ cdef inline void exp_of(
 ) noexcept nogil:
     """y = the exponentials of x"""
     cdef real centre = how[CENTRE]
-    cdef real inverse = how[INVERSE]
+    cdef real factor = how[FACTOR]
     cdef real low = how[LOW]
     cdef real high = how[HIGH]
     cdef real magic = how[MAGIC]
     cdef Py_ssize_t j
     for j in range(n):
-        y[j] = power(x[j], centre, inverse, low, high, magic, kind)
+        y[j] = power(x[j], centre, factor, low, high, magic, kind)
 
 
 cdef inline void fetch(const real *p, Py_ssize_t n) noexcept nogil:
@@ -116,7 +122,7 @@ cdef inline void exp_and_fetch(
 ) noexcept nogil:
     """exp_of, with as many elements of another row brought to L1"""
     cdef real centre = how[CENTRE]
-    cdef real inverse = how[INVERSE]
+    cdef real factor = how[FACTOR]
     cdef real low = how[LOW]
     cdef real high = how[HIGH]
     cdef real magic = how[MAGIC]
@@ -124,7 +130,7 @@ cdef inline void exp_and_fetch(
     for j from 0 <= j < n by STEP:
         fetch(fetched + j, STEP)
         for l in range(STEP):
-            y[j + l] = power(x[j + l], centre, inverse, low, high, magic, kind)
+            y[j + l] = power(x[j + l], centre, factor, low, high, magic, kind)
 
 
 cdef inline real exp_and_max(
@@ -236,9 +242,12 @@ cdef inline void exp_block(
     const real *x, real *y, Py_ssize_t n, const real *how
 ) noexcept nogil:
     """y = the exponentials of x, over any whole number of steps"""
-    if how[INVERSE] != 1:
+    cdef Form form = form_of(how)
+    if form == HEATED:
+        exp_of(x, y, n, how, <Heated>0)
+    elif form == SCALED:
         exp_of(x, y, n, how, <Scaled>0)
-    elif how[CENTRE] != 0:
+    elif form == SHIFTED:
         exp_of(x, y, n, how, <Shifted>0)
     else:
         exp_of(x, y, n, how, <Plain>0)
@@ -248,11 +257,14 @@ cdef inline void exp_fetching(
     const real *x, written y, Py_ssize_t n, const real *how, const real *fetched
 ) noexcept nogil:
     """exp_block over whole steps; as many elements from `fetched` on, if not NULL, come to L1."""
+    cdef Form form = form_of(how)
     if fetched == NULL:
         exp_block(x, <real *>y, n, how)
-    elif how[INVERSE] != 1:
+    elif form == HEATED:
+        exp_and_fetch(x, y, n, how, fetched, <Heated>0)
+    elif form == SCALED:
         exp_and_fetch(x, y, n, how, fetched, <Scaled>0)
-    elif how[CENTRE] != 0:
+    elif form == SHIFTED:
         exp_and_fetch(x, y, n, how, fetched, <Shifted>0)
     else:
         exp_and_fetch(x, y, n, how, fetched, <Plain>0)
@@ -264,10 +276,7 @@ cdef inline void exp_padded(real *tail, const real *how) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(STEP):
         x[j] = tail[j]
-    if how[CENTRE] == 0 and how[INVERSE] == 1:
-        exp_of(x, tail, STEP, how, <Plain>0)
-    else:
-        exp_of(x, tail, STEP, how, <Scaled>0)
+    exp_block(<const real *>x, tail, STEP, how)
 
 
 cdef inline Py_ssize_t exponentials_of_block(

@@ -6,13 +6,13 @@ Formula
     softmax:      e / sum(e),                    e = exp((x - c) / T) / 2**K
     log_softmax:  (x - max) / T - log1p(S),      S = sum(e) / e_max without the largest entry's term
     logsumexp:    max + log1p(S)
-    for any K; c is the maximum, but 0 at T = 1 unless the maximum is far from 0 (``near``).
+    for any K; c is 0, unless the maximum is far from 0 (``near``): then it is that.
 
 Passes over memory
     softmax: exponentials and their sum, a block that fits L1 at a time (read, write); scale (read,
     write). K comes from the first block, or from rows before; what that makes too large or too
-    small shows in the sum, and the row is done again, with the maximum (one more pass), as it is at
-    T other than 1. log_softmax: sum, difference; logsumexp: sum. At T = 1 the maximum is found
+    small shows in the sum, and the row is done again, with the maximum (one more pass), as rows are
+    that differ in T. log_softmax: sum, difference; logsumexp: sum. At T = 1 the maximum is found
     meanwhile, by the same guess; else in a pass before, that of a long row while the exponentials
     of the row before are made.
 
@@ -31,18 +31,26 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._exponents cimport (
+    FACTOR,
+    HEATED,
     HOW,
+    PLAIN,
+    SCALED,
+    Form,
+    Heated,
     Open,
     Plain,
     Scaled,
+    Shifted,
     guess_lift,
     guessable,
+    heat,
     inverse_of,
     lift,
     most,
-    own_term,
+    own_of,
+    set_guess,
     set_how,
-    set_plain,
 )
 from fastsoftmax._groups cimport (
     GROUP,
@@ -50,6 +58,7 @@ from fastsoftmax._groups cimport (
     SHORTEST,
     all_close,
     choose,
+    common_form,
     difference_rows,
     drop_largest,
     exponentials,
@@ -60,8 +69,17 @@ from fastsoftmax._groups cimport (
     scaled_rows,
     sums,
 )
-from fastsoftmax._kernels cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Kind, RowFunctions
-from fastsoftmax._math cimport infinity, not_a_number, real, separate, written, written32, written64
+from fastsoftmax._kernels cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Kind, RowFunctions, tame
+from fastsoftmax._math cimport (
+    HAS_FMA,
+    infinity,
+    not_a_number,
+    real,
+    separate,
+    written,
+    written32,
+    written64,
+)
 from fastsoftmax._panels cimport CHUNK, answer_columns
 from fastsoftmax._planes cimport (
     drop_largest_plane,
@@ -128,18 +146,19 @@ cdef adder add_double = add_to[double]
 cdef bint substitute(
     const real *x, real *y, Py_ssize_t n, double temperature, Top *top
 ) noexcept nogil:
-    """Write scores into y whose softmax at T = 1 is that of x at T = 0 or inf; tell if it did so.
+    """Tell if T is not `tame`; if so, write scores into y whose softmax at T = 1 is that of x.
 
-    `top` is that of x, and becomes that of y.
-
-    Rows that have no probabilities stay as they are, and become NaN as every such row does.
+    `top` is that of x, and becomes that of y. Rows that have no probabilities become NaN later, as
+    every such row does.
     """
     cdef real inf = infinity(<real>0)
-    cdef real highest
+    cdef real highest = <real>top.value
+    cdef real inverse
     cdef Py_ssize_t j, first = -1
     cdef bint bad = False
+    if tame(temperature):
+        return False
     if temperature == 0:
-        highest = <real>top.value
         for j in range(n):
             bad |= x[j] != x[j]
             if first < 0 and x[j] == highest:
@@ -149,25 +168,22 @@ cdef bint substitute(
             y[j] = inf if bad else -inf
         if not bad:
             y[first] = 0
-        top[0] = top_of(<const real *>y, n)
-        return True
-    if <real>(1 / temperature) == 0:
+    elif <real>(1 / temperature) == 0:
         for j in range(n):
             y[j] = 0 if -inf < x[j] < inf else x[j]
-        top[0] = top_of(<const real *>y, n)
-        return True
-    return False
+    else:
+        inverse = inverse_of(temperature, <real>0)
+        for j in range(n):
+            y[j] = (x[j] - highest) * inverse
+    top[0] = top_of(<const real *>y, n)
+    return True
 
 
-cdef real guess_of(const real *x, Py_ssize_t n) noexcept nogil:
+cdef real guess_of(const real *x, Py_ssize_t n, double temperature) noexcept nogil:
     """Return a guess of a row's largest element, no larger than that; NaN if it cannot serve."""
-    cdef Top top = top_of(x, min(n, BLOCK))
-    return <real>top.value if guessable(<real>top.value) else infinity(<real>0) - infinity(<real>0)
-
-
-cdef void set_guess(real guess, real *how) noexcept nogil:
-    """Make the exponentials of a row by a guess: that served if their sum is at most `most`."""
-    set_plain(guess, lift(<real>0), False, how)
+    cdef real guess = <real>top_of(x, min(n, BLOCK)).value
+    cdef bint serves = guessable(guess, inverse_of(temperature, <real>0))
+    return guess if serves and (HAS_FMA or temperature == 1) else not_a_number(guess)
 
 
 cdef void divide_row(const real *x, real *y, Py_ssize_t n, const Pair *s) noexcept nogil:
@@ -178,18 +194,22 @@ cdef void divide_row(const real *x, real *y, Py_ssize_t n, const Pair *s) noexce
     put_nan(<const real *>&high, y, 1, n, n, 1)
 
 
-cdef bint softmax_of_guess(const real *x, real *y, Py_ssize_t n) noexcept nogil:
-    """y = softmax(x), without a pass for the maximum; False where its guess is of no use.
+cdef bint softmax_of_guess(
+    const real *x, real *y, Py_ssize_t n, double temperature
+) noexcept nogil:
+    """y = softmax(x / temperature), without its maximum; False where a guess is of no use.
 
     y does not overlap x.
     """
     cdef Pair s
     cdef Lanes lanes
     cdef real how[HOW]
-    cdef real guess = guess_of(x, n)
+    cdef real inverse = inverse_of(temperature, <real>0)
+    cdef real guess = guess_of(x, n, temperature)
     if guess != guess:
         return False
-    set_guess(guess, how)
+    heat(temperature, how, 1)
+    set_guess(guess, inverse, lift(guess), False, how)
     s.high = s.low = 0
     exponentials_of_row(
         x, y, n, <const real *>how, True, &lanes, &s, add_double, NULL,
@@ -214,6 +234,7 @@ cdef void softmax_row(
     if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
+    heat(temperature, how, 1)
     set_how(<real>top.value, inverse_of(temperature, <real>0), how, 1)
     s.high = s.low = 0
     exponentials_of_row(x, y, n, <const real *>how, True, &lanes, &s, add_double, top, following)
@@ -225,7 +246,7 @@ cdef bint short_softmax(
 ) noexcept nogil:
     """y = softmax(x / temperature) for one row of less than a step, which stays in scratch.
 
-    Half the time of `softmax_row`. y may be x. False, and nothing done, where T is 0 or infinite.
+    Half the time of `softmax_row`. y may be x. False, and nothing done, where T is not `tame`.
     """
     cdef real step[STEP]
     cdef real how[HOW]
@@ -233,12 +254,13 @@ cdef bint short_softmax(
     cdef real inverse = inverse_of(temperature, <real>0)
     cdef Lanes lanes
     cdef Pair s
-    if not (temperature > 0 and inverse > 0):
+    if not tame(temperature):
         return False
     pad(x, step, n)
     highest = max_of(<const real *>step, STEP, -infinity(<real>0))
-    if inverse == 1 and -16 < highest < 16:  # a branch that is foreseen, not a chain to wait for
-        set_plain(<real>0, guess_lift(<real>0), True, how)
+    heat(temperature, how, 1)
+    if temperature == 1 and -16 < highest < 16:  # a branch that is foreseen, no chain to wait for
+        set_guess(<real>0, <real>1, guess_lift(<real>0), True, how)
     else:
         set_how(highest, inverse, how, 1)
     exp_padded(step, <const real *>how)
@@ -283,8 +305,9 @@ cdef void log_softmax_row(
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
     highest = <real>top.value
+    heat(temperature, how, 1)
     set_how(highest, inverse, how, 1)
-    own = own_term(highest, <const real *>how, 1)
+    own = own_of(highest, <const real *>how)
     s = sum_of_others(x, n, <const real *>how, add_double, top, following)
     log_sums(&s, &own, 1, &log_sum)
     subtract_row(x, y, n, highest, inverse, <real>log_sum)
@@ -296,14 +319,15 @@ cdef double log_sum_of_guess(const real *x, Py_ssize_t n, real *highest) noexcep
     cdef real how[HOW]
     cdef real own
     cdef double log_sum
-    cdef real guess = guess_of(x, n)
+    cdef real guess = guess_of(x, n, 1)
     if guess != guess:
         return not_a_number(<double>0)
-    set_guess(guess, how)
+    heat(1, how, 1)
+    set_guess(guess, <real>1, lift(guess), False, how)
     s = sum_of_guess(x, n, <const real *>how, highest, add_double, x + AHEAD // sizeof(real))
     if not highest[0] - guess < RISE:
         return not_a_number(<double>0)
-    own = own_term(highest[0], <const real *>how, 1)
+    own = own_of(highest[0], <const real *>how)
     log_sums(&s, &own, 1, &log_sum)
     return log_sum if enough_left(&log_sum, 1) else not_a_number(<double>0)
 
@@ -318,8 +342,9 @@ cdef real logsumexp_row(
     cdef real how[HOW]
     cdef real highest = <real>top.value
     cdef real own
+    heat(1, how, 1)
     set_how(highest, <real>1, how, 1)
-    own = own_term(highest, <const real *>how, 1)
+    own = own_of(highest, <const real *>how)
     s = sum_of_others(x, n, <const real *>how, add_double, top, following)
     if highest == inf or highest == -inf:
         return nan_or(highest, x, n, 1)
@@ -328,6 +353,34 @@ cdef real logsumexp_row(
 
 
 # ---- groups of rows ------------------------------------------------------------------------------
+
+
+# Built into one function with the others, these loops keep vectors in memory.
+
+
+cdef separate other_exponentials(
+    const real *x, written e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n, const real *how,
+    Form form, const real *out,
+) noexcept nogil:
+    """exponentials that are not Plain"""
+    if form == HEATED:
+        exponentials(x, e, width, rows, n, how, <Heated>0, out, <real *>NULL)
+    elif form == SCALED:
+        exponentials(x, e, width, rows, n, how, <Scaled>0, out, <real *>NULL)
+    else:
+        exponentials(x, e, width, rows, n, how, <Shifted>0, out, <real *>NULL)
+
+
+cdef separate other_plane_exponentials(
+    const real *planes, written e, Py_ssize_t rows, Py_ssize_t n, const real *how, Form form
+) noexcept nogil:
+    """plane_exponentials likewise"""
+    if form == HEATED:
+        plane_exponentials(planes, e, rows, n, how, <Heated>0)
+    elif form == SCALED:
+        plane_exponentials(planes, e, rows, n, how, <Scaled>0)
+    else:
+        plane_exponentials(planes, e, rows, n, how, <Shifted>0)
 
 
 cdef inline bint group_of_rows(
@@ -345,7 +398,7 @@ cdef inline bint group_of_rows(
 
     Up to 7 elements behind the last row are read. `e` is scratch, 0 before the first group.
     If there is a `reference`, `how` is that of the group before, and maybe of this one: False, and
-    no answer, if not. It is NaN if a temperature is not 1.
+    no answer, if not. It is NaN if each row has its own K. All rows have T = 1, or none.
     """
     cdef real scratch[40 * ROWS]
     cdef real places[GROUP]
@@ -358,22 +411,26 @@ cdef inline bint group_of_rows(
     cdef Py_ssize_t r
     cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
     cdef const real *out = x if kind == LOGSUMEXP else y  # to be fetched
-    cdef bint guessed = guessable(reference[0]) and (kind == SOFTMAX or n >= STEP)
-    cdef bint plain = True
+    cdef bint guessed = (
+        guessable(reference[0], inverse[0]) and (kind == SOFTMAX or n >= STEP)
+    )
+    cdef Form form = common_form(<const real *>how)
     highest[0] = 0  # rows > 0, which the compiler does not know
     if not guessed:
         maxima(x, rows, n, highest, scratch)
-        plain = choose(<const real *>highest, inverse, rows, how, reference)
+        form = choose(<const real *>highest, inverse, rows, how, reference)
     if guessed and kind != SOFTMAX:
         exponentials(x, e, width, rows, n, <const real *>how, <Open>0, out, scratch)
         maxima_of_steps(<const real *>scratch, rows, STEP, highest, scratch)
-        if not all_close(<const real *>highest, rows, reference[0]):
+        if not all_close(<const real *>highest, rows, reference[0], <real>1):
             reference[0] = infinity(<real>0)
             return False
-    elif plain:
+    elif form == PLAIN:
         exponentials(x, e, width, rows, n, <const real *>how, <Plain>0, out, scratch)
+    elif real is float:
+        other_exponentials(x, <written32>e, width, rows, n, <const real *>how, form, out)
     else:
-        exponentials(x, e, width, rows, n, <const real *>how, <Scaled>0, out, scratch)
+        other_exponentials(x, <written64>e, width, rows, n, <const real *>how, form, out)
     if kind != SOFTMAX:
         drop_largest(
             x, <real *>e, width, rows, n, highest, high, <written>places, scratch, low
@@ -389,7 +446,7 @@ cdef inline bint group_of_rows(
         put_nan(<const real *>high, y, rows, n, n, 1)
         return True
     log_sums(s, <const real *>low, rows, logs)
-    if guessable(reference[0]) and not enough_left(logs, rows):
+    if guessable(reference[0], inverse[0]) and not enough_left(logs, rows):
         reference[0] = not_a_number(<real>0)
         return False
     if kind == LOGSUMEXP:
@@ -408,9 +465,6 @@ cdef inline bint group_of_rows(
         difference_rows(x, <written>y, rows, n, highest, inverse, high)
     put_nan(<const real *>high, y, rows, n, n, 1)
     return True
-
-
-# Built into one function with the others, these loops keep vectors in memory.
 
 
 cdef separate take_planes(
@@ -455,8 +509,8 @@ cdef inline bint group_of_planes(
     cdef Py_ssize_t filled = filled_strips(rows)
     cdef const real *source = x
     cdef real *target = y
-    cdef bint guessed = kind == SOFTMAX and guessable(reference[0])
-    cdef bint plain = True
+    cdef bint guessed = kind == SOFTMAX and guessable(reference[0], inverse[0])
+    cdef Form form = common_form(<const real *>how)
     if filled > rows:
         fill_strips(x, whole, rows, n)
         source = whole
@@ -466,11 +520,13 @@ cdef inline bint group_of_planes(
     highest[0] = 0
     if not guessed:
         plane_maxima(planes, filled, n, <written>highest)
-        plain = choose(<const real *>highest, inverse, filled, how, reference)
-    if plain:
+        form = choose(<const real *>highest, inverse, filled, how, reference)
+    if form == PLAIN:
         plane_exponentials(planes, e, filled, n, <const real *>how, <Plain>0)
+    elif real is float:
+        other_plane_exponentials(planes, <written32>e, filled, n, <const real *>how, form)
     else:
-        plane_exponentials(planes, e, filled, n, <const real *>how, <Scaled>0)
+        other_plane_exponentials(planes, <written64>e, filled, n, <const real *>how, form)
     if kind != SOFTMAX:
         drop_largest_plane(planes, e, filled, n, highest)
     add_up_planes(<const real *>e, filled, n, total, rest)
@@ -535,15 +591,16 @@ cdef separate group(
             )
 
 
-cdef bint row_of_guess(const real *x, real *y, Py_ssize_t n, Kind kind) noexcept nogil:
-    """The answer for a long row without a pass for its maximum; False if a guess is of no use.
-
-    For SOFTMAX y does not overlap x.
-    """
+cdef bint row_of_guess(
+    const real *x, real *y, Py_ssize_t n, double temperature, Kind kind
+) noexcept nogil:
+    """The answer for a long row without a pass for its maximum; False if a guess is of no use."""
     cdef real highest
     cdef double log_sum
     if kind == SOFTMAX:
-        return softmax_of_guess(x, y, n)
+        return tame(temperature) and x != y and softmax_of_guess(x, y, n, temperature)
+    if temperature != 1:
+        return False
     log_sum = log_sum_of_guess(x, n, &highest)
     if log_sum != log_sum:
         return False
@@ -580,10 +637,7 @@ cdef void one_by_one(
     for i in range(rows):
         row = x
         x += n
-        if not (
-            n > BLOCK and temperature[i * each] == 1 and (row != y or kind != SOFTMAX)
-            and row_of_guess(row, y, n, kind)
-        ):
+        if not (n > BLOCK and row_of_guess(row, y, n, temperature[i * each], kind)):
             if known != row:
                 top = top_of(row, n)
             known = x if i + 1 < rows else NULL
@@ -608,7 +662,8 @@ cdef void answer_rows(
     cdef real inverse[ROWS]
     cdef real how[HOW * ROWS]
     cdef real reference = infinity(<real>0)
-    cdef bint warm = False, ordinary = True
+    cdef bint common, ordinary = True
+    cdef double t
     cdef Py_ssize_t i, r
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t width = 1 if kind == LOGSUMEXP else n
@@ -635,15 +690,18 @@ cdef void answer_rows(
     while start < rows:
         r = min(size, rows - last - start)
         if each or start == 0:
-            warm = False
             ordinary = True
             for i in range(r if each else 1):
-                inverse[i] = inverse_of(temperature[start + i], <real>0)
-                warm |= inverse[i] != 1
-                ordinary &= temperature[start + i] > 0 and inverse[i] > 0
+                t = temperature[start + i]
+                inverse[i] = inverse_of(t, <real>0)
+                heat(t, how + i, ROWS)
+                ordinary &= tame(t) and (t == 1) == (temperature[start] == 1)
             for i in range(0 if each else ROWS):
                 inverse[i] = inverse[0]
-            if warm or kind != SOFTMAX and n < STEP:
+                how[FACTOR * ROWS + i] = how[FACTOR * ROWS]
+            # One K serves rows of one temperature; it does not pay for logarithms but at T = 1.
+            common = temperature[start] == 1 or not each and HAS_FMA and kind == SOFTMAX
+            if not common or kind != SOFTMAX and n < STEP:
                 reference = not_a_number(<real>0)
             elif reference != reference:
                 reference = infinity(<real>0)
@@ -715,10 +773,10 @@ def highest_part(const real[::1] x):
     return top.value, top.block
 
 
-def guess_of_row(const real[::1] x):
+def guess_of_row(const real[::1] x, double temperature):
     """Return a guess of the largest element, for `add_part`; NaN if it cannot serve."""
     with nogil:
-        guess = guess_of(&x[0], x.shape[0])
+        guess = guess_of(&x[0], x.shape[0], temperature)
     return guess
 
 
@@ -735,10 +793,12 @@ def add_part(
     cdef Py_ssize_t start, n = x.shape[0]
     cdef Lanes *each = <Lanes *>&lanes[0, 0]
     cdef real how[HOW]
+    cdef real inverse = inverse_of(temperature, <real>0)
+    heat(temperature, how, 1)
     if sure:
-        set_how(<real>highest, inverse_of(temperature, <real>0), how, 1)
+        set_how(<real>highest, inverse, how, 1)
     else:
-        set_guess(<real>highest, how)
+        set_guess(<real>highest, inverse, lift(inverse), False, how)
     if y is not None:
         with nogil:
             exponentials_of_row(
@@ -760,8 +820,9 @@ cdef double log_of(Pair s, real highest, double temperature) noexcept nogil:
     cdef real how[HOW]
     cdef real own
     cdef double log_sum
+    heat(temperature, how, 1)
     set_how(highest, inverse_of(temperature, <real>0), how, 1)
-    own = own_term(highest, <const real *>how, 1)
+    own = own_of(highest, <const real *>how)
     log_sums(&s, &own, 1, &log_sum)
     return log_sum
 
@@ -797,14 +858,17 @@ def end_part(
             divide_row(&x[0], &y[0], n, &s)
 
 
-def exp_rows(const real[::1] x, real[::1] y, double reference, bint sure):
-    """Write exp of `x` divided by about exp(`reference`): the bare kernel, for the tests.
+def exp_rows(
+    const real[::1] x, real[::1] y, double reference, bint sure, double temperature=1
+):
+    """Write exp of `x` / T divided by about exp(`reference` / T): the bare kernel, for the tests.
 
     By a power of two, exactly. If `sure`, no x is larger; else those much larger give no number.
     """
     cdef Py_ssize_t n = x.shape[0]
     cdef real how[HOW]
-    set_plain(<real>reference, <real>0, sure, how)
+    heat(temperature, how, 1)
+    set_guess(<real>reference, inverse_of(temperature, <real>0), <real>0, sure, how)
     with nogil:
         if n:
             exp_block(&x[0], &y[0], n, <const real *>how)

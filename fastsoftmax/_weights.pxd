@@ -6,9 +6,9 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 
 from libc.math cimport log
 
-from fastsoftmax._exponents cimport HOW, Scaled, Shifted, set_weights
+from fastsoftmax._exponents cimport HOW, set_weights
 from fastsoftmax._math cimport exp_neg, infinity, lowest, real
-from fastsoftmax._rows cimport BLOCK, STEP, Lanes, Pair, add_to, clear, close, exp_of, pad, whole
+from fastsoftmax._rows cimport BLOCK, STEP, Lanes, Pair, add_to, clear, close, exp_block, pad, whole
 
 cdef inline void weigh(
     const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
@@ -99,14 +99,11 @@ cdef inline double sum_of_rough(
     cdef float how[HOW]
     cdef float step[STEP]
     cdef Py_ssize_t w = whole(n)
-    set_weights(<float>highest, <float>inverse, how)
-    if inverse == 1:
-        exp_of(x, e, w, <const float *>how, <Shifted>0)
-    else:
-        exp_of(x, e, w, <const float *>how, <Scaled>0)
+    set_weights(<float>highest, inverse, how)
+    exp_block(x, e, w, <const float *>how)
     if w < n:
         pad(x + w, step, n - w)
-        exp_of(<const float *>step, e + w, STEP, <const float *>how, <Scaled>0)
+        exp_block(<const float *>step, e + w, STEP, <const float *>how)
         w += STEP
     return sum_of_floats(e, w)
 
@@ -125,8 +122,8 @@ cdef inline double sum_of_floats(const float *e, Py_ssize_t n) noexcept nogil:
 cdef inline double rough_error(Py_ssize_t n, double total) noexcept nogil:
     """Return how far a sum of some of a row's float32 weights may be off, of their total.
 
-    With u = 2**-24 and d the exponent, a weight is off by (1.3 + 0.05 |d|) u for the exponential
-    and 3 |d| u for d itself, a sum of four by 2 u. Over the row |d| is on average, by weight, at
+    With u = 2**-24 and d the exponent, a weight is off by 2 u for the exponential and 3 |d| u for
+    d itself, a sum of four by 2 u. Over the row |d| is on average, by weight, at
     most log(n) - log(total): that plus log(total) is the entropy.
     """
     return (4 + 4 * log(max(1.0, n / total))) * 2.0**-24

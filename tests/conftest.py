@@ -1,6 +1,7 @@
 """What test modules share."""
 
 import math
+import platform
 from functools import lru_cache
 
 import numpy as np
@@ -97,4 +98,13 @@ def compiled(impl):
     """An implementation that has kernels: the reference takes one row after the other, copied."""
     if impl.NAME == "reference":
         pytest.skip("the reference has no regimes, layouts or threads")
+    return impl
+
+
+@pytest.fixture
+def fused(impl):
+    """An implementation whose kernels have a fused multiply-add, and so the same bits."""
+    arm = platform.machine().lower() in ("aarch64", "arm64")
+    if impl.NAME not in (("baseline",) if arm else ("avx2", "avx512")):
+        pytest.skip("x86-64's baseline has no fused multiply-add, the reference no kernel")
     return impl

@@ -62,11 +62,11 @@ def test_losses_are_what_a_row_alone_gives(impl, x, ignored):
 LEAPS = [10, 30, 39.9, 55, 70, 90, 120, 200, 300, 500, 700, 900, 2000, 2100, 1e30, -30, -100, -1e30]
 
 
-def exactly(impl, x):
+def exactly(impl, x, temperature=1.0):
     """Return softmax in place, where the maximum is never guessed."""
     y = x.copy()
     for row in y.reshape(-1, y.shape[-1]):
-        impl.softmax(row, out=row)
+        impl.softmax(row, temperature=temperature, out=row)
     return y
 
 
@@ -91,6 +91,10 @@ def test_a_guess_by_the_first_block_leaves_no_trace(compiled, dtype, leap):
     p = np.exp(wide - wide.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(want, p, rtol=1e-5, atol=np.finfo(dtype).tiny)
+    for t in (0.7, 40.0):
+        want = exactly(compiled, x, t)
+        np.testing.assert_array_equal(compiled.softmax(x, temperature=t), want)
+        np.testing.assert_array_equal(compiled.softmax(x[0], temperature=t, workers=2), want[0])
     want, sums = exact_logs(compiled, x)
     np.testing.assert_array_equal(compiled.log_softmax(x), want)
     np.testing.assert_array_equal(compiled.logsumexp(x), sums)
@@ -109,6 +113,9 @@ def test_a_guess_by_the_group_before_leaves_no_trace(compiled, dtype, leap, n):
     x[221] = -INF
     x[222, n // 2] = INF
     np.testing.assert_array_equal(compiled.softmax(x), exactly(compiled, x))
+    for t in (0.7, 40.0):
+        want = exactly(compiled, x, t)
+        np.testing.assert_array_equal(compiled.softmax(x, temperature=t), want)
     want, sums = exact_logs(compiled, x)
     np.testing.assert_array_equal(compiled.log_softmax(x), want)
     np.testing.assert_array_equal(compiled.logsumexp(x), sums)
