@@ -97,7 +97,7 @@ def _softmax(op, shape, dtype="float32", rows="random", mean=None, pictured=None
     notes += " real logits" if rows == "real" else ""
     maps = op != "logsumexp"
     passes = limits.FULL if maps else limits.SUMMED
-    if op == "softmax" and not parameters:
+    if op == "softmax":
         passes = limits.GUESSED
     return _beside(
         f"{op} {dtype} {_shape(shape)}{notes}", "softmax", shape, op, _SOFTMAX_PEERS, rows,
