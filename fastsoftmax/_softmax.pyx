@@ -628,7 +628,7 @@ cdef void one_by_one(
     const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const double *temperature,
     Py_ssize_t each, Kind kind,
 ) noexcept nogil:
-    """The answer for rows that are long, or whose temperature is 0 or infinite."""
+    """The answer for rows that are long, or differ: T that is not `tame`, or 1 for some alone."""
     cdef const real *known = NULL  # the row that `top` is of
     cdef const real *row
     cdef Py_ssize_t i
