@@ -95,13 +95,12 @@ def _shape(shape):
 def _softmax(op, shape, dtype="float32", rows="random", mean=None, pictured=None, **parameters):
     notes = "".join(f" {name}={value}" for name, value in parameters.items())
     notes += " real logits" if rows == "real" else ""
-    maps = op != "logsumexp"
-    passes = limits.FULL if maps else limits.SUMMED
-    if op == "softmax":
-        passes = limits.GUESSED
+    passes = {
+        "softmax": limits.GUESSED, "log_softmax": limits.FULL, "logsumexp": limits.SUMMED,
+    }[op]  # fmt: skip
     return _beside(
         f"{op} {dtype} {_shape(shape)}{notes}", "softmax", shape, op, _SOFTMAX_PEERS, rows,
-        parameters=parameters, passes=passes, written=maps,
+        parameters=parameters, passes=passes, written=op != "logsumexp",
         dtype=dtype, family=op, mean=mean, pictured=pictured,
     )  # fmt: skip
 

@@ -402,8 +402,8 @@ cdef inline int answer_columns(
     """Write the answer along the middle axis of (outer, n, inner) for columns `start` to `stop`.
 
     The columns are counted as in ``x[:, 0, :].ravel()``; `each` is 1 if there is a temperature for
-    each, else 0. All are such that 1/T is a number above 0. y is x, or does not overlap it; it has
-    one element for each column for LOGSUMEXP.
+    each, else 0. All are `tame`, and 1 or none is. y is x, or does not overlap it; it has one
+    element for each column for LOGSUMEXP.
     """
     cdef Py_ssize_t at_once = min(widest(n, <real>0), filled_up(stop - start))
     cdef Py_ssize_t part = even_part(inner, at_once)

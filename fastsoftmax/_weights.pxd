@@ -123,8 +123,8 @@ cdef inline double rough_error(Py_ssize_t n, double total) noexcept nogil:
     """Return how far a sum of some of a row's float32 weights may be off, of their total.
 
     With u = 2**-24 and d the exponent, a weight is off by 2 u for the exponential and 3 |d| u for
-    d itself, a sum of four by 2 u. Over the row |d| is on average, by weight, at
-    most log(n) - log(total): that plus log(total) is the entropy.
+    d itself, a sum of four by 2 u. Over the row |d| is on average, by weight, at most
+    log(n) - log(total): that plus log(total) is the entropy.
     """
     return (4 + 4 * log(max(1.0, n / total))) * 2.0**-24
 
