@@ -150,20 +150,23 @@ cdef inline void set_range(
 
 
 cdef inline void set_guess(
-    real reference, real inverse, real lifted, bint sure, real *how
+    real reference, double temperature, real lifted, bint sure, real *how
 ) noexcept nogil:
-    """Make exponentials exp(x / T) / 2**K, by `set_range`; T is set."""
+    """Make exponentials exp(x / T) / 2**K, by `set_range`."""
     how[CENTRE] = 0
-    set_range(reference * inverse, lifted, sure, how, 1)
+    heat(temperature, how, 1)
+    set_range(reference * inverse_of(temperature, reference), lifted, sure, how, 1)
 
 
-cdef inline void set_how(real highest, real inverse, real *how, Py_ssize_t apart) noexcept nogil:
-    """Choose what the exponentials of a row are made with, by its largest element; T is set."""
+cdef inline void set_how(real highest, double temperature, real *how) noexcept nogil:
+    """Choose what the exponentials of a row are made with, by its largest element."""
+    cdef real inverse = inverse_of(temperature, highest)
     cdef real centre = 0 if near(highest * inverse) else highest
+    heat(temperature, how, 1)
     # Without fma the rounding of a product with x itself would count.
-    centre = highest if not HAS_FMA and how[FACTOR * apart] != 0 else centre
-    how[CENTRE * apart] = centre
-    set_range((highest - centre) * inverse, lift(<real>0), True, how, apart)
+    centre = highest if not HAS_FMA and how[FACTOR] != 0 else centre
+    how[CENTRE] = centre
+    set_range((highest - centre) * inverse, lift(<real>0), True, how, 1)
 
 
 cdef inline void set_weights(real highest, double inverse, real *how) noexcept nogil:

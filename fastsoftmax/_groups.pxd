@@ -35,7 +35,6 @@ from fastsoftmax._exponents cimport (
     own_term,
     power,
     scaling,
-    set_guess,
     set_range,
 )
 from fastsoftmax._math cimport (
@@ -208,7 +207,7 @@ cdef inline void set_common(real reference, real inverse, real *how) noexcept no
     cdef real one[HOW]
     cdef Py_ssize_t r
     one[FACTOR] = how[FACTOR * ROWS]
-    set_guess(reference, inverse, guess_lift(reference), False, one)
+    set_range(reference * inverse, guess_lift(reference), False, one, 1)
     for r in range(ROWS):
         how[LOW * ROWS + r] = one[LOW]
         how[HIGH * ROWS + r] = one[HIGH]

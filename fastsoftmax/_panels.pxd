@@ -166,8 +166,7 @@ cdef inline bint sums_of_guess(
     cdef real highest = <real>top_of(x, columns).value
     if not guessable(highest, <real>1):
         return False
-    heat(1, how, 1)
-    set_guess(highest, <real>1, guess_lift(highest), False, how)
+    set_guess(highest, 1, guess_lift(highest), False, how)
     clear_sums(s, lanes, lows, zeros, width)
     for i from 0 <= i < n by STEP:
         k = min(STEP, n - i)

@@ -204,12 +204,10 @@ cdef bint softmax_of_guess(
     cdef Pair s
     cdef Lanes lanes
     cdef real how[HOW]
-    cdef real inverse = inverse_of(temperature, <real>0)
     cdef real guess = guess_of(x, n, temperature)
     if guess != guess:
         return False
-    heat(temperature, how, 1)
-    set_guess(guess, inverse, lift(guess), False, how)
+    set_guess(guess, temperature, lift(guess), False, how)
     s.high = s.low = 0
     exponentials_of_row(
         x, y, n, <const real *>how, True, &lanes, &s, add_double, NULL,
@@ -234,8 +232,7 @@ cdef void softmax_row(
     if temperature != 1 and substitute(x, y, n, temperature, top):
         x = y
         temperature = 1
-    heat(temperature, how, 1)
-    set_how(<real>top.value, inverse_of(temperature, <real>0), how, 1)
+    set_how(<real>top.value, temperature, how)
     s.high = s.low = 0
     exponentials_of_row(x, y, n, <const real *>how, True, &lanes, &s, add_double, top, following)
     divide_row(x, y, n, &s)
@@ -251,18 +248,16 @@ cdef bint short_softmax(
     cdef real step[STEP]
     cdef real how[HOW]
     cdef real highest, high, low
-    cdef real inverse = inverse_of(temperature, <real>0)
     cdef Lanes lanes
     cdef Pair s
     if not tame(temperature):
         return False
     pad(x, step, n)
     highest = max_of(<const real *>step, STEP, -infinity(<real>0))
-    heat(temperature, how, 1)
     if temperature == 1 and -16 < highest < 16:  # a branch that is foreseen, no chain to wait for
-        set_guess(<real>0, <real>1, guess_lift(<real>0), True, how)
+        set_guess(<real>0, 1, guess_lift(<real>0), True, how)
     else:
-        set_how(highest, inverse, how, 1)
+        set_how(highest, temperature, how)
     exp_padded(step, <const real *>how)
     clear(&lanes)
     add(&lanes, <const real *>step, STEP, add_double)
@@ -305,8 +300,7 @@ cdef void log_softmax_row(
         temperature = 1
     inverse = inverse_of(temperature, <real>0)
     highest = <real>top.value
-    heat(temperature, how, 1)
-    set_how(highest, inverse, how, 1)
+    set_how(highest, temperature, how)
     own = own_of(highest, <const real *>how)
     s = sum_of_others(x, n, <const real *>how, add_double, top, following)
     log_sums(&s, &own, 1, &log_sum)
@@ -322,8 +316,7 @@ cdef double log_sum_of_guess(const real *x, Py_ssize_t n, real *highest) noexcep
     cdef real guess = guess_of(x, n, 1)
     if guess != guess:
         return not_a_number(<double>0)
-    heat(1, how, 1)
-    set_guess(guess, <real>1, lift(guess), False, how)
+    set_guess(guess, 1, lift(guess), False, how)
     s = sum_of_guess(x, n, <const real *>how, highest, add_double, x + AHEAD // sizeof(real))
     if not highest[0] - guess < RISE:
         return not_a_number(<double>0)
@@ -342,8 +335,7 @@ cdef real logsumexp_row(
     cdef real how[HOW]
     cdef real highest = <real>top.value
     cdef real own
-    heat(1, how, 1)
-    set_how(highest, <real>1, how, 1)
+    set_how(highest, 1, how)
     own = own_of(highest, <const real *>how)
     s = sum_of_others(x, n, <const real *>how, add_double, top, following)
     if highest == inf or highest == -inf:
@@ -793,12 +785,10 @@ def add_part(
     cdef Py_ssize_t start, n = x.shape[0]
     cdef Lanes *each = <Lanes *>&lanes[0, 0]
     cdef real how[HOW]
-    cdef real inverse = inverse_of(temperature, <real>0)
-    heat(temperature, how, 1)
     if sure:
-        set_how(<real>highest, inverse, how, 1)
+        set_how(<real>highest, temperature, how)
     else:
-        set_guess(<real>highest, inverse, lift(inverse), False, how)
+        set_guess(<real>highest, temperature, lift(<real>highest), False, how)
     if y is not None:
         with nogil:
             exponentials_of_row(
@@ -820,8 +810,7 @@ cdef double log_of(Pair s, real highest, double temperature) noexcept nogil:
     cdef real how[HOW]
     cdef real own
     cdef double log_sum
-    heat(temperature, how, 1)
-    set_how(highest, inverse_of(temperature, <real>0), how, 1)
+    set_how(highest, temperature, how)
     own = own_of(highest, <const real *>how)
     log_sums(&s, &own, 1, &log_sum)
     return log_sum
@@ -867,8 +856,7 @@ def exp_rows(
     """
     cdef Py_ssize_t n = x.shape[0]
     cdef real how[HOW]
-    heat(temperature, how, 1)
-    set_guess(<real>reference, inverse_of(temperature, <real>0), <real>0, sure, how)
+    set_guess(<real>reference, temperature, <real>0, sure, how)
     with nogil:
         if n:
             exp_block(&x[0], &y[0], n, <const real *>how)
