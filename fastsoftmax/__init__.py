@@ -4,11 +4,10 @@ The functions below are those of one implementation, chosen at import (``show_co
 one and why): compiled for this CPU's instruction set, or the pure-Python reference.
 """
 
-from ._arrays import Drawn, Support, TopK, TopLogprobs
+from ._arguments.results import LossAndGrad, SampleResult, Support, TopK, TopLogprobs
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
 from ._sampler import Sampler
-from ._targets import LossAndGrad
 from ._workers import get_workers, set_workers
 
 __version__ = "0.1.0"
@@ -30,8 +29,8 @@ top_logprobs = _chosen.top_logprobs
 rank = _chosen.rank
 
 __all__ = [
-    "Drawn",
     "LossAndGrad",
+    "SampleResult",
     "Sampler",
     "Support",
     "TopK",

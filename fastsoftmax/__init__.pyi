@@ -9,8 +9,8 @@ from ._sampler import Sampler as Sampler
 
 __version__: str
 __all__ = [
-    "Drawn",
     "LossAndGrad",
+    "SampleResult",
     "Sampler",
     "Support",
     "TopK",
@@ -35,7 +35,7 @@ __all__ = [
     "top_logprobs",
 ]
 
-class Drawn(NamedTuple):
+class SampleResult(NamedTuple):
     ids: Any
     logprobs: Any
     filtered_logprobs: Any
@@ -91,6 +91,7 @@ def cross_entropy(
     targets: ArrayLike,
     *,
     axis: int = -1,
+    temperature: float = 1.0,
     weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -102,6 +103,7 @@ def cross_entropy_with_grad(
     targets: ArrayLike,
     *,
     axis: int = -1,
+    temperature: float = 1.0,
     weight: ArrayLike | None = None,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
@@ -128,7 +130,6 @@ def log_softmax_backward(
 def top_k(
     x: ArrayLike,
     k: int,
-    /,
     *,
     axis: int = -1,
     mode: Literal["largest", "smallest"] = "largest",
@@ -187,7 +188,7 @@ def sample_with_logprobs(
     position: ArrayLike | None = None,
     on_invalid: Literal["raise", "flag"] = "raise",
     workers: int | None = None,
-) -> Drawn: ...
+) -> SampleResult: ...
 def token_logprobs(
     logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0
 ) -> Any: ...

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import _arrays
+from ._arguments import values
 from ._candidates import Candidates
 from ._step import Step
 
@@ -47,7 +47,7 @@ class TopK(Step):
     def __post_init__(self) -> None:
         self._count("k")
         self._count("min_keep")
-        _arrays.choice(self.ties, self._named("ties"), ("index", "all"))
+        values.choice(self.ties, self._named("ties"), ("index", "all"))
 
     @property
     def leaves(self) -> int:
@@ -172,7 +172,7 @@ class TypicalP(Step):
     def __post_init__(self) -> None:
         self._number("p", 0, 1, open_low=True)
         self._count("min_keep")
-        _arrays.choice(self.ties, self._named("ties"), ("index", "all"))
+        values.choice(self.ties, self._named("ties"), ("index", "all"))
 
     def __call__(self, left: Candidates) -> Candidates:
         if self.p == 1:

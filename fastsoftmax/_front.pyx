@@ -5,7 +5,7 @@ Fast road: an exact, aligned, C-contiguous float32 or float64 ndarray in native 
 its last axis and without extras, goes straight to the row functions, by pointer; if it is so large
 that a look for Ctrl-C is due on the way, or threads share it, through the typed-memoryview loops.
 Other strides and the half types: by blocks, through ``_carry``. Slow road: everything else, through
-``_arrays``. All end in the same row functions, so they give the same bits.
+``_arguments``. All end in the same row functions, so they give the same bits.
 """
 
 from functools import partial
@@ -26,7 +26,8 @@ cdef extern from "numpy/random/bitgen.h":
         void *state
         double (*next_double)(void *state) noexcept nogil
 
-from . import _arrays, _long_rows, _reference, _targets, _workers
+from . import _docs, _long_rows, _workers
+from ._arguments import legacy as _arrays
 
 from fastsoftmax._carry cimport FLOAT64, Carried, answer_carried, carried, carries, form_of, repeats
 from fastsoftmax._kernels cimport (
@@ -393,6 +394,7 @@ cdef class Implementation:
         cdef int ndim
         cdef cnp.ndarray y
         workers = checked(workers)
+        keepdims = _arrays.switch(keepdims, "keepdims")
         if (
             where is None
             and not keepdims
@@ -440,6 +442,7 @@ cdef class Implementation:
         targets,
         *,
         axis=-1,
+        temperature=1.0,
         weight=None,
         ignore_index=-100,
         label_smoothing=0.0,
@@ -448,7 +451,7 @@ cdef class Implementation:
     ):
         return self.loss(
             logits, targets, axis, weight, ignore_index, label_smoothing, reduction, None, workers,
-            False,
+            temperature, False,
         )[0]
 
     def cross_entropy_with_grad(
@@ -457,6 +460,7 @@ cdef class Implementation:
         targets,
         *,
         axis=-1,
+        temperature=1.0,
         weight=None,
         ignore_index=-100,
         label_smoothing=0.0,
@@ -466,18 +470,20 @@ cdef class Implementation:
     ):
         return self.loss(
             logits, targets, axis, weight, ignore_index, label_smoothing, reduction, out, workers,
-            True,
+            temperature, True,
         )
 
     cdef object loss(
         self, logits, targets, axis, weight, ignore, smoothing, reduction, out, workers,
-        bint with_grad,
+        temperature, bint with_grad,
     ):
         cdef Py_ssize_t n, rows
         plan = grad = None
         workers = checked(workers)
         if (
             weight is None
+            and type(temperature) is float
+            and temperature == 1
             and type(smoothing) is float
             and 0 <= smoothing <= 1
             and type(ignore) is int
@@ -504,8 +510,8 @@ cdef class Implementation:
                     )
             targets = targets.reshape(-1)
         else:
-            plan = _targets.LossPlan(
-                logits, targets, axis, weight, ignore, smoothing, reduction, out
+            plan = _arrays.LossPlan(
+                logits, targets, axis, weight, ignore, smoothing, reduction, out, temperature
             )
             n, rows = plan.classes, plan.rows
             shape, dtype = plan.shape, plan.dtype
@@ -518,7 +524,7 @@ cdef class Implementation:
         if targets is not None:
             bad, total = self.weigh_targets(targets, n, ignore, weight)
             if bad >= 0:
-                raise _targets.out_of_range(targets[bad], bad, shape, n, ignore)
+                raise _arrays.out_of_range(targets[bad], bad, shape, n, ignore)
         factor = 1.0
         if reduction == "mean":
             factor = 1 / total if total else np.inf
@@ -551,14 +557,18 @@ cdef class Implementation:
                     factor,
                 )
                 run(kernel, args, 5, exponentials(x), workers)
+            if grad is not None and plan.inverse != 1:
+                with np.errstate(all="ignore"):
+                    grad[...] = grad.astype(np.float64) * plan.inverse
             if out is not None and grad is not out and not np.may_share_memory(grad, out):
                 out[...] = grad
         if reduction == "none":
             with np.errstate(all="ignore"):
-                loss = losses.astype(dtype, copy=False).reshape(shape)[()]
+                loss = losses.astype(_arrays.work_dtype(dtype), copy=False).reshape(shape)[()]
         else:
+            dtype = _arrays.work_dtype(dtype)
             loss = rounded(self.add_losses(losses), total if reduction == "mean" else 1.0, dtype)
-        return _targets.LossAndGrad(loss, grad if out is None else out)
+        return _arrays.LossAndGrad(loss, grad if out is None else out)
 
     def softmax_backward(self, grad_output, probs, axis=-1, *, temperature=1.0, out=None):
         return self.backward(grad_output, probs, "probs", axis, temperature, out, False)
@@ -591,7 +601,7 @@ cdef class Implementation:
                     log,
                 )
             return y
-        grad_output, p = _targets.gradient_pair(grad_output, p, name)
+        grad_output, p = _arrays.gradient_pair(grad_output, p, name)
         rows = _arrays.Rows(p, axis)
         given = _arrays.Rows(grad_output, axis)
         ts = _arrays.temperatures(temperature, rows.shape)
@@ -601,9 +611,10 @@ cdef class Implementation:
         self.backward_rows[_SELECT[target.dtype.char]](given.data, rows.data, target, ts, log)
         return rows.spread(target, out)
 
-    def top_k(self, x, k, /, *, axis=-1, mode="largest", sorted=True, workers=None):
+    def top_k(self, x, k, *, axis=-1, mode="largest", sorted=True, workers=None):
         cdef Py_ssize_t n, count
         workers = checked(workers)
+        sorted = _arrays.switch(sorted, "sorted")
         if (
             plain(x)
             and last(axis, x)
@@ -715,7 +726,7 @@ cdef class Implementation:
     cdef object draw(
         self, logits, tuple knobs, size, replace, tuple chance, on_invalid, workers, bint report
     ):
-        """Draw; return the ids, or a Drawn if a report is asked for."""
+        """Draw; return the ids, or a SampleResult if a report is asked for."""
         cdef Filters f
         cdef double m = 1
         workers = checked(workers)
@@ -748,12 +759,12 @@ cdef class Implementation:
             choosing(rows.data, given["top_k"].min(initial=0), ids.size),
             workers,
         )
-        ids = _arrays.drawn(ids, rows.data, rows.shape, size, flag)
+        ids = _arrays.finish_draw(ids, rows.data, rows.shape, size, flag)
         if not report:
             return ids
         with np.errstate(all="ignore"):
             logs = logs.astype(rows.dtype, copy=False).reshape(2, *ids.shape)
-        return _arrays.Drawn(ids, logs[0], logs[1], ranks.reshape(ids.shape)[()])
+        return _arrays.SampleResult(ids, logs[0], logs[1], ranks.reshape(ids.shape)[()])
 
     cdef object draw_plain(
         self, cnp.ndarray x, Py_ssize_t m, object size, bint replace, Filters *f, tuple chance,
@@ -803,10 +814,10 @@ cdef class Implementation:
             valid &= id[i] >= 0
         if not valid and not flag:
             given = (<object>x).shape[:-1]
-            _arrays.drawn(ids.reshape(rows, m), x.reshape(rows, n), given, size, False)
+            _arrays.finish_draw(ids.reshape(rows, m), x.reshape(rows, n), given, size, False)
         if not report:
             return scalar_or_array(ids)
-        return _arrays.Drawn(
+        return _arrays.SampleResult(
             scalar_or_array(ids),
             scalar_or_array(logprobs),
             scalar_or_array(filtered),
@@ -830,14 +841,15 @@ cdef class Implementation:
         rows = _arrays.Rows(_arrays.as_array(logits, "logits"), -1)
         given = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
         every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
-        target = rows.target(out)
+        _arrays.check_out(out, np.shape(logits), rows.dtype)
+        target = rows.target(None)
         run(
             self.filter_rows[_SELECT[target.dtype.char]], (rows.data, target, given, every_tie),
             3 if len(given) > 1 else 2, choosing(rows.data, given["top_k"].min(initial=0), 0),
             workers,
         )
-        if target.dtype != rows.dtype:
-            target = _arrays.held(target, rows.dtype)
+        dtype = rows.dtype if out is None else out.dtype
+        target = rows.recentre(target, given["temperature"], dtype)
         return rows.spread(target, out)
 
     def support(
@@ -1067,6 +1079,6 @@ cdef object ordered(object x, bint reverse):
     return -x if reverse else x
 
 
-# The docstrings stand once, in the reference.
-for _name in _reference.__all__:
-    getattr(Implementation, _name).__doc__ = getattr(_reference, _name).__doc__
+# The docstrings stand once, in _docs.
+for _name, _stub in _docs.FUNCTIONS.items():
+    getattr(Implementation, _name).__doc__ = _stub.__doc__

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _arrays, _candidates
+from . import _candidates
+from ._arguments import arrays, values
 from ._candidates import Candidates, History, Ids, places
 from ._scores import Allowed
 from ._step import NO_IDS, Step
@@ -24,14 +25,14 @@ class Rows:
     def __init__(
         self, steps: tuple[Step, ...], logits: Any, ids: Any, prompt: Any, one: bool = False
     ) -> None:
-        x = _arrays.as_array(logits, "logits")
+        x = arrays.as_array(logits, "logits")
         if x.ndim not in ((1,) if one else (1, 2)):
             allowed = "one row" if one else "one row, or two dimensions"
             raise ValueError(f"logits has shape {x.shape}; allowed is {allowed}")
         self.steps = steps
         self.shape = x.shape[:-1]
-        self.dtype = _arrays.result_dtype(x.dtype)
-        work = _arrays.work_dtype(x.dtype)
+        self.dtype = arrays.result_dtype(x.dtype)
+        work = arrays.work_dtype(x.dtype)
         rows = x if x.ndim == 2 else x[np.newaxis]
         if rows.dtype != work or not rows.flags.carray:
             with np.errstate(all="ignore"):
@@ -67,7 +68,7 @@ class Rows:
                 raise ValueError(
                     f"ids has {wrong} in {self._name(i)}; allowed are ids from 0 to {size - 1}"
                 )
-            yield History(array, _arrays.count(length, "prompt", 0, array.size))
+            yield History(array, values.count(length, "prompt", 0, array.size))
 
     def run(
         self, rng: Any, draws: int, watch: Watch | None = None
@@ -76,7 +77,7 @@ class Rows:
         each = sum(step.uniforms for step in self.steps) + draws
         uniforms = [[0.0]] * len(self.data)
         if each:
-            uniforms = _arrays.generator(rng).random((len(self.data), each)).tolist()
+            uniforms = values.generator(rng).random((len(self.data), each)).tolist()
         for i, numbers in enumerate(uniforms):
             with np.errstate(all="ignore"):
                 left = self._run(i, iter(numbers), watch)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import _arrays
+from ._arguments import values
 from ._candidates import Candidates, History, Ids
 
 NO_IDS: Ids = np.empty(0, dtype=np.int64)
@@ -83,7 +83,7 @@ class Step:
 
     def _count(self, name: str, low: int = 1) -> None:
         """Make a field an int from `low`, or raise."""
-        count = _arrays.count(getattr(self, name), self._named(name), low)
+        count = values.count(getattr(self, name), self._named(name), low)
         object.__setattr__(self, name, count)
 
     def _named(self, name: str) -> str:

@@ -402,8 +402,8 @@ def make_out(kind):
     return {
         "shape": out[:2],
         "broadcastable shape": out[None],
-        "dtype": out.astype(np.float64),
-        "byte order": out.astype(out.dtype.newbyteorder()),
+        "dtype": out.astype(np.int64),
+        "complex": out.astype(np.complex64),
         "list": out.tolist(),
     }.get(kind, out)
 
@@ -413,8 +413,8 @@ def make_out(kind):
     [
         ("shape", ValueError, r"out has shape \(2, 4, 50\); allowed is \(3, 4, 50\)"),
         ("broadcastable shape", ValueError, r"out has shape \(1, 3, 4, 50\); allowed"),
-        ("dtype", TypeError, r"out has dtype float64; allowed is float32"),
-        ("byte order", TypeError, r"out has dtype [<>]f4; allowed is float32"),
+        ("dtype", TypeError, r"out has dtype int64; allowed is float32"),
+        ("complex", TypeError, r"out has dtype complex64; allowed is float32"),
         ("read-only", ValueError, r"out is read-only; allowed is a writable array"),
         ("list", TypeError, r"out is a list; allowed is a numpy\.ndarray"),
     ],

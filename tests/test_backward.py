@@ -282,7 +282,7 @@ def test_lists_and_scalars(impl):
         ({"temperature": -1.0}, ValueError, r"temperature is -1\.0; allowed is 0 to inf"),
         ({"temperature": [1.0, 2.0]}, ValueError, r"temperature has shape \(2,\)"),
         ({"out": np.full((3, 4), 7.0)}, ValueError, r"out has shape \(3, 4\); allowed is \(3, 5"),
-        ({"out": np.full((3, 5), 7, "f4")}, TypeError, r"out has dtype float32; allowed is float"),
+        ({"out": np.full((3, 5), 7, "i8")}, TypeError, r"out has dtype int64; allowed is float"),
         ({"out": np.broadcast_to(7.0, (3, 5))}, ValueError, r"out is read-only"),
     ],
 )

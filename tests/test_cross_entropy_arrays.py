@@ -76,18 +76,19 @@ def test_halves_are_the_float32_result_rounded_once(impl, half, reduction, t):
     x = numbers(half)
     options = {"axis": 1, "reduction": reduction}
     loss, grad = impl.cross_entropy_with_grad(x, t, **options)
-    assert loss.dtype == grad.dtype == half
+    assert grad.dtype == half
+    assert loss.dtype == np.float32
     want = impl.cross_entropy_with_grad(x.astype(np.float32), t, **options)
     np.testing.assert_array_equal(grad, want.grad.astype(half))
-    np.testing.assert_array_equal(loss, want.loss.astype(half))
+    np.testing.assert_array_equal(loss, want.loss)
     out = np.empty_like(x)
     assert impl.cross_entropy_with_grad(x, t, out=out, **options).grad is out
     np.testing.assert_array_equal(out, grad)
 
 
-def test_a_half_loss_overflows_without_a_warning(impl):
+def test_a_loss_overflows_without_a_warning(impl):
     x = np.array([[0, 65504]] * 3, np.float16)
-    assert impl.cross_entropy(x, [0, 0, 0], reduction="sum") == np.inf
+    assert impl.cross_entropy(x, [0, 0, 0], reduction="sum") == 3 * 65504  # in float32
     x = np.array([[0, 3e38]] * 3, np.float32)
     assert impl.cross_entropy(x, np.zeros(3, int), reduction="sum") == np.inf
 
@@ -321,7 +322,7 @@ def test_wrong_arguments(impl, changes, error, message):
     ("make", "error", "message"),
     [
         (lambda x: x[:2], ValueError, r"out has shape \(2, 5, 20\); allowed is \(3, 5, 20\)"),
-        (lambda x: x.astype(np.float64), TypeError, r"out has dtype float64; allowed is float32"),
+        (lambda x: x.astype(np.int64), TypeError, r"out has dtype int64; allowed is float32"),
         (readonly, ValueError, r"out is read-only; allowed is a writable array"),
         (lambda x: x.tolist(), TypeError, r"out is a list; allowed is a numpy\.ndarray"),
     ],

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import _arrays, _dispatch, _isa
+from fastsoftmax import _dispatch, _isa
 
 PACKAGE = Path(fastsoftmax.__file__).parent
 FUNCTIONS = _dispatch.load("reference").__all__
@@ -62,8 +62,10 @@ def pure(tmp_path):
     """A copy of the package with nothing compiled in it."""
     package = tmp_path / "fastsoftmax"
     package.mkdir()
-    for file in PACKAGE.glob("*.py"):
-        shutil.copy(file, package)
+    for file in PACKAGE.glob("**/*.py"):
+        copy = package / file.relative_to(PACKAGE)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copy)
     return package
 
 
@@ -388,27 +390,44 @@ print("same")
 # ---- imports point one way -----------------------------------------------------------------------
 
 MAY_IMPORT = {
-    "__init__": {"_sampler", "_dispatch", "_arrays", "_targets", "_workers"},
+    "__init__": {"_sampler", "_dispatch", "_arguments.results", "_workers"},
     "_sampler": {"_run", "_presets", "_step", "_candidates"},
-    "_run": {"_scores", "_step", "_candidates", "_arrays"},
+    "_run": {"_scores", "_step", "_candidates", "_arguments"},
     "_presets": {"steps", "_step"},
     "steps": {"_filters", "_scores", "_step", "_candidates"},
-    "_filters": {"_step", "_candidates", "_arrays"},
+    "_filters": {"_step", "_candidates", "_arguments"},
     "_scores": {"_step", "_candidates"},
-    "_step": {"_candidates", "_arrays"},
+    "_step": {"_candidates", "_arguments"},
     "_candidates": {"_dispatch"},
     "_isa": set(),
-    "_arrays": set(),
-    "_philox": set(),
+    "_arguments/__init__": set(),
+    "_arguments/arrays": {"values"},
+    "_arguments/keywords": set(),
+    "_arguments/legacy": {"arrays", "losses", "results", "values"},
+    "_arguments/losses": {"arrays", "values"},
+    "_arguments/results": {"arrays"},
+    "_arguments/values": set(),
+    "_docs/__init__": {"losses", "sampling", "selection", "softmax"},
+    "_docs/losses": set(),
+    "_docs/sampling": set(),
+    "_docs/selection": set(),
+    "_docs/softmax": set(),
     "_workers": set(),
     "_long_rows": {"_workers"},
-    "_targets": {"_arrays"},
-    "_reference": {
-        "_arrays", "_workers", "_reference_loss", "_reference_sample", "_reference_tokens"
+    "_reference/__init__": {"losses", "sampling", "selection", "softmax"},
+    "_reference/losses": {
+        "_arguments.arrays", "_arguments.losses", "_arguments.results", "_arguments.values",
+        "rows", "softmax",
     },
-    "_reference_loss": {"_arrays", "_targets", "_workers"},
-    "_reference_sample": {"_arrays", "_philox", "_workers"},
-    "_reference_tokens": {"_arrays", "_reference_sample", "_workers"},
+    "_reference/rows": {"_arguments.arrays", "_arguments.keywords", "_docs", "_workers"},
+    "_reference/sampling": {
+        "_arguments.arrays", "_arguments.results", "_arguments.values",
+        "rows", "selection", "softmax",
+    },
+    "_reference/selection": {
+        "_arguments.arrays", "_arguments.results", "_arguments.values", "rows"
+    },
+    "_reference/softmax": {"_arguments.arrays", "_arguments.values", "rows"},
     "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
 }
 
@@ -453,23 +472,22 @@ def test_imports_of_cython_modules(kernel):
     allowed = shared if kernel in _isa.KERNELS else set()
     if kernel == "_front":
         allowed = {
-            "_carry", "_kernels", "_philox", "_plain", "_arrays", "_targets", "_workers",
-            "_long_rows", "_reference", "_dispatch",
+            "_carry", "_kernels", "_philox", "_plain", "_arguments", "_docs", "_workers",
+            "_long_rows", "_dispatch",
         }
     assert own <= allowed
 
 
 def test_instruction_sets_are_imported_by_dispatch_alone():
     modules = "|".join(f"{k}_{isa.name}" for k in _isa.KERNELS for isa in _isa.ISAS)
-    for file in (*PACKAGE.glob("*.py"), *PACKAGE.glob("*.p[xy][xd]")):
+    for file in (*PACKAGE.glob("**/*.py"), *PACKAGE.glob("*.p[xy][xd]")):
         assert not re.search(rf"\bc?import\b.*\b({modules})\b", file.read_text()), file
 
 
 def test_the_reading_of_imports_sees_them():
     source = (
         "import fastsoftmax\nfrom . import _cpu\nfrom ._isa import ISAS\n"
-        "from fastsoftmax._arrays import TopK\nimport fastsoftmax._front\n"
+        "from fastsoftmax._isa import ISAS\nimport fastsoftmax._front\n"
         "import importlib, numpy\nimportlib.import_module('._math', 'fastsoftmax')\n"
     )
-    assert imports_of(source) == {"__init__", "_cpu", "_isa", "_arrays", "_front", "_math"}
-    assert _arrays.__name__ == "fastsoftmax._arrays"
+    assert imports_of(source) == {"__init__", "_cpu", "_isa", "_front", "_math"}

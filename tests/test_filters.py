@@ -206,11 +206,39 @@ def test_a_survivor_is_never_infinite(impl, dtype, filters):
     x = np.array([3, 2, 0, -2, -INF], dtype=dtype)
     for temperature in (5e-324, 1e-310):
         y = impl.filter_logits(x, temperature=temperature, **filters).astype(np.float64)
-        assert y[0] == most
+        assert y[0] == 0
         assert y[-1] == -INF
         assert not np.isnan(y).any()
         if not filters:
-            assert y.tolist() == [most, most, 0, -most, -INF]
+            assert y.tolist() == [0, -most, -most, -most, -INF]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("scale", [1, -1])
+def test_a_quotient_that_overflows_keeps_the_order(impl, dtype, scale):
+    """As ``(logits - max) / T``: a float16 of 20.25 / 1e-4 would be the largest, as its neighbours."""
+    dtype = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    most = float(ml_dtypes.finfo(dtype).max)
+    x = np.array([[20.25, 19.5, 10, -3], [1, 0.5, 0.25, 0]]) * scale
+    temperature = 16 / most * np.array([1, 2])  # the first row overflows, the second does not
+    y = impl.filter_logits(x.astype(dtype), temperature=temperature)
+    assert y.dtype == dtype
+    exact = x.astype(dtype).astype(np.float64)
+    with np.errstate(over="ignore"):
+        want = np.array([(exact[0] - exact[0].max()) / temperature[0], exact[1] / temperature[1]])
+    np.testing.assert_allclose(
+        y.astype(np.float64), want.clip(-most, most), rtol=float(ml_dtypes.finfo(dtype).eps)
+    )
+    np.testing.assert_allclose(
+        impl.softmax(y).astype(np.float64), np.eye(4)[exact.argmax(axis=1)], atol=1e-3
+    )
+
+
+def test_a_row_of_float16_that_overflows(impl):
+    x = np.array([20.25, 19.5, 10, -3], dtype=np.float16)
+    y = impl.filter_logits(x, temperature=1e-4)
+    np.testing.assert_array_equal(y, np.array([0, -7500, -65504, -65504], np.float16))
+    np.testing.assert_array_equal(impl.softmax(y), [1, 0, 0, 0])
 
 
 @pytest.mark.parametrize("n", [1, 4, 700])
@@ -386,8 +414,8 @@ def test_wrong_out(impl):
     x = np.zeros((2, 3), dtype=np.float32)
     with pytest.raises(ValueError, match=r"out has shape \(3, 2\); allowed is \(2, 3\)"):
         impl.filter_logits(x, out=np.empty((3, 2), dtype=np.float32))
-    with pytest.raises(TypeError, match="out has dtype float64; allowed is float32"):
-        impl.filter_logits(x, out=np.empty((2, 3)))
+    with pytest.raises(TypeError, match="out has dtype int64; allowed is float32"):
+        impl.filter_logits(x, out=np.empty((2, 3), dtype=np.int64))
     with pytest.raises(TypeError, match="out is a list"):
         impl.filter_logits(x, out=[0])
     fixed = np.full((2, 3), 7, dtype=np.float32)

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from fastsoftmax import Drawn
+from fastsoftmax import SampleResult
 from tests.conftest import PARAMETERS, rows_of, survivors
 
 INF = np.inf
@@ -18,7 +18,7 @@ def test_ids_logprobs_and_ranks_are_those_of_the_other_functions(impl, parameter
         x = rows_of(n, dtype)
         options = {"rng": 3, "on_invalid": "flag"} | draws | parameters
         drawn = impl.sample_with_logprobs(x, **options)
-        assert type(drawn) is Drawn
+        assert type(drawn) is SampleResult
         ids = impl.sample(x, **options)
         np.testing.assert_array_equal(drawn.ids, ids)
         some, missing = np.maximum(ids, 0), ids < 0
@@ -201,8 +201,8 @@ def test_a_report_takes_no_second_pass(impl, parameters, monkeypatch):
     """What is reported comes from the draw: the functions that look it up are not asked."""
     if impl.NAME == "reference":
         pytest.skip("asks its own functions")
-    from fastsoftmax import _arrays
+    from fastsoftmax._arguments import legacy
 
-    monkeypatch.setattr(_arrays, "token_ids", None)
+    monkeypatch.setattr(legacy, "token_ids", None)
     x = rows_of(300, "float16")
     assert impl.sample_with_logprobs(x, rng=0, **parameters).ids.shape == (4,)

@@ -1,0 +1,98 @@
+"""Results: the named tuples that functions return, and the last steps from a kernel's answer."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .arrays import is_bfloat16
+
+
+class TopK(NamedTuple):
+    """What `top_k` returns: the values and their indices, along the axis it selects from."""
+
+    values: np.ndarray
+    indices: np.ndarray
+
+
+class Support(NamedTuple):
+    """What `support` returns: the survivors, most likely first, padded with -1 and 0."""
+
+    indices: np.ndarray
+    probs: np.ndarray
+    counts: np.ndarray
+
+
+class TopLogprobs(NamedTuple):
+    """What `top_logprobs` returns: log-probabilities, largest first, and their indices."""
+
+    logprobs: np.ndarray
+    indices: np.ndarray
+
+
+class SampleResult(NamedTuple):
+    """What `sample_with_logprobs` returns, one element for each draw."""
+
+    ids: Any
+    logprobs: Any
+    filtered_logprobs: Any
+    ranks: Any
+
+
+class LossAndGrad(NamedTuple):
+    """What `cross_entropy_with_grad` returns: the loss, and its gradient by the logits."""
+
+    loss: Any
+    grad: np.ndarray
+
+
+def finish_draw(
+    ids: np.ndarray, rows: np.ndarray, shape: tuple[int, ...], size: int | None, flag: bool
+) -> Any:
+    """Return the indices drawn from `rows` in the shape that `size` asks for, -1 for the missing.
+
+    Parameters
+    ----------
+    ids : ndarray of int64, shape (rows, draws)
+        What was drawn from each row.
+    rows : ndarray, shape (rows, n)
+        The logits.
+    shape : tuple of int
+        How the rows are arranged: ``logits.shape[:-1]``.
+    size : int or None
+        As given to `sample`.
+    flag : bool
+        Whether missing indices stay -1.
+
+    Raises
+    ------
+    ValueError
+        Unless `flag`, for the first row that is invalid or had too few to draw.
+    """
+    if not flag and ids.min(initial=0) < 0:
+        i = int(ids.min(axis=1).argmin())
+        place = tuple(map(int, np.unravel_index(i, shape))) if shape else ()
+        if ids[i, 0] >= 0:
+            raise ValueError(
+                f"size is {size}; allowed without replacement is 0 to {(ids[i] >= 0).sum()}, what "
+                f"can be drawn from row {place} (or pass on_invalid='flag')"
+            )
+        why = "nothing above -inf"
+        if np.isnan(rows[i]).any():
+            why = "NaN"
+        elif np.isposinf(rows[i]).any():
+            why = "+inf"
+        raise ValueError(
+            f"logits has {why} in row {place}; allowed are rows of finite numbers and -inf, one of "
+            "them finite (or pass on_invalid='flag')"
+        )
+    return ids.reshape(shape if size is None else (*shape, size))[()]
+
+
+def clip_to_dtype(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return `y` in `dtype`, a float type; what overflows becomes its largest number, -inf stays.
+
+    NaN stays, too.
+    """
+    largest = 3.3895313892515355e38 if is_bfloat16(dtype) else float(np.finfo(dtype).max)
+    with np.errstate(all="ignore"):
+        return np.where(np.isneginf(y), y, np.clip(y, -largest, largest)).astype(dtype)

@@ -1,0 +1,45 @@
+"""The public functions as users see them: one stub each, with its signature and its docstring.
+
+Every implementation takes its docstrings from here, the reference its signatures as well; a test
+holds the compiled signatures against them. To add a function, write its stub and name it in
+`FUNCTIONS`. May import nothing of the package; `_reference` and `_front` import it.
+"""
+
+from .losses import (
+    cross_entropy,
+    cross_entropy_with_grad,
+    log_softmax_backward,
+    softmax_backward,
+)
+from .sampling import (
+    filter_logits,
+    sample,
+    sample_with_logprobs,
+    support,
+    token_logprobs,
+    top_logprobs,
+)
+from .selection import rank, top_k
+from .softmax import log_softmax, logsumexp, softmax
+
+#: The stub of each public function of an implementation, by its name.
+FUNCTIONS = {
+    stub.__name__: stub
+    for stub in (
+        softmax,
+        log_softmax,
+        logsumexp,
+        top_k,
+        rank,
+        filter_logits,
+        support,
+        sample,
+        sample_with_logprobs,
+        token_logprobs,
+        top_logprobs,
+        cross_entropy,
+        cross_entropy_with_grad,
+        softmax_backward,
+        log_softmax_backward,
+    )
+}

@@ -1,0 +1,45 @@
+"""The oracle: every public function in plain Python on NumPy, one row at a time, in float64.
+
+`softmax`, `selection`, `sampling` and `losses` hold the formulas, `rows` how an array is taken as
+rows and put together again. The compiled implementations are tested against these functions, and
+where nothing compiled can be loaded they are what runs. May import `_arguments` and `_docs`: the
+checks of arguments, the signatures and the docstrings are shared, the arithmetic is not.
+"""
+
+from .losses import (
+    cross_entropy,
+    cross_entropy_with_grad,
+    log_softmax_backward,
+    softmax_backward,
+)
+from .sampling import (
+    filter_logits,
+    sample,
+    sample_with_logprobs,
+    support,
+    token_logprobs,
+    top_logprobs,
+)
+from .selection import rank, top_k
+from .softmax import log_softmax, logsumexp, softmax
+
+NAME = "reference"
+
+__all__ = [
+    "NAME",
+    "cross_entropy",
+    "cross_entropy_with_grad",
+    "filter_logits",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "rank",
+    "sample",
+    "sample_with_logprobs",
+    "softmax",
+    "softmax_backward",
+    "support",
+    "token_logprobs",
+    "top_k",
+    "top_logprobs",
+]

@@ -1,0 +1,217 @@
+"""The filters, the draws and the log-probabilities of tokens: over a full sort of each row."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator, Philox
+
+from .._arguments.arrays import as_array, check_out, result_dtype, work_dtype
+from .._arguments.results import SampleResult, Support, TopLogprobs, clip_to_dtype, finish_draw
+from .._arguments.values import (
+    choice,
+    count,
+    draws,
+    filters,
+    switch,
+    temperatures,
+    token_ids,
+    uniforms,
+)
+from .rows import as_rows, from_rows, over_rows, public
+from .selection import ids_of_rows, rank, top_k
+from .softmax import LARGEST, inverse, log_softmax_row, scores
+
+
+@public
+def filter_logits(logits: Any, ties: Any, out: Any, **parameters: Any) -> Any:
+    given = as_array(logits, "logits")
+    x, f, eps = with_filters(given, parameters)
+    every_tie = choice(ties, "ties", ("index", "all")) == "all"
+    dtype = result_dtype(x.dtype)
+    check_out(out, given.shape, dtype)
+    dtype = dtype if out is None else out.dtype
+
+    def filter_row(row: np.ndarray, f: np.void) -> np.ndarray:
+        kept, _ = survivors(row, f, eps, every_tie)
+        y = np.full(row.shape, -np.inf if kept.size else np.nan)
+        kept = kept[row[kept] > -np.inf]
+        y[kept] = quotients(row[kept], f["temperature"], dtype)
+        return y
+
+    axes = (x.ndim - 1,)
+    y = from_rows(over_rows(filter_row, x.astype(np.float64), axes, f), given, axes, out)
+    return y if out is not None else y[()]
+
+
+@public
+def support(logits: Any, **parameters: Any) -> Support:
+    x, f, eps = with_filters(logits, parameters)
+
+    def support_row(row: np.ndarray, f: np.void) -> tuple[np.ndarray, np.ndarray]:
+        kept, weight = survivors(row, f, eps)
+        kept, weight = kept[weight > 0], weight[weight > 0]
+        order = np.argsort(-(weight if f["temperature"] == np.inf else row[kept]), kind="stable")
+        return kept[order], weight[order] / math.fsum(weight) if kept.size else weight
+
+    found = over_rows(support_row, x.astype(np.float64), (x.ndim - 1,), f)
+    counts = np.array([kept.size for kept, _ in found], dtype=np.int64)
+    shape = (len(found), counts.max(initial=0))
+    indices, probs = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
+    for i, (kept, p) in enumerate(found):
+        indices[i, : kept.size], probs[i, : kept.size] = kept, p
+    full = (*x.shape[:-1], shape[1])
+    probs = probs.reshape(full).astype(result_dtype(x.dtype))
+    return Support(indices.reshape(full), probs, counts.reshape(x.shape[:-1])[()])
+
+
+@public
+def sample(logits: Any, **arguments: Any) -> Any:
+    return draw(logits, **arguments)[0]
+
+
+@public
+def sample_with_logprobs(logits: Any, temperature: Any, **arguments: Any) -> SampleResult:
+    ids, filtered = draw(logits, temperature=temperature, **arguments)
+    x = np.atleast_1d(as_array(logits, "logits"))
+    missing = ids < 0
+    logprobs, ranks = np.full(ids.shape, np.nan), np.full(ids.shape, -1)
+    if not np.all(missing):  # there may be no id to ask about
+        some, exact = np.where(missing, 0, ids), x.astype(np.float64)
+        logprobs = np.where(missing, np.nan, token_logprobs(exact, some, temperature=temperature))
+        ranks = np.where(missing, -1, rank(exact, some))
+    with np.errstate(over="ignore"):
+        logprobs = logprobs.astype(result_dtype(x.dtype))
+    return SampleResult(ids, logprobs[()], filtered, ranks[()])
+
+
+@public
+def token_logprobs(logits: Any, ids: Any, temperature: Any) -> Any:
+    x = np.atleast_1d(as_array(logits, "logits"))
+    t = temperatures(temperature, x.shape[:-1])
+    ids = token_ids(ids, x.shape[:-1], x.shape[-1])
+    logs = over_rows(
+        lambda row, t, i: log_softmax_row(row, t)[i],
+        x.astype(np.float64), (x.ndim - 1,), t, ids_of_rows(ids, x),
+    )
+    with np.errstate(over="ignore"):
+        return np.array(logs, float).astype(result_dtype(x.dtype)).reshape(ids.shape)[()]
+
+
+@public
+def top_logprobs(logits: Any, n: Any, temperature: Any) -> TopLogprobs:
+    x = np.atleast_1d(as_array(logits, "logits"))
+    indices = top_k(x, count(n, "n", 0, x.shape[-1])).indices
+    return TopLogprobs(token_logprobs(x, indices, temperature=temperature), indices)
+
+
+# ---- one row -------------------------------------------------------------------------------------
+
+
+def survivors(
+    x: np.ndarray, f: np.void, eps: float, every_tie: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """the indices that the filters leave, in index order, and their weights exp((x - max) / T)
+
+    There are none in a row that has no probabilities.
+    """
+    if not np.isfinite(x.max(initial=-np.inf)):  # NaN or +inf somewhere, or nothing but -inf
+        return np.array([], dtype=np.int64), np.array([])
+    temperature, top_k, top_p, log_min_p, min_keep = f.tolist()
+    d = scores(x, temperature)
+    weight = np.exp(d)
+    kept = np.argsort(-x, kind="stable")
+    if 0 < top_k < x.size:
+        k = max(top_k, min_keep)
+        if every_tie and k < x.size:
+            k = np.count_nonzero(x >= x[kept[k - 1]])
+        kept = kept[:k]
+    if temperature == 0:
+        kept = kept[:1]
+    if temperature == np.inf:  # what is not -inf is equally likely now
+        kept = kept[np.lexsort((kept, -d[kept]))]
+    if top_p < 1:
+        cumulative = np.cumsum(weight[kept])
+        reached = np.searchsorted(cumulative, top_p * cumulative[-1] * (1 - 4 * eps))
+        kept = kept[: max(reached + 1, min_keep)]
+    kept = kept[: max(np.count_nonzero(d[kept] >= log_min_p), min_keep)]
+    kept = np.sort(kept)
+    return kept, weight[kept]
+
+
+def quotients(x: np.ndarray, temperature: float, dtype: np.dtype) -> np.ndarray:
+    """x / T in `dtype`; (x - max) / T, held at the least finite number, where that overflows"""
+    y = x * inverse(temperature)
+    if np.isinf(y.astype(dtype)).any():
+        y = np.maximum((x - x.max()) * inverse(temperature), -LARGEST)
+    return clip_to_dtype(y, dtype)
+
+
+def draw_row(
+    x: np.ndarray, f: np.void, u: np.ndarray, eps: float, replace: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """one index for each uniform, -1 where there is none, and its log p among the survivors"""
+    ids, logs = np.full(u.shape, -1, dtype=np.int64), np.full(u.shape, np.nan)
+    kept, weight = survivors(x, f, eps)
+    log_p = log_softmax_row(x[kept], f["temperature"])
+    if kept.size == 0:
+        return ids, logs
+    if replace:
+        places = first_above(weight, u)
+    else:
+        places = np.zeros(min(u.size, np.count_nonzero(weight)), dtype=np.int64)
+        for j in range(places.size):
+            places[j] = first_above(weight, u[j])
+            weight[places[j]] = 0
+    ids[: places.size], logs[: places.size] = kept[places], log_p[places]
+    return ids, logs
+
+
+def first_above(weight: np.ndarray, u: Any) -> Any:
+    """the first places whose cumulative weight exceeds u * total"""
+    cumulative = np.cumsum(weight)
+    places = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+    return np.minimum(places, np.flatnonzero(weight)[-1])  # u * total may round up to the total
+
+
+def philox(seeds: np.ndarray, positions: np.ndarray, m: int) -> np.ndarray:
+    """m uniforms of each seed and position: NumPy's Philox, from its first block of that counter"""
+    pairs = zip(seeds.tolist(), positions.tolist(), strict=True)
+    u = [Generator(Philox(key=seed, counter=position)).random(m) for seed, position in pairs]
+    return np.reshape(u, (seeds.size, m))
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+def with_filters(logits: Any, parameters: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return logits of at least one axis, the filters' parameters, and eps of the arithmetic."""
+    x = np.atleast_1d(as_array(logits, "logits"))
+    return x, filters(x.shape[:-1], **parameters), float(np.finfo(work_dtype(x.dtype)).eps)
+
+
+def draw(
+    logits: Any,
+    *,
+    size: Any,
+    replace: Any,
+    rng: Any,
+    seed: Any,
+    position: Any,
+    on_invalid: Any,
+    **parameters: Any,
+) -> tuple[Any, Any]:
+    """Return the indices drawn, and their log-probabilities among the survivors."""
+    x, f, eps = with_filters(logits, parameters)
+    flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
+    again = switch(replace, "replace")
+    u = uniforms(rng, seed, position, x.shape[:-1], draws(size), philox)
+    axes = (x.ndim - 1,)
+    drawn = over_rows(
+        lambda row, f, u: draw_row(row, f, u, eps, again), x.astype(np.float64), axes, f, u
+    )
+    ids = np.array([i for i, _ in drawn], np.int64).reshape(u.shape)
+    ids = finish_draw(ids, as_rows(x, axes), x.shape[:-1], size, flag)
+    with np.errstate(over="ignore"):
+        logs = np.array([log for _, log in drawn], float).astype(result_dtype(x.dtype))
+    return ids, logs.reshape(ids.shape)[()]
