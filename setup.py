@@ -69,7 +69,13 @@ def extensions():
         for i in ISA.isas_for(machine)
     ]
     # The longest ones first, so that in the end no core waits for another.
-    shared = Extension(f"fastsoftmax.{ISA.SHARED}", [], extra_compile_args=FLAGS)
+    keywords = str(PACKAGE / "_keywords.h")
+    shared = Extension(
+        f"fastsoftmax.{ISA.SHARED}",
+        [],
+        depends=["setup.py", keywords],
+        extra_compile_args=[*FLAGS, "-include", keywords],
+    )
     return [*kernels, extension("_front"), shared, extension("_cpu")]
 
 

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The uniforms of ``_philox.py``, which says what they are, in C."""
+"""The uniforms of a seed and a position in C: numpy.random's Philox4x64-10."""
 
 from libc.stdint cimport uint64_t
 
@@ -11,7 +11,7 @@ cdef inline void philox_rows(
     const uint64_t *seed, Py_ssize_t each_seed, const uint64_t *position, Py_ssize_t each_position,
     Py_ssize_t rows, Py_ssize_t m, double *u,
 ) noexcept nogil:
-    """Write what ``uniforms`` returns.
+    """Write ``Generator(Philox(key=seed, counter=position)).random(m)`` of each row to u.
 
     `each_seed` is 1 if there is a seed for each row, else 0; so for the positions.
     """

@@ -85,7 +85,9 @@ def check(impl, x, temperature, exact):
         log_p = d / t - log_total
         result = impl.log_softmax(x, temperature=temperature)
         error = np.abs(lift(result) - log_p).astype(np.float64)
-        assert (error <= allowed + 2 * u * np.abs(result)).all()
+        mean = (allowed * p).sum()  # of the bound over the row: what the sum may be wrong by
+        factor = 2 if temperature == 1 else 3
+        assert (error <= mean + factor * u * np.abs(result)).all()
 
         if temperature == 1:
             result = impl.logsumexp(x)

@@ -216,7 +216,7 @@ def test_a_survivor_is_never_infinite(impl, dtype, filters):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("scale", [1, -1])
 def test_a_quotient_that_overflows_keeps_the_order(impl, dtype, scale):
-    """As ``(logits - max) / T``: a float16 of 20.25 / 1e-4 would be the largest, as its neighbours."""
+    """As ``(logits - max) / T``: 20.25 / 1e-4 would be the largest float16."""
     dtype = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     most = float(ml_dtypes.finfo(dtype).max)
     x = np.array([[20.25, 19.5, 10, -3], [1, 0.5, 0.25, 0]]) * scale

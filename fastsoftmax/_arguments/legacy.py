@@ -303,9 +303,9 @@ class LossPlan:
             self.labels = np.moveaxis(wide, self._axis, -1)
         check_out(out, x.shape, self.dtype)
         self.inverse = 1.0
-        t = number(temperature, "temperature", 0, np.inf)
-        if t != 1:
-            self._rescale(t)
+        heat = number(temperature, "temperature", 0, np.inf)
+        if heat != 1:
+            self._rescale(heat)
 
     def _rescale(self, t: float) -> None:
         """Put ``(x - max) / t`` in place of the logits."""

@@ -5,20 +5,17 @@ holds the compiled signatures against them. To add a function, write its stub an
 `FUNCTIONS`. May import nothing of the package; `_reference` and `_front` import it.
 """
 
+from inspect import signature
+
+from .keywords import unknown_keyword
+from .logprobs import sample_with_logprobs, token_logprobs, top_logprobs
 from .losses import (
     cross_entropy,
     cross_entropy_with_grad,
     log_softmax_backward,
     softmax_backward,
 )
-from .sampling import (
-    filter_logits,
-    sample,
-    sample_with_logprobs,
-    support,
-    token_logprobs,
-    top_logprobs,
-)
+from .sampling import filter_logits, sample, support
 from .selection import rank, top_k
 from .softmax import log_softmax, logsumexp, softmax
 
@@ -43,3 +40,12 @@ FUNCTIONS = {
         log_softmax_backward,
     )
 }
+
+
+def keyword_text(function: str, keyword: str) -> str | None:
+    """Return the text of the TypeError for a `keyword` that the public `function` does not have.
+
+    None if there is no public function of that name. Compiled code calls this (``_keywords.h``).
+    """
+    stub = FUNCTIONS.get(function)
+    return None if stub is None else unknown_keyword(function, keyword, signature(stub).parameters)

@@ -105,7 +105,6 @@ def cross_entropy(
     >>> cross_entropy(logits, [0, 1, -100], temperature=10).round(6)
     np.float64(0.56729)
     """
-    ...
 
 
 def cross_entropy_with_grad(
@@ -193,7 +192,6 @@ def cross_entropy_with_grad(
     array([[-4.54984713e-01,  1.22364236e-01,  3.32620478e-01],
            [ 2.12417713e-18, -4.24835426e-18,  2.12417713e-18]])
     """
-    ...
 
 
 def softmax_backward(
@@ -251,7 +249,6 @@ def softmax_backward(
     >>> softmax_backward([1.0, 0.0], softmax([0.0, 0.0]))
     array([ 0.25, -0.25])
     """
-    ...
 
 
 def log_softmax_backward(
@@ -308,4 +305,3 @@ def log_softmax_backward(
     >>> log_softmax_backward([1.0, 0.0], log_softmax([0.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    ...

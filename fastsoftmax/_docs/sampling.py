@@ -1,4 +1,4 @@
-"""Signatures and docstrings of the filters, the draws and the log-probabilities of tokens."""
+"""Signatures and docstrings of the filters and of the draws."""
 
 from typing import Any
 
@@ -68,9 +68,9 @@ def filter_logits(
     -----
     The quotient is ``logits * (1/T)``, 1/T held at the largest float64, rounded once; T = 1 changes
     no bit. Where that would overflow the dtype of the result for an entry that is left, the row is
-    ``(logits - max) * (1/T)`` instead: its softmax is that of the other, the order is kept, and what
-    still overflows is the dtype's least finite number, so that what is left never is infinite. T = 0
-    leaves the largest entry (the lowest index among equals), as 0: the logarithm of its
+    ``(logits - max) * (1/T)`` instead: its softmax is that of the quotient, the order is kept, and
+    what still overflows is the dtype's least finite number, so that what is left never is infinite.
+    T = 0 leaves the largest entry (the lowest index among equals), as 0: the logarithm of its
     probability. T = inf leaves 0 where there was a number. An entry of -inf stays -inf.
 
     Cost: that of a draw by `sample`, and one write, with a product for each entry that is left if T
@@ -84,7 +84,6 @@ def filter_logits(
     >>> filter_logits([3.0, 1.0, 2.0, 2.0], top_k=2, ties="all")
     array([  3., -inf,   2.,   2.])
     """
-    ...
 
 
 def support(
@@ -144,7 +143,6 @@ def support(
     array([[0.625, 0.375],
            [1.   , 0.   ]])
     """
-    ...
 
 
 def sample(
@@ -263,162 +261,3 @@ def sample(
     array([[2, 1],
            [0, 1]])
     """
-    ...
-
-
-def sample_with_logprobs(
-    logits: Any,
-    *,
-    temperature: Any = 1.0,
-    top_k: Any = None,
-    top_p: Any = None,
-    min_p: Any = None,
-    min_keep: int = 1,
-    size: int | None = None,
-    replace: bool = True,
-    rng: Any = None,
-    seed: Any = None,
-    position: Any = None,
-    on_invalid: str = "raise",
-    workers: Any = None,
-) -> Any:
-    """Draw as `sample`, and return with each index its log-probabilities and its rank.
-
-    Parameters
-    ----------
-    logits : array_like, shape (..., n)
-        Scores; float16, bfloat16, float32, float64, or anything that becomes float64. Any strides.
-    temperature, top_k, top_p, min_p, min_keep
-        What `sample` filters by: one value, or one a row (they broadcast to ``logits.shape[:-1]``);
-        `min_keep` is one int.
-    size, replace, rng, seed, position, on_invalid, workers
-        How many to draw and from which uniforms, what an invalid row does, and how many threads may
-        share the work, as `sample` describes them.
-
-    Returns
-    -------
-    SampleResult
-        Named tuple of four arrays of one shape, that of what `sample` returns: ``ids``, what
-        `sample` draws; ``logprobs``, their `token_logprobs` at this temperature, over the whole
-        row; ``filtered_logprobs``, their log-probability among what the filters left, renormalised;
-        and ``ranks``, their `rank`. Log-probabilities are in the dtype of the logits, float64 for
-        integers. For an index that is missing (-1) they are NaN, and the rank is -1.
-
-    Raises
-    ------
-    ValueError
-        A parameter out of range or NaN, `rng` beside `seed`, or a row that cannot be drawn from, or
-        not `size` times without replacement (it is named).
-    TypeError
-        A dtype without probabilities, a masked array, a parameter that is no number, a `top_k`,
-        `min_keep`, `size`, `seed` or `position` that is no integer, a `replace` that is no bool.
-
-    Notes
-    -----
-    ``filtered_logprobs`` is ``(x_i - max)/T - log1p(rest)`` in float64, rounded once; `rest` is the
-    sum of the survivors' weights without the largest one's own. Without replacement, too, it is
-    that of the first draw: what was drawn before is not taken out of it. T = 0 gives 0. Integers
-    count as float64 in the ranks, too.
-
-    Cost: that of `sample`, and one exponential an entry for ``logprobs`` where `top_k` or `min_p`
-    spares `sample` that. The ranks are found among what the filters left.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastsoftmax import sample_with_logprobs
-    >>> drawn = sample_with_logprobs(np.log([0.1, 0.6, 0.3]), top_k=2, rng=0)
-    >>> drawn.ids, drawn.ranks
-    (np.int64(1), np.int64(0))
-    >>> np.exp([drawn.logprobs, drawn.filtered_logprobs]).round(4)
-    array([0.6   , 0.6667])
-    """
-    ...
-
-
-def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
-    """Return the log-probability of given tokens, the entries of `log_softmax` at `ids`.
-
-    Parameters
-    ----------
-    logits : array_like, shape (..., n)
-        Scores; float16, bfloat16, float32, float64, or anything that becomes float64. Any strides.
-    ids : array_like of int, shape (...) or (..., m)
-        One token for each row of logits, or m of them.
-    temperature : float or array_like, default 1.0
-        T, from 0 to inf: one value, or one a row (it broadcasts to ``logits.shape[:-1]``).
-
-    Returns
-    -------
-    ndarray, shape of `ids`
-        In the dtype of the logits, float64 for integers. NaN where the row has no probabilities
-        (NaN, +inf or nothing above -inf in it).
-
-    Raises
-    ------
-    IndexError
-        An id that is not from 0 to n - 1 (it is named).
-    ValueError
-        A temperature out of range or NaN, an `ids` whose shape does not fit.
-    TypeError
-        A dtype without probabilities, a masked array, ids that are no integers (bools are none).
-
-    Notes
-    -----
-    It is ``(x_i - max)/T - log1p(rest)``; `rest`, the sum of the weights without the largest one's
-    own, is float64, and the result is rounded once. T = 0 gives 0 for the largest entry (the lowest
-    index among equals), else -inf.
-
-    Cost: two reads of the row, an exponential an entry, for any number of ids; nothing of the row's
-    size is allocated.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastsoftmax import token_logprobs
-    >>> logits = np.log([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
-    >>> token_logprobs(logits, [0, 2]).round(4)
-    array([-0.6931, -0.2231])
-    """
-    ...
-
-
-def top_logprobs(logits: Any, n: int, *, temperature: Any = 1.0) -> Any:
-    """Return the `n` largest log-probabilities of each row, and whose they are.
-
-    Parameters
-    ----------
-    logits : array_like, shape (..., vocabulary)
-        Scores; float16, bfloat16, float32, float64, or anything that becomes float64. Any strides.
-    n : int
-        How many, from 0 to the size of the vocabulary.
-    temperature : float or array_like, default 1.0
-        T, from 0 to inf: one value, or one a row (it broadcasts to ``logits.shape[:-1]``).
-
-    Returns
-    -------
-    TopLogprobs
-        Named tuple of ``logprobs``, in the dtype of the logits (float64 for integers), and
-        ``indices`` (int64), both of shape ``(..., n)``: what `token_logprobs` gives for the indices
-        of `top_k`, in the order of `top_k`.
-
-    Raises
-    ------
-    ValueError
-        `n` or a temperature out of range or NaN.
-    TypeError
-        A dtype without probabilities, a masked array, an `n` that is no integer.
-
-    Notes
-    -----
-    Cost: a selection by `top_k`, and two reads of the row with an exponential an entry.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from fastsoftmax import top_logprobs
-    >>> logprobs, indices = top_logprobs(np.log([0.1, 0.6, 0.3]), 2)
-    >>> logprobs.round(4), indices
-    (array([-0.5108, -1.204 ]), array([1, 2]))
-    """
-    ...

@@ -64,7 +64,6 @@ def top_k(
     >>> top_k([0.5, 0.25, 2.0], k=2, mode="smallest").indices
     array([1, 0])
     """
-    ...
 
 
 def rank(logits: Any, ids: Any) -> Any:
@@ -105,4 +104,3 @@ def rank(logits: Any, ids: Any) -> Any:
     >>> rank([0.5, 2.0, 1.0, 2.0], [0, 1, 2, 3])
     array([3, 0, 2, 1])
     """
-    ...

@@ -93,7 +93,6 @@ def softmax(
     >>> softmax([0.0, 5.0, 0.0], where=[True, False, True])
     array([0.5, 0. , 0.5])
     """
-    ...
 
 
 def log_softmax(
@@ -177,7 +176,6 @@ def log_softmax(
     >>> log_softmax([0.0, -40.0])
     array([-4.24835426e-18, -4.00000000e+01])
     """
-    ...
 
 
 def logsumexp(
@@ -237,4 +235,3 @@ def logsumexp(
     >>> float(logsumexp([0.0, -40.0]))
     4.248354255291589e-18
     """
-    ...

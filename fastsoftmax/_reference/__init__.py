@@ -26,7 +26,6 @@ from .softmax import log_softmax, logsumexp, softmax
 NAME = "reference"
 
 __all__ = [
-    "NAME",
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",

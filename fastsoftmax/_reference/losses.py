@@ -146,11 +146,11 @@ def loss_and_grad(
     grad = from_rows([grad for _, grad in rows], given, (axis,), out)
     losses = np.array([loss for loss, _ in rows], float)
     with np.errstate(all="ignore"):
-        if reduction != "none":
-            summed = np.float64(total(losses))
-            losses = summed / divisor if reduction == "mean" else summed
-        loss = np.asarray(losses).astype(work_dtype(x.dtype))
-    return LossAndGrad(loss.reshape(shape if reduction == "none" else ())[()], grad)
+        if reduction == "none":
+            loss = losses.reshape(shape)
+        else:
+            loss = np.array(total(losses)) / (divisor if reduction == "mean" else 1)
+        return LossAndGrad(np.asarray(loss).astype(work_dtype(x.dtype))[()], grad)
 
 
 def backward(

@@ -4,13 +4,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from .. import _docs, _workers as threads
+from .. import _docs
+from .. import _workers as threads
 from .._arguments.arrays import result_dtype
-from .._arguments.keywords import unknown_keyword
+from .._docs.keywords import unknown_keyword
 
 
 def public(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,7 +69,7 @@ def from_rows(rows: Any, x: np.ndarray, axes: tuple[int, ...], out: np.ndarray |
     axes lie in memory as those of `x`.
     """
     if out is None:
-        order = "C" if 0 in x.strides else "K"
+        order: Literal["C", "K"] = "C" if 0 in x.strides else "K"
         out = np.empty_like(x, result_dtype(x.dtype), order, subok=False)
     moved = np.atleast_1d(out).transpose(*kept_axes(max(out.ndim, 1), axes), *axes)
     with np.errstate(all="ignore"):
