@@ -4,10 +4,12 @@ The functions below are those of one implementation, chosen at import (``show_co
 one and why): compiled for this CPU's instruction set, or the pure-Python reference.
 """
 
+from importlib import import_module
+from typing import Any
+
 from ._arrays import Drawn, Support, TopK, TopLogprobs
 from ._dispatch import chosen as _chosen
 from ._dispatch import show_config
-from ._sampler import Sampler
 from ._targets import LossAndGrad
 from ._workers import get_workers, set_workers
 
@@ -55,3 +57,19 @@ __all__ = [
     "top_k",
     "top_logprobs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Sampler` and `steps` when first asked for: together they take as long as the rest."""
+    if name == "steps":
+        return import_module(".steps", __name__)
+    if name == "Sampler":
+        from ._sampler import Sampler
+
+        globals()[name] = Sampler
+        return Sampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "steps", *(name for name in globals() if name.startswith("__"))})

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import _cli, _demo, _dispatch, _reference
+from fastsoftmax import _dispatch, _reference
+from fastsoftmax._command import cli, demo, selftest
 from tests.conftest import Uniforms
 
 ESCAPE = "\x1b"
@@ -39,7 +40,7 @@ def call(capsys):
     """Run the command in this process: exit code, stdout, stderr."""
 
     def run(*argv):
-        code = _cli.main([str(a) for a in argv])
+        code = cli.main([str(a) for a in argv])
         return (code, *capsys.readouterr())
 
     return run
@@ -56,7 +57,7 @@ def on_terminal(monkeypatch):
             monkeypatch.setenv(name, value)
         screen = Terminal(encoding)
         monkeypatch.setattr(sys, "stdout", screen)
-        return _cli.main([str(a) for a in argv]), screen.getvalue()
+        return cli.main([str(a) for a in argv]), screen.getvalue()
 
     return run
 
@@ -77,6 +78,12 @@ def module(*argv, **how):
     """`python -m fastsoftmax` in a process of its own."""
     command = [sys.executable, "-W", "ignore", "-m", "fastsoftmax", *map(str, argv)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **how)
+
+
+def header(text):
+    """Return the start of a .npy file with this header, and some data."""
+    line = text.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line + bytes(24)
 
 
 def numbers(text, dtype):
@@ -184,6 +191,10 @@ def test_each_knob_reaches_the_library(call, file, monkeypatch):
         (b"1 2 3\n", "not a .npy file"),
         (b"PK\x03\x04", ".npz archive"),
         (b"\x93NUMPY\x01\x00", "damaged .npy file"),
+        # Headers that NumPy's reader fails on with TokenError, SyntaxError, and two lines of text.
+        (header("{'descr': '<f4', 'shape': (2, 3), }]"), "damaged .npy file: "),
+        (header("{'descr': ',f4', 'fortran_order': False, 'shape': (2, 3), }"), "damaged .npy file"),
+        (header("{'descr': '<f4', }" + " " * 20_000), "damaged .npy file: Header info length"),
         (np.array([{}, []], dtype=object), "object is stored as a pickle"),
         (np.zeros(3, complex), "dtype complex128 is not supported; allowed: float16, float32"),
         (np.array(["a"]), "dtype <U1 is not supported; allowed: float16, float32"),
@@ -296,7 +307,7 @@ def test_failed_write_leaves_the_old_file(call, file, tmp_path, monkeypatch):
 
 
 def test_demo_data():
-    data = _demo.load()
+    data = demo.load()
     assert data.names == ["peaked", "middling", "flat"]
     assert data.logits.shape == (3, 49152)
     assert data.logits.dtype == np.float32
@@ -345,10 +356,10 @@ def test_demo_stages_are_what_sample_does(call, row, knobs):
     words = [w for n, v in knobs.items() for w in (f"--{n.replace('_', '-')}", v)]
     code, out, _ = call("demo", "--row", row, "--draws", 20, "--seed", 3, *words)
     assert code == 0, out
-    data = _demo.load()
-    options = _cli.build_parser().parse_args(["demo", *map(str, words)])
+    data = demo.load()
+    options = cli.build_parser().parse_args(["demo", *map(str, words)])
     row = data.logits[data.names.index(row)]
-    order, made = _demo.stages(row, options)
+    order, made = demo.stages(row, options)
     left, p = made[-1].left, made[-1].probs
     assert p.sum() == pytest.approx(1)
     assert not p[left:].any()
@@ -422,7 +433,8 @@ def test_selftest(call):
     names = _dispatch.runnable()
     assert [line.split()[:2] for line in out.splitlines()] == [["ok", name] for name in names]
     for line in out.splitlines():
-        assert 0 < float(line.split(" u ")[0].split()[-1]) < 100
+        share = line.partition("largest error ")[2].partition("% of the bound")[0]
+        assert 0 < float(share) <= 100
 
 
 def nonzero(p, x):
@@ -453,8 +465,8 @@ def test_selftest_fails_on_a_wrong_build(call, monkeypatch, fault):
     name, wrong = BROKEN[fault]
     functions = {n: getattr(_reference, n)
                  for n in ("softmax", "log_softmax", "logsumexp", "top_k", "sample")}
-    right, cases = functions[name], _demo.cases
-    monkeypatch.setattr(_demo, "cases", lambda: itertools.islice(cases(), 40))  # sooner done
+    right, cases = functions[name], selftest.cases
+    monkeypatch.setattr(selftest, "cases", lambda: itertools.islice(cases(), 40))  # sooner done
     functions[name] = lambda *a, **k: wrong(right, *a, **k)
     monkeypatch.setattr(_dispatch, "runnable", lambda: ("reference", "broken"))
     monkeypatch.setattr(_dispatch, "load", lambda which: _reference if which == "reference"
@@ -489,7 +501,7 @@ def test_help_names_every_command(call):
 
 
 def test_one_command_s_defaults_stay_its_own():
-    parser = _cli.build_parser()
+    parser = cli.build_parser()
     demo, sample = parser.parse_args(["demo"]), parser.parse_args(["sample", "x.npy"])
     assert (demo.temperature, demo.top_k, demo.draws) == (0.8, 40, 20)
     assert (sample.temperature, sample.top_k, sample.draws) == (1.0, None, 1)
@@ -581,6 +593,29 @@ def test_a_closed_pipe_ends_quietly(tmp_path, argv):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("argv", [["info"], ["--help"], ["softmax", "FILE"], ["no"]])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_closed_stream_is_told_or_does_not_matter(file, argv, closed):
+    command = [sys.executable, "-W", "ignore", "-m", "fastsoftmax",
+               *[str(file) if a == "FILE" else a for a in argv]]
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command],
+                          capture_output=True, text=True, timeout=60)
+    if closed == "2>&-":
+        assert done.returncode == (2 if argv == ["no"] else 0)
+        assert bool(done.stdout) == (argv != ["no"])
+    else:
+        assert done.returncode == 2
+        told = "fastsoftmax: standard output is closed\n"
+        assert (done.stdout, done.stderr) == ("", told if closed == ">&-" else "")
+
+
+def test_an_error_does_not_go_to_stdout_where_stderr_is_closed(tmp_path):
+    command = [sys.executable, "-W", "ignore", "-m", "fastsoftmax", "softmax", tmp_path / "no.npy"]
+    done = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *map(str, command)],
+                          capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

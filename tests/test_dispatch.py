@@ -388,15 +388,24 @@ print("same")
 # ---- imports point one way -----------------------------------------------------------------------
 
 MAY_IMPORT = {
-    "__init__": {"_sampler", "_dispatch", "_arrays", "_targets", "_workers"},
-    "_sampler": {"_run", "_presets", "_step", "_candidates"},
-    "_run": {"_scores", "_step", "_candidates", "_arrays"},
-    "_presets": {"steps", "_step"},
-    "steps": {"_filters", "_scores", "_step", "_candidates"},
-    "_filters": {"_step", "_candidates", "_arrays"},
-    "_scores": {"_step", "_candidates"},
-    "_step": {"_candidates", "_arrays"},
-    "_candidates": {"_dispatch"},
+    "__init__": {"_sampler", "steps", "_dispatch", "_arrays", "_targets", "_workers"},
+    "_sampler/__init__": {"sampler"},
+    "_sampler/sampler": {"execution", "presets", "steps.base", "steps.candidates"},
+    "_sampler/execution": {
+        "_arrays", "steps", "steps.base", "steps.candidates", "steps.penalties"
+    },
+    "_sampler/presets": {"_arrays", "steps", "steps.base", "steps.penalties"},
+    "steps/__init__": {"base", "candidates", "penalties", "truncation"},
+    "steps/truncation": {"base", "candidates"},
+    "steps/penalties": {"base", "candidates"},
+    "steps/base": {"_arrays", "candidates"},
+    "steps/candidates": {"_dispatch"},
+    "_command/__init__": set(),
+    "_command/cli": {"__init__", "demo", "files", "selftest", "terminal"},
+    "_command/demo": {"__init__", "_reference", "selftest", "terminal"},
+    "_command/selftest": {"_dispatch", "_reference", "terminal"},
+    "_command/files": set(),
+    "_command/terminal": set(),
     "_isa": set(),
     "_arrays": set(),
     "_philox": set(),

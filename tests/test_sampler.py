@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import importlib
 import math
 import pickle
 import re
@@ -12,11 +13,10 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import Sampler, _candidates, _presets, _sampler, steps
+from fastsoftmax import Sampler, steps
 from fastsoftmax.steps import (
     XTC,
-    Allowed,
-    Banned,
+    AllowedTokens,
     Epsilon,
     Eta,
     FrequencyPenalty,
@@ -25,17 +25,19 @@ from fastsoftmax.steps import (
     PresencePenalty,
     RepetitionPenalty,
     Step,
+    SuppressTokens,
     Temperature,
     TopK,
     TopNSigma,
     TopP,
     TypicalP,
+    candidates,
 )
 
 
 @pytest.fixture(autouse=True)
 def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(_candidates, "fast", impl)
+    monkeypatch.setattr(candidates, "fast", impl)
 
 
 # ---- the oracle: a dict of what is left, in plain Python -----------------------------------------
@@ -120,9 +122,9 @@ def expected(step, left, ids, prompt, u):
         case LogitBias(bias=bias):
             left = {i: s + dict(bias).get(i, 0) for i, s in left.items()}
             kept = {i for i in left if left[i] > -math.inf}
-        case Banned(ids=banned):
+        case SuppressTokens(ids=banned):
             kept -= set(banned)
-        case Allowed(ids=allowed):
+        case AllowedTokens(ids=allowed):
             kept &= set(allowed)
         case _:
             raise NotImplementedError(step)
@@ -164,8 +166,8 @@ def some_step(rng, n):
         lambda: FrequencyPenalty(rng.uniform(-1, 2), last, prompt),
         lambda: PresencePenalty(rng.uniform(-1, 2), last, prompt),
         lambda: LogitBias({i: rng.normal(0, 5) for i in few}),
-        lambda: Banned(few),
-        lambda: Allowed({*few, *rng.integers(0, n, 40).tolist()}),
+        lambda: SuppressTokens(few),
+        lambda: AllowedTokens({*few, *rng.integers(0, n, 40).tolist()}),
     ][rng.integers(17)]()
 
 
@@ -228,7 +230,7 @@ class Seen(Step):
     """Remember how many tokens there are."""
 
     sizes: list
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
 
     def __call__(self, left):
         self.sizes.append(left.ids.size)
@@ -242,7 +244,7 @@ class Seen(Step):
         ([Temperature(0.7), TopK(50, "all")], 51),
         ([Temperature(0.7), MinP(0.05)], 31),
         ([RepetitionPenalty(1.2), FrequencyPenalty(0.3), TopK(40)], 51 + 200),
-        ([LogitBias({3: 1.0, 4: -2.0}), Banned([7, 8]), TopK(10)], 15 + 4),
+        ([LogitBias({3: 1.0, 4: -2.0}), SuppressTokens([7, 8]), TopK(10)], 15 + 4),
         ([Temperature(0)], 2),
         ([Temperature(2), MinP(0.001), TopK(60)], 8 * 31),  # min-p leaves many, top-k does not
         ([MinP(0.1, min_keep=30), TopK(10)], 31),
@@ -264,7 +266,7 @@ def test_steps_that_come_first_run_on_few(impl, steps, most):
 def test_allowed_first_looks_at_nothing_else():
     row = np.zeros(1000)
     sizes = []
-    sampler = Sampler(Allowed(range(10)), Seen(sizes), TypicalP(0.9))
+    sampler = Sampler(AllowedTokens(range(10)), Seen(sizes), TypicalP(0.9))
     assert sampler.candidates(row).indices.tolist() == list(range(9))
     assert Sampler(Seen(sizes), *sampler.steps).candidates(row).indices.tolist() == list(range(9))
     assert sizes == [10, 1000, 10]
@@ -278,10 +280,10 @@ def test_few_candidates_when_the_best_are_named():
     row[100:200] = np.arange(100, 0, -1)
     for sampler, ids, want in [
         (Sampler(LogitBias({4999: 500.0}), TopK(2)), [], [4999, 100]),
-        (Sampler(Banned(range(100, 150)), TopK(2)), [], [150, 151]),
+        (Sampler(SuppressTokens(range(100, 150)), TopK(2)), [], [150, 151]),
         (Sampler(RepetitionPenalty(1000.0), TopK(2)), range(100, 190), [190, 191]),
         (Sampler(FrequencyPenalty(200.0), TopK(2)), [*range(100, 200)] * 2, [0, 1]),
-        (Sampler(Banned([100]), Temperature(0)), [], [101]),
+        (Sampler(SuppressTokens([100]), Temperature(0)), [], [101]),
         (Sampler(LogitBias({100: -np.inf, 0: -1}), MinP(0.5, 3), TopK(1)), [], [101]),
     ]:
         assert sampler.candidates(row, ids).indices.tolist() == want, sampler
@@ -450,11 +452,12 @@ def test_filter_is_a_logits_processor():
 def test_repr_shows_the_steps_in_order_and_can_be_read_back():
     sampler = Sampler(
         LogitBias({5: -1.0}), RepetitionPenalty(1.1, last=64), Temperature(0.8), TopK(40, "all"),
-        TypicalP(0.9, min_keep=2), XTC(0.5, 0.1), Banned([2, 1, 1]),
+        TypicalP(0.9, min_keep=2), XTC(0.5, 0.1), SuppressTokens([2, 1, 1]),
     )  # fmt: skip
     assert repr(sampler) == (
         "Sampler(LogitBias({5: -1.0}), RepetitionPenalty(1.1, last=64), Temperature(0.8), "
-        "TopK(40, ties='all'), TypicalP(0.9, min_keep=2), XTC(0.5, threshold=0.1), Banned((1, 2)))"
+        "TopK(40, ties='all'), TypicalP(0.9, min_keep=2), XTC(0.5, threshold=0.1), "
+        "SuppressTokens((1, 2)))"
     )
     again = eval(repr(sampler))
     assert again == sampler
@@ -471,9 +474,11 @@ def test_immutable():
         sampler.steps[0].k = 4
 
 
-@pytest.mark.parametrize("module", [_sampler, _presets, steps], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", ["fastsoftmax._sampler.sampler", "fastsoftmax._sampler.presets", "fastsoftmax.steps"]
+)
 def test_examples_of_the_docstrings(impl, module):
-    failed, tried = doctest.testmod(module)
+    failed, tried = doctest.testmod(importlib.import_module(module))
     assert tried > 5
     assert failed == 0
 
@@ -482,6 +487,5 @@ def test_every_public_step_says_its_formula_range_order_and_source():
     for name in set(steps.__all__) - {"Candidates", "History", "Step"}:
         text = getattr(steps, name).__doc__
         assert "Parameters" in text, name
-        if "are those of" not in text and name not in ("LogitBias", "Banned", "Allowed"):
-            assert "References" in text, name
-            assert "Order" in text, name
+        assert "Order matters" in text, name
+        assert "References" in text or name in ("SuppressTokens", "AllowedTokens"), name

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastsoftmax import Sampler, _candidates
-from fastsoftmax.steps import Banned, Temperature
+from fastsoftmax import Sampler
+from fastsoftmax.steps import SuppressTokens, Temperature, candidates
 
 
 @pytest.fixture(autouse=True)
 def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(_candidates, "fast", impl)
+    monkeypatch.setattr(candidates, "fast", impl)
 
 
 def needs(*names):
@@ -218,4 +218,4 @@ def test_a_sampler_is_a_logits_processor_of_llama_cpp_python():
     assert "Paris" in greedy
     assert text(Sampler(Temperature(0))) == greedy
     paris = llama.tokenize(b" Paris", add_bos=False)
-    assert "Paris" not in text(Sampler(Banned(paris), Temperature(0)))
+    assert "Paris" not in text(Sampler(SuppressTokens(paris), Temperature(0)))

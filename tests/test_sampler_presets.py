@@ -4,17 +4,18 @@ Cases are taken from llama.cpp's tests/test-sampling.cpp and transformers'
 tests/generation/test_logits_process.py; names in comments are those of the functions there.
 """
 
+import inspect
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
 
-from fastsoftmax import Sampler, _candidates
+from fastsoftmax import Sampler
 from fastsoftmax.steps import (
     XTC,
-    Allowed,
-    Banned,
+    AllowedTokens,
     Epsilon,
     Eta,
     FrequencyPenalty,
@@ -22,17 +23,19 @@ from fastsoftmax.steps import (
     MinP,
     PresencePenalty,
     RepetitionPenalty,
+    SuppressTokens,
     Temperature,
     TopK,
     TopNSigma,
     TopP,
     TypicalP,
+    candidates,
 )
 
 
 @pytest.fixture(autouse=True)
 def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(_candidates, "fast", impl)
+    monkeypatch.setattr(candidates, "fast", impl)
 
 
 def logs(probs):
@@ -239,7 +242,7 @@ def test_order_and_defaults_of_transformers():
         temperature=0.5, top_k=9, top_p=0.8, min_p=0.1, typical_p=0.7, epsilon_cutoff=0.01,
         eta_cutoff=0.02, repetition_penalty=1.1, suppress_tokens=[3],
     ) == Sampler(
-        RepetitionPenalty(1.1), Banned([3]), Temperature(0.5), TopK(9, "all"), TopP(0.8),
+        RepetitionPenalty(1.1), SuppressTokens([3]), Temperature(0.5), TopK(9, "all"), TopP(0.8),
         MinP(0.1), TypicalP(0.7, "all"), Epsilon(0.01), Eta(0.02),
     )  # fmt: skip
     assert Sampler.hf(do_sample=False, top_p=0.5, repetition_penalty=1.1) == Sampler(
@@ -262,7 +265,7 @@ def test_order_and_defaults_of_vllm():
         presence_penalty=0.1, frequency_penalty=0.2, repetition_penalty=1.3, temperature=0.4,
         top_p=0.5, top_k=6, min_p=0.7, logit_bias={8: 9.0}, allowed_token_ids=[8, 1],
     ) == Sampler(
-        Allowed([1, 8]), LogitBias({8: 9.0}), RepetitionPenalty(1.3),
+        AllowedTokens([1, 8]), LogitBias({8: 9.0}), RepetitionPenalty(1.3),
         FrequencyPenalty(0.2, prompt=False), PresencePenalty(0.1, prompt=False), Temperature(0.4),
         MinP(0.7), TopK(6, "all"), TopP(0.5),
     )  # fmt: skip
@@ -300,14 +303,60 @@ def test_penalties_of_vllm_look_at_generated_tokens():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sampler.hf(top_p=1.5), r"TopP.p is 1.5; allowed are 0 to 1"),
-        (lambda: Sampler.hf(temperature=-1.0), r"Temperature.temperature is -1.0"),
-        (lambda: Sampler.vllm(top_k=-2), r"TopK.k is -2"),
-        (lambda: Sampler.vllm(temperature=-0.5), r"Temperature.temperature is -0.5"),
-        (lambda: Sampler.llama_cpp(min_p=2.0), r"MinP.p is 2.0"),
-        (lambda: Sampler.llama_cpp(penalty_repeat=-1.0), r"RepetitionPenalty.penalty is -1.0"),
+        (lambda: Sampler.hf(top_p=1.5), "top_p is 1.5; allowed are 0 to 1, or None"),
+        (lambda: Sampler.hf(temperature=-1.0), "temperature is -1.0; allowed are finite numbers"),
+        (lambda: Sampler.hf(top_k=-1), "top_k is -1; allowed is 0 and above"),
+        (lambda: Sampler.vllm(top_k=-2), "top_k is -2; allowed is -1 and above"),
+        (lambda: Sampler.vllm(temperature=-0.5), "temperature is -0.5; allowed"),
+        (lambda: Sampler.llama_cpp(min_p=2.0), "min_p is 2.0; allowed are finite numbers up to 1"),
+        (lambda: Sampler.llama_cpp(penalty_repeat=-1.0), "penalty_repeat is -1.0; .* above 0"),
+        (lambda: Sampler.llama_cpp(penalty_last_n=-2), "penalty_last_n is -2; allowed is -1"),
+        (lambda: Sampler.llama_cpp(logit_bias={1: np.nan}), "logit_bias has nan for 1; allowed"),
+        (lambda: Sampler.hf(suppress_tokens=[3, -1]), "suppress_tokens has -1; allowed"),
     ],
 )
 def test_wrong_parameter_of_a_preset(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         make()
+
+
+PRESETS = [Sampler.hf, Sampler.vllm, Sampler.llama_cpp]
+INTEGERS = ("top_k", "min_keep", "penalty_last_n")
+NUMBERS = [
+    (preset, name)
+    for preset in PRESETS
+    for name, parameter in inspect.signature(preset).parameters.items()
+    if isinstance(parameter.default, float) or name in (*INTEGERS, "min_p")
+]
+
+
+@pytest.mark.parametrize(("preset", "name"), NUMBERS, ids=lambda p: getattr(p, "__name__", p))
+def test_no_number_of_a_preset_is_dropped_in_silence(preset, name):
+    for value in (np.nan, np.inf, -np.inf, "0.5", b"1", True, [0.5], 1j):
+        error = ValueError if isinstance(value, float) and name not in INTEGERS else TypeError
+        with pytest.raises(error, match=rf"^{name} is {re.escape(repr(value))}; allowed (are|is) "):
+            preset(**{name: value})
+    if preset == Sampler.hf:
+        preset(**{name: None})
+    else:
+        with pytest.raises(TypeError, match=f"^{name} is None; allowed are "):
+            preset(**{name: None})
+
+
+@pytest.mark.parametrize(
+    ("preset", "name"),
+    [(Sampler.hf, "suppress_tokens"), (Sampler.vllm, "allowed_token_ids"),
+     (Sampler.vllm, "logit_bias"), (Sampler.llama_cpp, "logit_bias")],
+    ids=lambda p: getattr(p, "__name__", p),
+)  # fmt: skip
+def test_ids_of_a_preset_are_no_bools(preset, name):
+    ids = [False, True]
+    with pytest.raises(TypeError, match=f"^{name} has False; allowed are token ids"):
+        preset(**{name: dict.fromkeys(ids, 1.0) if name == "logit_bias" else ids})
+    with pytest.raises(TypeError, match=f"^{name} is 5; allowed"):
+        preset(**{name: 5})
+
+
+def test_do_sample_is_a_bool():
+    with pytest.raises(TypeError, match="^do_sample is 'no'; allowed are True and False"):
+        Sampler.hf(do_sample="no")

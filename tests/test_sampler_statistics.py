@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fastsoftmax import Sampler, _candidates
-from fastsoftmax.steps import XTC, FrequencyPenalty, MinP, Temperature, TopK, TopP, TypicalP
+from fastsoftmax import Sampler
+from fastsoftmax.steps import (
+    XTC,
+    FrequencyPenalty,
+    MinP,
+    Temperature,
+    TopK,
+    TopP,
+    TypicalP,
+    candidates,
+)
 
 ALPHA = 1e-6
 DRAWS = 8000
@@ -24,7 +33,7 @@ IDS = np.argsort(-ROW)[:6].repeat([1, 2, 3, 1, 2, 3])
 
 @pytest.fixture(autouse=True)
 def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(_candidates, "fast", impl)
+    monkeypatch.setattr(candidates, "fast", impl)
 
 
 class Uniforms(np.random.Generator):

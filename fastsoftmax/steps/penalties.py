@@ -1,4 +1,4 @@
-"""Steps that change scores, and those that allow or ban given tokens."""
+"""Steps that change scores, and those that allow or suppress given tokens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ._candidates import Candidates, History, Ids
-from ._step import Step
+from .base import Step, as_float, shown
+from .candidates import Candidates, History, Ids
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,13 +36,13 @@ class Temperature(Step):
     """
 
     temperature: float
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._number("temperature", 0, inf)
 
     @property
-    def leaves(self) -> int:
+    def max_kept(self) -> int:
         return 0 if self.temperature else 1
 
     def __call__(self, left: Candidates) -> Candidates:
@@ -50,7 +50,7 @@ class Temperature(Step):
             return left
         if self.temperature == 0:
             return left.keep_best(1)
-        return left.rescored(left.scores / self.temperature)
+        return left.with_scores(left.scores / self.temperature)
 
 
 # ---- what has been said already ------------------------------------------------------------------
@@ -58,35 +58,21 @@ class Temperature(Step):
 
 @dataclass(frozen=True, repr=False)
 class _Penalty(Step):
-    """A penalty on the tokens so far.
-
-    Parameters
-    ----------
-    penalty : float
-        How much.
-    last : int, optional
-        Look back on this many tokens only, the latest; None on all.
-    prompt : bool, default True
-        Whether the prompt's tokens count, or only those generated (`Sampler`'s argument `prompt`
-        says how many tokens are the prompt).
-    """
+    """A step that lowers the scores of the tokens so far: `penalty`, `last` and `prompt`."""
 
     penalty: float
     last: int | None = None
     prompt: bool = True
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
+    _above: ClassVar[float] = -inf
 
     def __post_init__(self) -> None:
-        self._number("penalty", -inf, inf)
+        self._number("penalty", self._above, inf, open_low=True)
         if self.last is not None:
             self._count("last", 0)
-        if not isinstance(self.prompt, bool):
-            raise TypeError(
-                f"{self._named('prompt')} is {self.prompt!r}; "
-                "allowed are True and False"
-            )
+        self._switch("prompt")
 
-    def touches(self, history: History) -> Ids:
+    def reordered_ids(self, history: History) -> Ids:
         return history.counts(self.last, self.prompt)[0]
 
     def __call__(self, left: Candidates) -> Candidates:
@@ -96,9 +82,10 @@ class _Penalty(Step):
             return left
         scores = left.scores.copy()
         scores[at] = self._penalised(scores[at], counts[found])
-        return left.rescored(scores)
+        return left.with_scores(scores)
 
     def _penalised(self, scores: Any, counts: Ids) -> Any:
+        """Return the `scores` of tokens that have occurred `counts` times, with the penalty."""
         raise NotImplementedError
 
 
@@ -111,8 +98,11 @@ class RepetitionPenalty(_Penalty):
     penalty : float, above 0
         Above 1 repetition becomes less likely, below 1 more. How often a token has occurred makes
         no difference.
-    last, prompt
-        As in `FrequencyPenalty`.
+    last : int, optional
+        Look back on the latest `last` tokens only; None on all.
+    prompt : bool, default True
+        Whether the prompt's tokens count, or only those generated. How many tokens are the prompt
+        is an argument of the sampler's call.
 
     Notes
     -----
@@ -125,9 +115,7 @@ class RepetitionPenalty(_Penalty):
        Generation", 2019, https://arxiv.org/abs/1909.05858
     """
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._number("penalty", 0, inf, open_low=True)
+    _above: ClassVar[float] = 0
 
     def _penalised(self, scores: Any, counts: Ids) -> Any:
         return np.where(scores > 0, scores / self.penalty, scores * self.penalty)
@@ -142,7 +130,7 @@ class FrequencyPenalty(_Penalty):
     penalty : float
         ``score - penalty * count``; OpenAI allows -2 to 2. Negative encourages repetition.
     last : int, optional
-        Look back on this many tokens only, the latest; None on all.
+        Look back on the latest `last` tokens only; None on all.
     prompt : bool, default True
         Whether the prompt's tokens count (llama.cpp), or only those generated (OpenAI, vLLM). How
         many tokens are the prompt is an argument of the sampler's call.
@@ -165,7 +153,24 @@ class FrequencyPenalty(_Penalty):
 class PresencePenalty(_Penalty):
     """Subtract `penalty` from the score of each token that has occurred, however often.
 
-    Parameters, order and source are those of `FrequencyPenalty`.
+    Parameters
+    ----------
+    penalty : float
+        ``score - penalty``; OpenAI allows -2 to 2. Negative encourages repetition.
+    last : int, optional
+        Look back on the latest `last` tokens only; None on all.
+    prompt : bool, default True
+        Whether the prompt's tokens count (llama.cpp), or only those generated (OpenAI, vLLM). How
+        many tokens are the prompt is an argument of the sampler's call.
+
+    Notes
+    -----
+    Order matters: after a `Temperature`, the same penalty weighs more or less.
+
+    References
+    ----------
+    .. [1] OpenAI API reference, ``frequency_penalty`` and ``presence_penalty``,
+       https://platform.openai.com/docs/api-reference/chat/create
     """
 
     def _penalised(self, scores: Any, counts: Ids) -> Any:
@@ -175,22 +180,74 @@ class PresencePenalty(_Penalty):
 # ---- given ids -----------------------------------------------------------------------------------
 
 
-class _Named(Step):
-    """A step that names ids."""
+def token_ids(ids: Any, name: str) -> tuple[int, ...]:
+    """Return token ids as distinct integers in ascending order, or raise.
+
+    Parameters
+    ----------
+    ids : iterable of int
+        What was given; a bool is no id.
+    name : str
+        What an error calls it.
+    """
+    allowed = "allowed are token ids, integers from 0 to 2**63 - 1"
+    found = set()
+    token = ids
+    try:
+        for token in ids:
+            if isinstance(token, bool):
+                raise TypeError
+            found.add(index(token))
+    except TypeError:
+        verb = "is" if token is ids else "has"
+        raise TypeError(f"{name} {verb} {shown(token)}; {allowed}") from None
+    ascending = sorted(found)
+    for i in ascending[:1] + ascending[-1:]:
+        if not 0 <= i < 1 << 63:
+            raise ValueError(f"{name} has {shown(i)}; {allowed}")
+    return tuple(ascending)
+
+
+def biases(bias: Any, name: str) -> tuple[tuple[int, float], ...]:
+    """Return pairs of a token id and a bias in ascending order of the ids, or raise.
+
+    Parameters
+    ----------
+    bias : mapping of int to float
+        What was given, or pairs that ``dict`` takes.
+    name : str
+        What an error calls it.
+    """
+    try:
+        given = dict(bias)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} is {shown(bias)}; allowed is a mapping of ids to numbers"
+        ) from None
+    token_ids(given, name)
+    pairs = {}
+    for token, value in given.items():
+        i = index(token)
+        wrong = f"{name} has {shown(value)} for {i}; allowed are finite numbers and -inf"
+        try:
+            pairs[i] = as_float(value)
+        except TypeError:
+            raise TypeError(wrong) from None
+        except OverflowError:
+            raise ValueError(wrong) from None
+        if not pairs[i] < inf:
+            raise ValueError(wrong)
+    return tuple(sorted(pairs.items()))
+
+
+class _GivenIds(Step):
+    """A step that is given token ids; `_ids` holds them in ascending order."""
 
     _ids: Ids
 
-    def _name(self, name: str, ids: Iterable[Any]) -> tuple[int, ...]:
-        """Remember the ids, or raise; return them as integers in ascending order."""
-        allowed = "allowed are token ids, integers from 0"
-        try:
-            named = sorted({index(i) for i in ids})
-        except TypeError:
-            raise TypeError(f"{self._named(name)} is {ids!r}; {allowed}") from None
-        if named and named[0] < 0:
-            raise ValueError(f"{self._named(name)} has {named[0]}; {allowed}")
-        object.__setattr__(self, "_ids", np.array(named, dtype=np.int64))
-        return tuple(named)
+    def _set_ids(self, ids: tuple[int, ...]) -> None:
+        """Keep `ids`, which are ascending, as an array."""
+        object.__setattr__(self, "_ids", np.array(ids, dtype=np.int64))
 
     def check(self, size: int) -> None:
         if self._ids.size and self._ids[-1] >= size:
@@ -198,12 +255,12 @@ class _Named(Step):
                 f"{type(self).__name__} has {self._ids[-1]}; allowed are ids from 0 to {size - 1}"
             )
 
-    def touches(self, history: History) -> Ids:
+    def reordered_ids(self, history: History) -> Ids:
         return self._ids
 
 
 @dataclass(frozen=True, repr=False)
-class LogitBias(_Named):
+class LogitBias(_GivenIds):
     """Add a number to the scores of given tokens.
 
     Parameters
@@ -213,30 +270,22 @@ class LogitBias(_Named):
 
     Notes
     -----
-    Order matters: vLLM and llama.cpp add it before the penalties. Source as `FrequencyPenalty`,
-    ``logit_bias``.
+    Order matters: vLLM and llama.cpp add it before the penalties.
+
+    References
+    ----------
+    .. [1] OpenAI API reference, ``logit_bias``,
+       https://platform.openai.com/docs/api-reference/chat/create
     """
 
     bias: Mapping[int, float] | tuple[tuple[int, float], ...]
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        try:
-            pairs = {i: float(value) for i, value in dict(self.bias).items()}
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"{self._named('bias')} is {self.bias!r}; allowed is a mapping of ids to numbers"
-            ) from None
-        ids = self._name("bias", pairs)
-        values = np.array([pairs[i] for i in ids], dtype=np.float64)
-        if not (values < inf).all():
-            wrong = ids[int(np.argmin(values < inf))]
-            raise ValueError(
-                f"{self._named('bias')} has {pairs[wrong]!r} for {wrong}; "
-                "allowed are finite numbers and -inf"
-            )
-        object.__setattr__(self, "_values", values)
-        object.__setattr__(self, "bias", tuple(zip(ids, values.tolist(), strict=True)))
+        pairs = biases(self.bias, self._named("bias"))
+        self._set_ids(tuple(i for i, _ in pairs))
+        object.__setattr__(self, "_values", np.array([x for _, x in pairs], dtype=np.float64))
+        object.__setattr__(self, "bias", pairs)
 
     def __repr__(self) -> str:
         return f"LogitBias({dict(self.bias)})"
@@ -245,11 +294,11 @@ class LogitBias(_Named):
         at, found = left.find(self._ids)
         scores = left.scores.copy()
         scores[at] += self._values[found]  # type: ignore[attr-defined]
-        return left.rescored(scores)
+        return left.with_scores(scores)
 
 
 @dataclass(frozen=True, repr=False)
-class Banned(_Named):
+class SuppressTokens(_GivenIds):
     """Remove the tokens with these ids.
 
     Parameters
@@ -263,10 +312,11 @@ class Banned(_Named):
     """
 
     ids: Iterable[int]
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", self._name("ids", self.ids))
+        object.__setattr__(self, "ids", token_ids(self.ids, self._named("ids")))
+        self._set_ids(self.ids)  # type: ignore[arg-type]
 
     def __call__(self, left: Candidates) -> Candidates:
         stays = np.ones(left.ids.size, dtype=bool)
@@ -275,7 +325,7 @@ class Banned(_Named):
 
 
 @dataclass(frozen=True, repr=False)
-class Allowed(_Named):
+class AllowedTokens(_GivenIds):
     """Remove all tokens but those with these ids, as a grammar does.
 
     Parameters
@@ -291,7 +341,8 @@ class Allowed(_Named):
     ids: Iterable[int]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", self._name("ids", self.ids))
+        object.__setattr__(self, "ids", token_ids(self.ids, self._named("ids")))
+        self._set_ids(self.ids)  # type: ignore[arg-type]
 
     def __call__(self, left: Candidates) -> Candidates:
         return left.keep(left.find(self._ids)[0])

@@ -8,9 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from . import _arrays
-from ._candidates import Candidates
-from ._step import Step
+from .base import Step
+from .candidates import Candidates
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,15 +41,15 @@ class TopK(Step):
     k: int
     ties: str = "index"
     min_keep: int = 1
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._count("k")
         self._count("min_keep")
-        _arrays.choice(self.ties, self._named("ties"), ("index", "all"))
+        self._choice("ties", "index", "all")
 
     @property
-    def leaves(self) -> int:
+    def max_kept(self) -> int:
         return max(self.k, self.min_keep)
 
     def __call__(self, left: Candidates) -> Candidates:
@@ -97,7 +96,7 @@ class TopP(Step):
     def __call__(self, left: Candidates) -> Candidates:
         if self.p == 1:
             return left
-        return left.keep(np.sort(left.reaching(self.p, left.scores, self.min_keep)))
+        return left.keep(np.sort(left.smallest_with_mass(self.p, left.scores, self.min_keep)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -125,20 +124,20 @@ class MinP(Step):
 
     p: float
     min_keep: int = 1
-    local: ClassVar[bool] = True
+    order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self._number("p", 0, 1)
         self._count("min_keep")
 
     @property
-    def leaves(self) -> int:
-        return max(30, self.min_keep) if self.p else 0
+    def max_kept(self) -> int:
+        return max(30, self.min_keep) if self.p else 0  # as a rule
 
     def __call__(self, left: Candidates) -> Candidates:
         if self.p == 0:
             return left
-        return left.at_least(left.scores.max() + log(self.p), self.min_keep)
+        return left.above(left.scores.max() + log(self.p), self.min_keep)
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,7 +149,8 @@ class TypicalP(Step):
     p : float, above 0 to 1
         The mass; the token that reaches it is kept. 1 keeps all.
     ties : {"index", "all"}
-        Whether tokens as far from the entropy as the last one kept are kept, too (Hugging Face).
+        Among tokens as far from the entropy as the last one kept, keep the lower ids that the mass
+        needs, or all of them (Hugging Face).
     min_keep : int, default 1
         At least this many are left.
 
@@ -172,13 +172,13 @@ class TypicalP(Step):
     def __post_init__(self) -> None:
         self._number("p", 0, 1, open_low=True)
         self._count("min_keep")
-        _arrays.choice(self.ties, self._named("ties"), ("index", "all"))
+        self._choice("ties", "index", "all")
 
     def __call__(self, left: Candidates) -> Candidates:
         if self.p == 1:
             return left
         closeness = -np.abs(left.log_probs + _entropy(left))
-        kept = left.reaching(self.p, closeness, self.min_keep)
+        kept = left.smallest_with_mass(self.p, closeness, self.min_keep)
         if self.ties == "all":
             return left.keep(closeness >= closeness[kept[-1]])
         return left.keep(np.sort(kept))
@@ -210,7 +210,7 @@ class TopNSigma(Step):
         self._number("n", 0, inf)
 
     def __call__(self, left: Candidates) -> Candidates:
-        return left.at_least(left.scores.max() - self.n * left.scores.std(), 1)
+        return left.above(left.scores.max() - self.n * left.scores.std(), 1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -254,7 +254,22 @@ class Eta(Epsilon):
     """Keep the tokens with a probability of at least ``min(epsilon, sqrt(epsilon) * exp(-H))``.
 
     H is the entropy of what is left: the flatter the distribution, the lower the threshold.
-    Parameters, order and source are those of `Epsilon`.
+
+    Parameters
+    ----------
+    epsilon : float, 0 to 1
+        The highest threshold, and the square of what the entropy scales.
+    min_keep : int, default 1
+        At least this many are left, and all that equal the last of them.
+
+    Notes
+    -----
+    Order matters: probabilities and entropy are those of what is left so far.
+
+    References
+    ----------
+    .. [1] J. Hewitt, C. D. Manning, P. Liang, "Truncation Sampling as Language Model Desmoothing",
+       Findings of EMNLP 2022, https://arxiv.org/abs/2210.15191
     """
 
     def _threshold(self, left: Candidates) -> float:
@@ -262,7 +277,7 @@ class Eta(Epsilon):
 
 
 def _entropy(left: Candidates) -> float:
-    """Return ``-sum(p log p)`` of what is left; a probability of 0 adds nothing."""
+    """Return ``-sum(p log p)`` of the candidates `left`; a probability of 0 adds nothing."""
     return -float(left.probs @ left.log_probs)
 
 

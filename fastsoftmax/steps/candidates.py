@@ -1,6 +1,6 @@
-"""What is left of a row while a `Sampler`'s steps run over it.
+"""What a `Sampler`'s steps see of a row: the candidates that are left, and the tokens so far.
 
-Everything here is float64 and of the candidates' number; `_run` sees to it that they are few.
+Everything here is float64 and of the candidates' number; a sampler sees to it that they are few.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _dispatch
+from .. import _dispatch
 
 fast = _dispatch.chosen
 
@@ -19,7 +19,15 @@ Scores = NDArray[np.float64]
 
 
 def places(among: Ids, ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
-    """Return where each of `ids` is in `among`, which is ascending and not empty, and if it is."""
+    """Return where each of `ids` is in `among`, and whether it is there.
+
+    Parameters
+    ----------
+    among : (n,) ndarray of int64, n > 0
+        Ids in ascending order.
+    ids : (m,) ndarray of int64
+        What to look for.
+    """
     at = np.minimum(among.searchsorted(ids), among.size - 1)
     return at, among[at] == ids
 
@@ -43,14 +51,14 @@ class History:
         self._counted: dict[tuple[int | None, bool], tuple[Ids, Ids]] = {}
 
     def counts(self, last: int | None = None, prompt: bool = True) -> tuple[Ids, Ids]:
-        """Return the distinct ids, ascending, and how often each occurs.
+        """Return the distinct ids of the tokens so far, ascending, and how often each occurs.
 
         Parameters
         ----------
         last : int, optional
-            Count only so many, the latest.
+            Count the latest `last` tokens only.
         prompt : bool, default True
-            Whether the prompt's tokens count, too.
+            Whether to count the prompt's tokens, too.
         """
         key = last, prompt
         if key not in self._counted:
@@ -73,7 +81,7 @@ class Candidates:
     history : History
         The tokens so far.
     eps : float
-        That of the logits' dtype: how exact the scores are.
+        The machine epsilon of the logits' dtype: how exact the scores are.
     """
 
     __slots__ = ("_probs", "_uniforms", "eps", "history", "ids", "scores")
@@ -97,56 +105,63 @@ class Candidates:
 
     @property
     def log_probs(self) -> Scores:
-        """Their logarithms."""
+        """The logarithms of the candidates' probabilities."""
         return fast.log_softmax(self.scores)
 
     def uniform(self) -> float:
-        """Return the next random number; a step takes as many as its `uniforms` says."""
+        """Return the next random number from [0, 1); a step takes as many as `Step.uniforms`."""
         return next(self._uniforms)
 
     def keep(self, which: NDArray[np.bool_] | Ids) -> Candidates:
-        """Return the candidates at these places: a mask, or places in ascending order."""
+        """Return the candidates that `which` selects: a mask, or positions in ascending order."""
         rest = self.history, self.eps, self._uniforms
         return Candidates(self.ids[which], self.scores[which], *rest)
 
-    def rescored(self, scores: Scores) -> Candidates:
-        """Return the candidates with other scores; those with -inf are removed."""
+    def with_scores(self, scores: Scores) -> Candidates:
+        """Return the candidates with `scores` in place of theirs; those of -inf are removed."""
         new = Candidates(self.ids, scores, self.history, self.eps, self._uniforms)
         left = scores > -np.inf
         return new if left.all() else new.keep(left)
 
     def find(self, ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
-        """Return the places of those of `ids` that are left, and which those are."""
+        """Return the positions of those of `ids` that are left, and a mask of which these are."""
         at, left = places(self.ids, ids)
         return at[left], left
 
     def score(self, token: int) -> float:
-        """Return the score of a token, -inf if it is not left."""
+        """Return the score of the id `token`, -inf if it is not left."""
         i = int(self.ids.searchsorted(token))
         there = i < self.ids.size and self.ids[i] == token
         return float(self.scores[i]) if there else -np.inf
 
     def best(self, k: int) -> Ids:
-        """Return the places of the `k` best, best first; the lower id wins among equals."""
+        """Return the positions of the `k` best, best first; the lower id wins among equals."""
         return fast.top_k(self.scores, min(k, self.ids.size)).indices
 
     def keep_best(self, k: int) -> Candidates:
-        """Return the `k` best candidates."""
+        """Return the `k` best candidates; the lower id wins among equals."""
         order = fast.top_k(self.scores, min(k, self.ids.size), sorted=False).indices
         return self.keep(order)
 
-    def at_least(self, threshold: float, min_keep: int) -> Candidates:
-        """Return the candidates with this score and more, but the `min_keep` best in any case."""
+    def above(self, threshold: float, min_keep: int) -> Candidates:
+        """Return the candidates that score `threshold` and more, at least the `min_keep` best."""
         good = self.scores >= threshold
         if np.count_nonzero(good) < min_keep:
             return self.keep_best(min_keep)
         return self.keep(good)
 
-    def reaching(self, mass: float, key: Scores, min_keep: int) -> Ids:
-        """Return the places of the fewest candidates whose probabilities sum to `mass`, in order.
+    def smallest_with_mass(self, mass: float, key: Scores, min_keep: int) -> Ids:
+        """Return the positions of the fewest candidates whose probabilities sum to `mass`.
 
-        The order is `key` descending, id ascending; the candidate that reaches the mass is among
-        them. Reached is what lacks no more than the scores' own rounding.
+        Parameters
+        ----------
+        mass : float, 0 to 1
+            The sum to reach, less the rounding of the scores (``4 eps``); the candidate that
+            reaches it is among those returned.
+        key : (n,) ndarray of float64
+            The order in which candidates are taken and returned: `key` descending, id ascending.
+        min_keep : int
+            At least this many are returned, if there are so many.
         """
         goal = mass * (1 - 4 * self.eps)
         size = max(64, min_keep)

@@ -1,5 +1,9 @@
 """The steps of a `Sampler`: each changes the scores of the tokens that are left, or removes some.
 
+This folder is public. `base` holds what a step is, `candidates` what it sees, `penalties` the steps
+that change scores or are given ids, `truncation` those that remove the unlikely. Each imports only
+those before it, the checks of arguments, and from `_dispatch` the implementation in use.
+
 A step is a small immutable object with its parameters, checked when it is made; the order in which
 steps run is that in which a `Sampler` gets them. Probabilities are always those of the tokens that
 are left: every step sees them renormalised. (`steps.TopK` is a step; `fastsoftmax.TopK` is what the
@@ -26,23 +30,22 @@ Temperature(0.5)         4    100.00%  1 65.7%, 3 24.2%, 2 8.9%
 TopA(0.5)                2     89.90%  1 73.1%, 3 26.9%
 """
 
-from ._candidates import Candidates, History
-from ._filters import XTC, Epsilon, Eta, MinP, TopK, TopNSigma, TopP, TypicalP
-from ._scores import (
-    Allowed,
-    Banned,
+from .base import Step
+from .candidates import Candidates, History
+from .penalties import (
+    AllowedTokens,
     FrequencyPenalty,
     LogitBias,
     PresencePenalty,
     RepetitionPenalty,
+    SuppressTokens,
     Temperature,
 )
-from ._step import Step
+from .truncation import XTC, Epsilon, Eta, MinP, TopK, TopNSigma, TopP, TypicalP
 
 __all__ = [
     "XTC",
-    "Allowed",
-    "Banned",
+    "AllowedTokens",
     "Candidates",
     "Epsilon",
     "Eta",
@@ -53,6 +56,7 @@ __all__ = [
     "PresencePenalty",
     "RepetitionPenalty",
     "Step",
+    "SuppressTokens",
     "Temperature",
     "TopK",
     "TopNSigma",

@@ -1,7 +1,7 @@
-"""The ``fastsoftmax`` command: look at the library, use it on a .npy file, check the build.
+"""The command line of ``fastsoftmax``, and the commands that work on a .npy file.
 
 Exit codes: 0 done, 1 a check failed (``demo``, ``selftest``), 2 a mistake in what was given.
-NumPy and the demo's data are imported by the commands that need them, so ``--help`` stays quick.
+NumPy is imported by the commands that need it, so ``--help`` stays quick.
 """
 
 from __future__ import annotations
@@ -10,131 +10,25 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, TextIO
+from typing import TYPE_CHECKING, Literal
+
+from .files import DTYPES, CliError, blame, check_output, load_array, save_array
+from .terminal import BOLD, Screen
 
 if TYPE_CHECKING:
     import numpy as np
 
-DTYPES = "float16, float32, float64, integers or bool"
 WHOLE = "a whole number from 0 up"
 ROWS_ON_TERMINAL = 10  # a summary; a pipe or --output gets everything
 
 
-class CliError(Exception):
-    """A mistake in what the user gave: one line on stderr, no traceback, exit code 2."""
-
-
-class Screen:
-    """What a text stream can show: colours and bars on a terminal, plain text elsewhere."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.terminal = stream.isatty()
-        self.color = (
-            self.terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        )
-        self.encoding = stream.encoding or "ascii"
-        self.blocks = " ▏▎▍▌▋▊▉█" if self.showable("▏█") == "▏█" else " #"
-        self.width = shutil.get_terminal_size().columns
-
-    def showable(self, text: str) -> str:
-        """`text` with everything the stream's encoding lacks written as an escape."""
-        return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
-
-    def say(self, text: str = "") -> None:
-        """Print one line."""
-        print(self.showable(text).rstrip(), file=self.stream)
-
-    def paint(self, text: str, code: str) -> str:
-        """`text` in an ANSI colour, where colours are wanted."""
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color else text
-
-    def bar(self, fraction: float, width: int) -> str:
-        """A bar `width` cells long at `fraction` 1; empty when not on a terminal."""
-        if not self.terminal:
-            return ""
-        steps = len(self.blocks) - 1
-        full, rest = divmod(round(fraction * max(width, 0) * steps), steps)
-        return self.paint(self.blocks[-1] * full + (self.blocks[rest] if rest else ""), "36")
-
-
-# ---- files -------------------------------------------------------------------------------------
-
-
-def load_array(path: str) -> np.ndarray:
-    """The array in a .npy file, or a `CliError` that says what is wrong with the file."""
-    from numpy.lib import format as npy
-
-    try:
-        with open(path, "rb") as file:
-            # Looked at first: NumPy takes anything without this mark for a pickle.
-            start = file.read(6)
-            if not start:
-                raise CliError(f"{path}: the file is empty; a .npy file (numpy.save) is needed")
-            if start.startswith(b"PK"):
-                raise CliError(f"{path}: this is a .npz archive; give one of its arrays as a .npy")
-            if start != b"\x93NUMPY":
-                raise CliError(f"{path}: not a .npy file (it starts with {start!r}); "
-                               "a file written by numpy.save is needed")
-            file.seek(0)
-            array = npy.read_array(file, allow_pickle=False)
-    except OSError as error:
-        raise CliError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, TypeError, OverflowError, MemoryError) as error:
-        if "allow_pickle" in str(error):
-            raise CliError(f"{path}: dtype object is stored as a pickle, which is never loaded "
-                           f"because it can run code; allowed: {DTYPES}") from None
-        raise CliError(f"{path}: damaged .npy file: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise CliError(f"{path}: dtype {array.dtype} is not supported; allowed: {DTYPES}")
-    if array.size == 0:
-        raise CliError(f"{path}: shape {array.shape} has no elements")
-    return array
-
-
-def check_output(path: str | None, force: bool) -> None:
-    """Refuse an output that could not be written, before any work is done."""
-    if path is None:
-        return
-    if not path.endswith(".npy"):
-        raise CliError(f"--output {path}: the name must end in .npy")
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise CliError(f"--output {path}: not a regular file")
-    if os.path.exists(path) and not force:
-        raise CliError(f"--output {path}: the file exists; --force replaces it")
-
-
-def save_array(path: str, array: np.ndarray) -> None:
-    """Write `array` beside `path` and rename: `path` never holds half a file."""
-    import numpy as np
-
-    path = os.path.realpath(path)  # a link stays a link
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CliError(f"--output {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-
-
-@contextlib.contextmanager
-def blame(path: str) -> Iterator[None]:
-    """What the library finds wrong with an array is the file's fault, not a crash."""
-    try:
-        yield
-    except (TypeError, ValueError, MemoryError) as error:
-        raise CliError(f"{path}: {error}") from None
-
-
 def axis_for(text: str, array: np.ndarray, path: str, also: str = "") -> int:
-    """``--axis`` as a number, checked; `also` ends the list of what is allowed."""
+    """Return the ``--axis`` that `text` names for `array`, read from `path`, or raise a `CliError`.
+
+    `also` ends the list of what is allowed.
+    """
     ndim = max(array.ndim, 1)
     try:
         axis = int(text)
@@ -149,14 +43,17 @@ def axis_for(text: str, array: np.ndarray, path: str, also: str = "") -> int:
 def deliver(
     options: argparse.Namespace, array: np.ndarray, heading: str, lines: Iterable[str]
 ) -> int:
-    """Save the result where --output asks for it, else print it: all of it when piped."""
+    """Save `array` where ``--output`` says, else print its `lines`; on a terminal the first ones.
+
+    A `heading` is printed on a terminal only.
+    """
     screen = Screen(sys.stdout)
     if options.output is not None:
         save_array(options.output, array)
         screen.say(f"{options.output}: {array.dtype}, shape {array.shape}")
         return 0
     if screen.terminal:
-        screen.say(screen.paint(heading, "1"))
+        screen.say(screen.paint(heading, BOLD))
     for number, line in enumerate(lines):
         if screen.terminal and number == ROWS_ON_TERMINAL:
             screen.say("... (the rest goes to a pipe or to --output)")
@@ -169,7 +66,7 @@ def deliver(
 
 
 def run_softmax(options: argparse.Namespace) -> int:
-    """``softmax FILE``: probabilities, or their logarithms with ``--log``."""
+    """Run ``softmax FILE``: print probabilities, or their logarithms with ``--log``."""
     import numpy as np
 
     import fastsoftmax
@@ -192,7 +89,10 @@ def run_softmax(options: argparse.Namespace) -> int:
 
 
 def row_bars(rows: np.ndarray, log: bool) -> Iterator[str]:
-    """For each row its five largest entries, as index, value and bar."""
+    """Yield for each of the `rows` its five largest entries, as index, value and bar.
+
+    The bar of a logarithm (`log`) is that of its probability.
+    """
     import numpy as np
 
     import fastsoftmax
@@ -209,7 +109,7 @@ def row_bars(rows: np.ndarray, log: bool) -> Iterator[str]:
 
 
 def run_top_k(options: argparse.Namespace) -> int:
-    """``top-k FILE``: the k largest (or smallest) entries of each row, as "row index value"."""
+    """Run ``top-k FILE``: print each row's k largest (or smallest) entries as "row index value"."""
     import numpy as np
 
     import fastsoftmax
@@ -235,17 +135,17 @@ def run_top_k(options: argparse.Namespace) -> int:
 
 
 def run_sample(options: argparse.Namespace) -> int:
-    """``sample FILE``: one line of drawn ids for each row."""
+    """Run ``sample FILE``: print one line of drawn ids for each row."""
     import numpy as np
 
     import fastsoftmax
 
     check_output(options.output, options.force)
     x = np.atleast_1d(load_array(options.file))
-    knobs = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+    filters = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p")}
     rng = np.random.default_rng(options.seed)
     with blame(options.file):
-        draws = [fastsoftmax.sample(x, **knobs, rng=rng) for _ in range(options.draws)]
+        draws = [fastsoftmax.sample(x, **filters, rng=rng) for _ in range(options.draws)]
     ids = np.stack(draws, axis=-1)
     heading = f"ids drawn for each row of {options.file}: {x.dtype} {x.shape}"
     rows = ids.reshape(-1, options.draws)
@@ -253,7 +153,7 @@ def run_sample(options: argparse.Namespace) -> int:
 
 
 def run_info(options: argparse.Namespace) -> int:
-    """``info``: which implementation was chosen, and why."""
+    """Run ``info``: print which implementation was chosen, and why."""
     import fastsoftmax
 
     if options.json:
@@ -263,12 +163,18 @@ def run_info(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_shown(options: argparse.Namespace) -> int:
-    """``demo`` and ``selftest``: see `fastsoftmax._demo`."""
-    from fastsoftmax import _demo
+def run_demo(options: argparse.Namespace) -> int:
+    """Run ``demo``."""
+    from .demo import demo
 
-    command = _demo.demo if options.command == "demo" else _demo.selftest
-    return command(options, Screen(sys.stdout))
+    return demo(options, Screen(sys.stdout))
+
+
+def run_selftest(options: argparse.Namespace) -> int:
+    """Run ``selftest``."""
+    from .selftest import selftest
+
+    return selftest(Screen(sys.stdout))
 
 
 # ---- arguments ---------------------------------------------------------------------------------
@@ -277,7 +183,7 @@ def run_shown(options: argparse.Namespace) -> int:
 def number(
     convert: type[int] | type[float], low: float, high: float, allowed: str
 ) -> Callable[[str], float]:
-    """An argparse type that accepts low <= value <= high and says what is allowed."""
+    """Return an argparse type: text becomes a number from `low` to `high`, or `allowed` is told."""
 
     def parse(text: str) -> float:
         with contextlib.suppress(ValueError):
@@ -290,18 +196,18 @@ def number(
 
 
 def add_temperature(parser: argparse.ArgumentParser, default: float = 1.0) -> None:
-    """``--temperature``."""
+    """Give `parser` the option ``--temperature``."""
     parser.add_argument(
         "--temperature", metavar="T", default=default,
         type=number(float, 0, float("inf"), "a number from 0 up"),
         help="divide the scores by T: below 1 sharpens, above 1 flattens (default %(default)s)")
 
 
-def add_knobs(
+def add_sampling(
     parser: argparse.ArgumentParser, *, temperature: float = 1.0, top_k: int | None = None,
     top_p: float | None = None, min_p: float | None = None, seed: int | None = None, draws: int = 1,
 ) -> None:
-    """Everything `fastsoftmax.sample` can be told, with these defaults."""
+    """Give `parser` the options of `fastsoftmax.sample`, with these defaults."""
     whole = number(int, 0, sys.maxsize, WHOLE)
     share = number(float, 0, 1, "a number from 0 to 1")
     add_temperature(parser, temperature)
@@ -319,7 +225,7 @@ def add_knobs(
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+    """Return the parser of the whole command line."""
     files = argparse.ArgumentParser(add_help=False)
     files.add_argument("file", metavar="FILE.npy", help=f"an array: {DTYPES}")
     files.add_argument("--output", metavar="OUT.npy", help="write the result there")
@@ -335,11 +241,11 @@ def build_parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    demo = command("demo", run_shown, "a language model's real scores: what each setting does, "
+    demo = command("demo", run_demo, "a language model's real scores: what each setting does, "
                    "and a check against the reference")
     demo.add_argument("--row", choices=["peaked", "middling", "flat"], default="middling",
                       help="which scores are followed step by step (default %(default)s)")
-    add_knobs(demo, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=0, draws=20)
+    add_sampling(demo, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=0, draws=20)
     softmax = command("softmax", run_softmax, "softmax of an array", files)
     softmax.add_argument("--axis", default="-1", help="a number, or all (default %(default)s)")
     add_temperature(softmax)
@@ -350,15 +256,15 @@ def build_parser() -> argparse.ArgumentParser:
                        help="how many (default %(default)s)")
     top_k.add_argument("--smallest", action="store_true", help="the smallest instead")
     sample = command("sample", run_sample, "draw ids from each row (last axis) of scores", files)
-    add_knobs(sample)
+    add_sampling(sample)
     info = command("info", run_info, "version, chosen implementation, and why")
-    info.add_argument("--json", action="store_true", help="the same as JSON")
-    command("selftest", run_shown, "check this build against the reference (a few seconds)")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    command("selftest", run_selftest, "check this build against the reference (a few seconds)")
     return parser
 
 
 def run(argv: list[str] | None) -> int:
-    """Parse and do; errors of the user become exit code 2."""
+    """Run the command line `argv` and return the exit code: 2 for what the user got wrong."""
     parser = build_parser()
     try:
         options = parser.parse_args(argv)
@@ -374,12 +280,20 @@ def run(argv: list[str] | None) -> int:
     try:
         return int(options.run(options))
     except CliError as error:
-        print(f"fastsoftmax {options.command}: {error}", file=sys.stderr)
-        return 2
+        return complain(f"fastsoftmax {options.command}: {error}")
+
+
+def complain(line: str) -> int:
+    """Print `line` on stderr, if that is open, and return the exit code 2."""
+    if sys.stderr is not None:  # print would take None for stdout
+        print(line, file=sys.stderr)
+    return 2
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default ``sys.argv[1:]``) and return the exit code."""
+    if sys.stdout is None:  # so Python says that the descriptor is closed
+        return complain("fastsoftmax: standard output is closed")
     try:
         code = run(argv)
         sys.stdout.flush()
@@ -388,8 +302,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader (`| head`) has enough
             return 0
-        print(f"fastsoftmax: standard output: {error.strerror}", file=sys.stderr)
-        return 2
+        return complain(f"fastsoftmax: standard output: {error.strerror}")
     except KeyboardInterrupt:
         return 130
     return code

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._candidates import Candidates
-from ._presets import Presets
-from ._run import Rows
-from ._step import Step
+from ..steps.base import Step
+from ..steps.candidates import Candidates
+from .execution import SamplerCall
+from .presets import Presets
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RNG = "rng= (an int or a numpy.random.Generator)"
+_MASK = "logits of -inf, or steps.AllowedTokens in the sampler"
+#: What is here in place of other libraries' keywords.
+OURS = {
+    "seed": _RNG,
+    "generator": _RNG,
+    "random_state": _RNG,
+    "key": _RNG,
+    "where": _MASK,
+    "mask": _MASK,
+    "input_ids": "ids=",
+    "scores": "logits=",
+    "temperature": "steps.Temperature in the sampler",
+    "top_k": "steps.TopK in the sampler",
+    "top_p": "steps.TopP in the sampler",
+    "min_p": "steps.MinP in the sampler",
+}
 
 
-class Kept(NamedTuple):
+def _call(method: Callable[Concatenate[Sampler, P], R]) -> Callable[Concatenate[Sampler, P], R]:
+    """Return `method`, made to say for a keyword that it does not take which one it does."""
+
+    @wraps(method)
+    def checked(self: Sampler, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in ("logits", "ids", "rng", "prompt"):
+                ours = OURS.get(name, "logits, ids=, rng= and prompt=")
+                raise TypeError(f"Sampler() calls take {ours}, not {name}=")
+        return method(self, *args, **kwargs)
+
+    return checked
+
+
+class TokenProbs(NamedTuple):
     """The tokens that are left of a row, most likely first, and their probabilities."""
 
     indices: NDArray[np.int64]
@@ -23,7 +59,7 @@ class Kept(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What one step did.
+    """What one step did to a row.
 
     Attributes
     ----------
@@ -32,30 +68,30 @@ class Stage(NamedTuple):
     left : int
         How many tokens are left after it.
     kept : float
-        The share of the probability, as it was before the step, of what the step left.
-    candidates : Kept
+        The probability, before the step, of the tokens that the step left.
+    candidates : TokenProbs
         The tokens that are left, most likely first, and their probabilities.
     """
 
     step: Step | None
     left: int
     kept: float
-    candidates: Kept
+    candidates: TokenProbs
 
 
 class Trace(tuple[Stage, ...]):
-    """The stages of one row, in order; printed as a table."""
+    """A tuple of each `Stage` of one row in order, which prints as a table."""
 
     __slots__ = ()
 
     def __repr__(self) -> str:
-        names = ["as scored" if stage.step is None else stage.step.brief() for stage in self]
-        wide = max(map(len, names))
-        lines = [f"{'':{wide}}  {'left':>8}  {'mass kept':>9}  most likely"]
+        names = ["as scored" if stage.step is None else stage.step.short_repr() for stage in self]
+        width = max(map(len, names))
+        lines = [f"{'':{width}}  {'left':>8}  {'mass kept':>9}  most likely"]
         for name, stage in zip(names, self, strict=True):
             best = [f"{i} {p:.1%}" for i, p in zip(*(a[:3] for a in stage.candidates), strict=True)]
             lines.append(
-                f"{name:{wide}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}"
+                f"{name:{width}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}"
             )
         return "\n".join(lines)
 
@@ -73,7 +109,7 @@ class Sampler(Presets):
     Attributes
     ----------
     steps : tuple of Step
-        The same. A sampler and its steps are immutable, hashable and can be pickled.
+        The steps in their order. They and the sampler are immutable, hashable and can be pickled.
 
     Raises
     ------
@@ -89,10 +125,10 @@ class Sampler(Presets):
 
     Cost: if a `TopK`, a `MinP` that leaves few or a temperature of 0 comes early, one pass over the
     row for its maximum, one for the best tokens, and small-array work for each step: some 0.1 to
-    0.3 ms for a vocabulary of 128256. Temperatures, penalties, biases and bans may come before it:
-    they change the order of the tokens that they name only, so what is left in the end is among
-    those and the best of the others, and only these are looked at. Otherwise, some passes over the
-    vocabulary; it is never sorted as a whole unless a filter keeps thousands.
+    0.3 ms for a vocabulary of 128256. Temperatures, penalties, biases and suppressed tokens may
+    come before it: they change the order of the tokens that they name only, so what is left in the
+    end is among those and the best of the others, and only these are looked at. Otherwise, some
+    passes over the vocabulary; it is never sorted as a whole unless a filter keeps thousands.
 
     Pass arrays and a `numpy.random.Generator`: to make one from a long list of ids, or from a seed,
     takes longer than a step.
@@ -129,6 +165,7 @@ class Sampler(Presets):
     def __repr__(self) -> str:
         return f"Sampler({', '.join(map(repr, self.steps))})"
 
+    @_call
     def __call__(
         self,
         logits: ArrayLike,
@@ -163,13 +200,14 @@ class Sampler(Presets):
         TypeError
             A dtype without probabilities, ids that are no integers.
         """
-        rows = Rows(self.steps, logits, ids, prompt)
-        drawn = np.empty(len(rows.data), dtype=np.int64)
-        for i, (left, u) in enumerate(rows.run(rng, 1)):
+        call = SamplerCall(self.steps, logits, ids, prompt)
+        drawn = np.empty(len(call.data), dtype=np.int64)
+        for i, (left, u) in enumerate(call.run(rng, 1)):
             reached = left.probs.cumsum()
             drawn[i] = left.ids[reached.searchsorted(u * reached[-1], side="right")]
-        return drawn.reshape(rows.shape)[()]
+        return drawn.reshape(call.shape)[()]
 
+    @_call
     def candidates(
         self,
         logits: ArrayLike,
@@ -177,20 +215,21 @@ class Sampler(Presets):
         rng: int | np.random.Generator | None = None,
         *,
         prompt: int | Sequence[int] = 0,
-    ) -> Kept:
+    ) -> TokenProbs:
         """Return what is left of one row: ids and their probabilities, most likely first.
 
         Parameters and errors are those of a call; random numbers are taken for `XTC` only.
 
         Returns
         -------
-        Kept
+        TokenProbs
             Named tuple of ``indices`` (int64) and ``probs`` (float64, sum 1).
         """
-        rows = Rows(self.steps, logits, ids, prompt, one=True)
-        ((left, _),) = rows.run(rng, 0)
-        return _kept(left)
+        call = SamplerCall(self.steps, logits, ids, prompt, single=True)
+        ((left, _),) = call.run(rng, 0)
+        return _token_probs(left)
 
+    @_call
     def trace(
         self,
         logits: ArrayLike,
@@ -209,17 +248,18 @@ class Sampler(Presets):
         Trace
             A tuple of `Stage`: ``step``, ``left``, ``kept``, ``candidates``.
         """
-        rows = Rows(self.steps, logits, ids, prompt, one=True)
-        made: list[Stage] = []
+        call = SamplerCall(self.steps, logits, ids, prompt, single=True)
+        stages: list[Stage] = []
 
         def watch(step: Step | None, before: Candidates, after: Candidates) -> None:
             kept = 1.0 if after.ids is before.ids else before.probs[before.find(after.ids)[0]].sum()
-            made.append(Stage(step, after.ids.size, min(float(kept), 1.0), _kept(after)))
+            stages.append(Stage(step, after.ids.size, min(float(kept), 1.0), _token_probs(after)))
 
-        for _ in rows.run(rng, 0, watch):
+        for _ in call.run(rng, 0, watch):
             pass
-        return Trace(made)
+        return Trace(stages)
 
+    @_call
     def filter(
         self,
         logits: ArrayLike,
@@ -238,14 +278,14 @@ class Sampler(Presets):
         ndarray
             A new array of the logits' shape; dtypes as in `softmax`.
         """
-        rows = Rows(self.steps, logits, ids, prompt)
-        scores = np.full(rows.data.shape, -np.inf, dtype=rows.dtype)
-        for row, (left, _) in zip(scores, rows.run(rng, 0), strict=True):
+        call = SamplerCall(self.steps, logits, ids, prompt)
+        scores = np.full(call.data.shape, -np.inf, dtype=call.dtype)
+        for row, (left, _) in zip(scores, call.run(rng, 0), strict=True):
             with np.errstate(all="ignore"):
                 row[left.ids] = left.scores
-        return scores.reshape(*rows.shape, scores.shape[1])
+        return scores.reshape(*call.shape, scores.shape[1])
 
 
-def _kept(left: Candidates) -> Kept:
+def _token_probs(left: Candidates) -> TokenProbs:
     order = left.best(left.ids.size)
-    return Kept(left.ids[order], left.probs[order])
+    return TokenProbs(left.ids[order], left.probs[order])
