@@ -4,9 +4,13 @@ import dataclasses
 import doctest
 import importlib
 import math
+import os
 import pickle
 import re
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -464,6 +468,34 @@ def test_repr_shows_the_steps_in_order_and_can_be_read_back():
     assert hash(again) == hash(sampler)
     assert pickle.loads(pickle.dumps(sampler)) == sampler
     assert Sampler(TopK(3)) != Sampler(TopK(4))
+
+
+def test_it_is_imported_when_asked_for():
+    """In a process of its own, where nothing has asked for it yet."""
+    code = """if True:
+        import pickle, sys
+        import fastsoftmax
+        assert not [name for name in sys.modules if "_sampler" in name or ".steps" in name]
+        assert {"Sampler", "steps", "softmax", "__version__"} <= {*dir(fastsoftmax)}
+        assert "fastsoftmax._sampler" not in sys.modules
+        sampler = pickle.loads(PICKLED)
+        assert sampler == fastsoftmax.Sampler(fastsoftmax.steps.TopK(3))
+        assert fastsoftmax.Sampler is fastsoftmax.__dict__["Sampler"]
+        try:
+            fastsoftmax.Samplers
+        except AttributeError as error:
+            assert str(error) == "module 'fastsoftmax' has no attribute 'Samplers'"
+        else:
+            raise AssertionError
+        from fastsoftmax import *
+        assert Sampler is type(sampler)
+    """.replace("PICKLED", repr(pickle.dumps(Sampler(TopK(3)))))
+    path = os.pathsep.join([str(Path(fastsoftmax.__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], env=os.environ | {"PYTHONPATH": path},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_immutable():

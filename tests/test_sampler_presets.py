@@ -358,5 +358,5 @@ def test_ids_of_a_preset_are_no_bools(preset, name):
 
 
 def test_do_sample_is_a_bool():
-    with pytest.raises(TypeError, match="^do_sample is 'no'; allowed are True and False"):
+    with pytest.raises(TypeError, match=r"^do_sample is 'no'; allowed are True and False"):
         Sampler.hf(do_sample="no")

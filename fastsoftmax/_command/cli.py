@@ -280,20 +280,18 @@ def run(argv: list[str] | None) -> int:
     try:
         return int(options.run(options))
     except CliError as error:
-        return complain(f"fastsoftmax {options.command}: {error}")
-
-
-def complain(line: str) -> int:
-    """Print `line` on stderr, if that is open, and return the exit code 2."""
-    if sys.stderr is not None:  # print would take None for stdout
-        print(line, file=sys.stderr)
-    return 2
+        print(f"fastsoftmax {options.command}: {error}", file=sys.stderr)
+        return 2
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line `argv` (default ``sys.argv[1:]``) and return the exit code."""
-    if sys.stdout is None:  # so Python says that the descriptor is closed
-        return complain("fastsoftmax: standard output is closed")
+    # Python has None for a stream that is closed; print and argparse take None for stdout.
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
+    if sys.stdout is None:
+        print("fastsoftmax: standard output is closed", file=sys.stderr)
+        return 2
     try:
         code = run(argv)
         sys.stdout.flush()
@@ -302,7 +300,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader (`| head`) has enough
             return 0
-        return complain(f"fastsoftmax: standard output: {error.strerror}")
+        print(f"fastsoftmax: standard output: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     return code

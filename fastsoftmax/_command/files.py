@@ -39,7 +39,7 @@ def load_array(path: str) -> np.ndarray:
     except CliError:
         raise
     except Exception as error:  # NumPy's reader has one for each way to be damaged
-        if "allow_pickle" in str(error):
+        if "Object arrays" in str(error):
             raise CliError(f"{path}: dtype object is stored as a pickle, which is never loaded "
                            f"because it can run code; allowed: {DTYPES}") from None
         why = " ".join(str(error).split()) or type(error).__name__

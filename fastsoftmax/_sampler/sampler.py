@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +15,7 @@ from ..steps.candidates import Candidates
 from .execution import SamplerCall
 from .presets import Presets
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 _RNG = "rng= (an int or a numpy.random.Generator)"
 _MASK = "logits of -inf, or steps.AllowedTokens in the sampler"
@@ -37,18 +36,18 @@ OURS = {
 }
 
 
-def _call(method: Callable[Concatenate[Sampler, P], R]) -> Callable[Concatenate[Sampler, P], R]:
+def _call(method: Method) -> Method:
     """Return `method`, made to say for a keyword that it does not take which one it does."""
 
     @wraps(method)
-    def checked(self: Sampler, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def checked(*args: Any, **kwargs: Any) -> Any:
         for name in kwargs:
             if name not in ("logits", "ids", "rng", "prompt"):
                 ours = OURS.get(name, "logits, ids=, rng= and prompt=")
                 raise TypeError(f"Sampler() calls take {ours}, not {name}=")
-        return method(self, *args, **kwargs)
+        return method(*args, **kwargs)
 
-    return checked
+    return cast(Method, checked)
 
 
 class TokenProbs(NamedTuple):
