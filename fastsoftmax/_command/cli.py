@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
-from .files import DTYPES, CliError, blame, check_output, load_array, save_array
+from .files import DTYPES, CliError, blaming, check_output, load_array, save_array
 from .terminal import BOLD, Screen
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def axis_for(text: str, array: np.ndarray, path: str, also: str = "") -> int:
     return axis
 
 
-def deliver(
+def save_or_print(
     options: argparse.Namespace, array: np.ndarray, heading: str, lines: Iterable[str]
 ) -> int:
     """Save `array` where ``--output`` says, else print its `lines`; on a terminal the first ones.
@@ -76,7 +76,7 @@ def run_softmax(options: argparse.Namespace) -> int:
     whole = options.axis == "all"
     axis = None if whole else axis_for(options.axis, x, options.file, ", or all")
     function = fastsoftmax.log_softmax if options.log else fastsoftmax.softmax
-    with blame(options.file):
+    with blaming(options.file):
         y = function(x, axis, temperature=options.temperature)
     name = "log_softmax" if options.log else "softmax"
     heading = f"{name} of {options.file}: {x.dtype} {x.shape}, axis {options.axis}"
@@ -85,7 +85,7 @@ def run_softmax(options: argparse.Namespace) -> int:
         lines = row_bars(rows.reshape(-1, rows.shape[-1]), options.log)
     else:
         lines = (" ".join(map(str, row)) for row in y.reshape(-1, y.shape[-1] if y.ndim else 1))
-    return deliver(options, y, heading, lines)
+    return save_or_print(options, y, heading, lines)
 
 
 def row_bars(rows: np.ndarray, log: bool) -> Iterator[str]:
@@ -122,14 +122,14 @@ def run_top_k(options: argparse.Namespace) -> int:
         raise CliError(f"--k {options.k}: the rows of {options.file} along axis {options.axis} "
                        f"have {length} entries; allowed: 0 to {length}")
     mode: Literal["largest", "smallest"] = "smallest" if options.smallest else "largest"
-    with blame(options.file):
+    with blaming(options.file):
         values, indices = fastsoftmax.top_k(x, options.k, axis=axis, mode=mode)
     # One array with two named fields, so that one .npy file holds both.
     both = np.empty(values.shape, dtype=[("values", values.dtype), ("indices", indices.dtype)])
     both["values"], both["indices"] = values, indices
     rows = np.moveaxis(both, axis, -1).reshape(-1, options.k) if options.k else both[:0]
     heading = f"row, index, value of the {options.k} {mode} in {options.file}: {x.dtype} {x.shape}"
-    return deliver(options, both, heading, (
+    return save_or_print(options, both, heading, (
         "\n".join(f"{number} {entry['indices']} {entry['values']}" for entry in row)
         for number, row in enumerate(rows)))
 
@@ -144,12 +144,12 @@ def run_sample(options: argparse.Namespace) -> int:
     x = np.atleast_1d(load_array(options.file))
     filters = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p")}
     rng = np.random.default_rng(options.seed)
-    with blame(options.file):
+    with blaming(options.file):
         draws = [fastsoftmax.sample(x, **filters, rng=rng) for _ in range(options.draws)]
     ids = np.stack(draws, axis=-1)
     heading = f"ids drawn for each row of {options.file}: {x.dtype} {x.shape}"
     rows = ids.reshape(-1, options.draws)
-    return deliver(options, ids, heading, (" ".join(map(str, row)) for row in rows))
+    return save_or_print(options, ids, heading, (" ".join(map(str, row)) for row in rows))
 
 
 def run_info(options: argparse.Namespace) -> int:
@@ -183,7 +183,7 @@ def run_selftest(options: argparse.Namespace) -> int:
 def number(
     convert: type[int] | type[float], low: float, high: float, allowed: str
 ) -> Callable[[str], float]:
-    """Return an argparse type: text becomes a number from `low` to `high`, or `allowed` is told."""
+    """Return an argparse type: a number from `low` to `high`; an error says `allowed`."""
 
     def parse(text: str) -> float:
         with contextlib.suppress(ValueError):
@@ -218,7 +218,7 @@ def add_sampling(
     parser.add_argument("--min-p", metavar="P", type=share, default=min_p,
                         help="drop what is below P times the most likely (default %(default)s)")
     parser.add_argument("--seed", metavar="N", type=number(int, 0, float("inf"), WHOLE),
-                        default=seed, help="the same seed draws the same (default %(default)s)")
+                        default=seed, help="of the random numbers (default %(default)s)")
     parser.add_argument("--draws", metavar="N", default=draws,
                         type=number(int, 1, 10**6, "a whole number from 1 to 1000000"),
                         help="how many to draw for each row (default %(default)s)")

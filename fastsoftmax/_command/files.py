@@ -81,7 +81,7 @@ def save_array(path: str, array: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def blame(path: str) -> Iterator[None]:
+def blaming(path: str) -> Iterator[None]:
     """Make what the library finds wrong with an array a `CliError` about the file `path`."""
     try:
         yield

@@ -28,7 +28,7 @@ def largest(error: np.ndarray, one: np.ndarray, allowed: np.ndarray) -> tuple[fl
     return worst if not np.isnan(error).any() else (np.inf, np.inf)
 
 
-def gap(got: np.ndarray, want: np.ndarray) -> np.ndarray:
+def absolute_error(got: np.ndarray, want: np.ndarray) -> np.ndarray:
     """Return ``|got - want|`` in float64; 0 where both are NaN or equal infinities."""
     with np.errstate(all="ignore"):
         error = np.abs(got.astype(np.float64) - want)
@@ -56,19 +56,19 @@ def probability_error(
     Allowed are ``(4 + 0.1 |d|) u`` with d = x - max, ``(4 + 3.1 |d|/T) u`` at another temperature,
     and one smallest normal number below it; nothing where a score is -inf.
     """
-    kind = np.finfo(got.dtype)
+    limits = np.finfo(got.dtype)
     with np.errstate(all="ignore"):
         d = np.abs(x - x.max(axis=-1, keepdims=True))
         slope = 0.1 if temperature == 1 else 3.1 / temperature if temperature else 0.0
-        one = np.where(want >= kind.tiny, want * float(kind.eps) / 2, np.inf)
-        allowed = np.where(want >= kind.tiny, (4 + slope * d) * one, float(kind.tiny))
-    return largest(gap(got, want), one, np.where(np.isneginf(x), 0.0, allowed))
+        one = np.where(want >= limits.tiny, want * float(limits.eps) / 2, np.inf)
+        allowed = np.where(want >= limits.tiny, (4 + slope * d) * one, float(limits.tiny))
+    return largest(absolute_error(got, want), one, np.where(np.isneginf(x), 0.0, allowed))
 
 
 def log_error(got: np.ndarray, want: np.ndarray, scale: np.ndarray) -> float:
     """Return the largest error of a logarithm as a share of the bound, ``4 u (1 + |scale|)``."""
     one = float(np.finfo(got.dtype).eps) / 2 * (1 + np.abs(np.where(np.isfinite(scale), scale, 0)))
-    return largest(gap(got, want), one, 4 * one)[1]
+    return largest(absolute_error(got, want), one, 4 * one)[1]
 
 
 def cases() -> Iterator[np.ndarray]:

@@ -36,8 +36,8 @@ OURS = {
 }
 
 
-def _call(method: Method) -> Method:
-    """Return `method`, made to say for a keyword that it does not take which one it does."""
+def _check_keywords(method: Method) -> Method:
+    """Return `method`, which then answers an unknown keyword with what is here in its place."""
 
     @wraps(method)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -164,7 +164,7 @@ class Sampler(Presets):
     def __repr__(self) -> str:
         return f"Sampler({', '.join(map(repr, self.steps))})"
 
-    @_call
+    @_check_keywords
     def __call__(
         self,
         logits: ArrayLike,
@@ -206,7 +206,7 @@ class Sampler(Presets):
             drawn[i] = left.ids[reached.searchsorted(u * reached[-1], side="right")]
         return drawn.reshape(call.shape)[()]
 
-    @_call
+    @_check_keywords
     def candidates(
         self,
         logits: ArrayLike,
@@ -215,20 +215,34 @@ class Sampler(Presets):
         *,
         prompt: int | Sequence[int] = 0,
     ) -> TokenProbs:
-        """Return what is left of one row: ids and their probabilities, most likely first.
+        """Return what the steps leave of one row: ids and probabilities, most likely first.
 
-        Parameters and errors are those of a call; random numbers are taken for `XTC` only.
+        Parameters
+        ----------
+        logits : array_like, shape (n,)
+            Scores; dtypes as in `sample`.
+        ids : sequence of int
+            The tokens so far, the oldest first: what the penalties look at.
+        rng : None, int or numpy.random.Generator
+            Where the randomness of `XTC` comes from; without that step, none is taken.
+        prompt : int
+            How many of `ids`, from the first, are the prompt; the others have been generated.
 
         Returns
         -------
         TokenProbs
             Named tuple of ``indices`` (int64) and ``probs`` (float64, sum 1).
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a call of the sampler raises, and for two dimensions.
         """
         call = SamplerCall(self.steps, logits, ids, prompt, single=True)
         ((left, _),) = call.run(rng, 0)
         return _token_probs(left)
 
-    @_call
+    @_check_keywords
     def trace(
         self,
         logits: ArrayLike,
@@ -239,13 +253,28 @@ class Sampler(Presets):
     ) -> Trace:
         """Return what each step does to one row; print it to see a table.
 
-        Parameters and errors are those of a call; random numbers are taken for `XTC` only. For
-        looking, not for speed: every step runs on all that is left, and the whole row is sorted.
+        For looking, not for speed: every step runs on all that is left, and the row is sorted.
+
+        Parameters
+        ----------
+        logits : array_like, shape (n,)
+            Scores; dtypes as in `sample`.
+        ids : sequence of int
+            The tokens so far, the oldest first: what the penalties look at.
+        rng : None, int or numpy.random.Generator
+            Where the randomness of `XTC` comes from; without that step, none is taken.
+        prompt : int
+            How many of `ids`, from the first, are the prompt; the others have been generated.
 
         Returns
         -------
         Trace
             A tuple of `Stage`: ``step``, ``left``, ``kept``, ``candidates``.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a call of the sampler raises, and for two dimensions.
         """
         call = SamplerCall(self.steps, logits, ids, prompt, single=True)
         stages: list[Stage] = []
@@ -258,7 +287,7 @@ class Sampler(Presets):
             pass
         return Trace(stages)
 
-    @_call
+    @_check_keywords
     def filter(
         self,
         logits: ArrayLike,
@@ -269,13 +298,28 @@ class Sampler(Presets):
     ) -> Any:
         """Return the scores as the steps leave them, with -inf for what they removed.
 
-        What a "logits processor" of other libraries does. Parameters and errors are those of a
-        call; random numbers are taken for `XTC` only.
+        This is what other libraries call a logits processor.
+
+        Parameters
+        ----------
+        logits : array_like, shape (n,) or (rows, n)
+            Scores; dtypes as in `sample`.
+        ids : sequence of int, or one for each row
+            The tokens so far, the oldest first: what the penalties look at.
+        rng : None, int or numpy.random.Generator
+            Where the randomness of `XTC` comes from; without that step, none is taken.
+        prompt : int, or one for each row
+            How many of `ids`, from the first, are the prompt; the others have been generated.
 
         Returns
         -------
         ndarray
             A new array of the logits' shape; dtypes as in `softmax`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Where a call of the sampler raises.
         """
         call = SamplerCall(self.steps, logits, ids, prompt)
         scores = np.full(call.data.shape, -np.inf, dtype=call.dtype)
@@ -286,5 +330,6 @@ class Sampler(Presets):
 
 
 def _token_probs(left: Candidates) -> TokenProbs:
+    """Return the candidates `left` and their probabilities, most likely first."""
     order = left.best(left.ids.size)
     return TokenProbs(left.ids[order], left.probs[order])
