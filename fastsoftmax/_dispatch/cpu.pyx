@@ -41,7 +41,7 @@ def features() -> frozenset:
     Examples
     --------
     >>> from fastsoftmax._dispatch import cpu
-    >>> _cpu.features() <= {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"}
+    >>> cpu.features() <= {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl"}
     True
     """
     cdef unsigned one[4]

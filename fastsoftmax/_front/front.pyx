@@ -59,11 +59,9 @@ from fastsoftmax._kernels.abi cimport (
     Filters,
     LogprobOutput,
     Op,
-    SampleKernels,
-    SelectKernels,
-    SoftmaxKernels,
     temperature_in_range,
 )
+from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels, OldSelectKernels, OldSoftmaxKernels
 from fastsoftmax._kernels.philox cimport philox_rows
 
 cnp.import_array()
@@ -197,9 +195,9 @@ cdef class Implementation:
     """
 
     cdef readonly str NAME
-    cdef SoftmaxKernels row
-    cdef SelectKernels select
-    cdef SampleKernels sampling
+    cdef OldSoftmaxKernels row
+    cdef OldSelectKernels select
+    cdef OldSampleKernels sampling
     cdef object map_rows, reduce_rows, long_rows, top_k_rows, rank_rows
     cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
@@ -207,17 +205,17 @@ cdef class Implementation:
     def __init__(self, str name, softmax, select, sample, loss, backward):
         self.NAME = name
         self.row = (
-            <SoftmaxKernels *>PyCapsule_GetPointer(
+            <OldSoftmaxKernels *>PyCapsule_GetPointer(
                 softmax.row_functions, "fastsoftmax.RowFunctions"
             )
         )[0]
         self.select = (
-            <SelectKernels *>PyCapsule_GetPointer(
+            <OldSelectKernels *>PyCapsule_GetPointer(
                 select.select_functions, "fastsoftmax.SelectFunctions"
             )
         )[0]
         self.sampling = (
-            <SampleKernels *>PyCapsule_GetPointer(
+            <OldSampleKernels *>PyCapsule_GetPointer(
                 sample.sample_functions, "fastsoftmax.SampleFunctions"
             )
         )[0]

@@ -17,8 +17,9 @@ from libc.string cimport memcpy
 
 cimport numpy as cnp
 
-from fastsoftmax._kernels.abi cimport LOGSUMEXP, Op, SoftmaxKernels
+from fastsoftmax._kernels.abi cimport LOGSUMEXP, Op
 from fastsoftmax._kernels.exp cimport bits32, from_bits32
+from fastsoftmax._kernels.legacy_abi cimport OldSoftmaxKernels
 
 cdef extern from *:
     ctypedef const uint16_t *halves "const uint16_t *__restrict"
@@ -357,7 +358,7 @@ cdef inline void move_lines(
 
 
 cdef inline int call_kernel(
-    const SoftmaxKernels *kernel, const StridedPlan *c, const char *x, char *y, Py_ssize_t width,
+    const OldSoftmaxKernels *kernel, const StridedPlan *c, const char *x, char *y, Py_ssize_t width,
     Py_ssize_t start, Py_ssize_t stop, const double *temperature, Py_ssize_t each, Op kind,
 ) except -1 nogil:
     """Answer for `start` to `stop` of the rows, from 0, or of the columns, in pieces of `width`."""
@@ -377,7 +378,7 @@ cdef inline int call_kernel(
 
 
 cdef inline int run_strided(
-    const SoftmaxKernels *kernel, const StridedPlan *c, const double *temperature, Py_ssize_t each,
+    const OldSoftmaxKernels *kernel, const StridedPlan *c, const double *temperature, Py_ssize_t each,
     Op kind, Py_ssize_t start, Py_ssize_t stop,
 ) except -1 nogil:
     """Write the answer for rows or columns `start` to `stop`, counted along the axes that stay.

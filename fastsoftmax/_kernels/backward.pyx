@@ -17,8 +17,11 @@ Source
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy
 
+from fastsoftmax._front.strided cimport FLOAT32
+from fastsoftmax._kernels.abi cimport LOG_SOFTMAX, BackwardCall, BackwardKernels
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound, fma64, real
 from fastsoftmax._kernels.row cimport (
     BLOCK,
@@ -228,3 +231,43 @@ def backward_rows(
                     softmax_backward_row(&g[i, 0], &p[i, 0], &y[i, 0], n, inverse)
         PyErr_CheckSignals()
         start = stop
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef void backward_loop(
+    BackwardCall *call, const double *temperature, Py_ssize_t rows, const real *g,
+    const real *p, real *y,
+) noexcept nogil:
+    """Write the gradient of each row into y, which may be g or p."""
+    cdef Py_ssize_t i, n = call.n
+    cdef double t, inverse
+    for i in range(rows):
+        t = temperature[i * call.temperature_stride]
+        # At T = 0 softmax is constant, almost everywhere.
+        inverse = min(1 / t, <double>1.7976931348623157e+308) if t != 0 else 0.0
+        if call.op == LOG_SOFTMAX:
+            log_softmax_backward_row(g + i * n, p + i * n, y + i * n, n, inverse)
+        else:
+            softmax_backward_row(g + i * n, p + i * n, y + i * n, n, inverse)
+
+
+cdef int backward_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write gradients of rows; a `rows_fn`. x is the result's gradient, x2 the result."""
+    cdef BackwardCall *call = <BackwardCall *>_call
+    cdef const double *t = call.temperature + first * call.temperature_stride
+    if call.dtype == FLOAT32:
+        backward_loop(call, t, rows, <const float *>x, <const float *>x2, <float *>y)
+    else:
+        backward_loop(call, t, rows, <const double *>x, <const double *>x2, <double *>y)
+    return 0
+
+
+cdef BackwardKernels table
+table.backward = backward_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.BackwardKernels", NULL)

@@ -23,8 +23,11 @@ Source
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t
 
+from fastsoftmax._front.strided cimport FLOAT32
+from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels
 from fastsoftmax._kernels.exp cimport (
     HAS_FMA,
     fma,
@@ -369,3 +372,66 @@ def loss_rows(
                         y[i, j] = 0
         PyErr_CheckSignals()
         start = stop
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef void cross_entropy_loop(
+    CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+    const real *label, real *y,
+) noexcept nogil:
+    """Write the loss of each row, and its gradient into y unless that is NULL; y may be x."""
+    cdef Py_ssize_t i, j, n = call.n
+    cdef Py_ssize_t seen = -1  # the row that `top` is of
+    cdef RowMax top
+    cdef int64_t target
+    cdef Labels how
+    cdef DoubleDouble shares
+    how.keep = 1 - call.smoothing
+    how.share = call.smoothing / n if n else 0.0
+    how.weight = call.weight
+    shares.high = shares.low = 0
+    for j in range(n if call.weight != NULL and call.smoothing != 0 else 0):
+        two_sum(&shares, how.share * call.weight[j])
+    how.shares = to_double(shares) if call.weight != NULL else how.share * n
+    for i in range(rows):
+        # Read once: another thread may write to the targets meanwhile.
+        target = call.targets[first + i] if call.targets != NULL else -1
+        if n and (call.targets == NULL or 0 <= target < n and target != call.ignore_index):
+            if seen != i:
+                top = row_max(x + i * n, n)
+            seen = i + 1
+            call.losses[first + i] = loss_row(
+                &how, x + i * n, y + i * n if y != NULL else NULL, n, target,
+                label + i * n if label != NULL else NULL, call.factor, &top,
+                x + (i + 1) * n if i + 1 < rows else NULL,
+            )
+            continue
+        call.losses[first + i] = 0
+        if y != NULL:
+            for j in range(n):
+                y[i * n + j] = 0
+
+
+cdef int cross_entropy_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write losses and gradients of rows; a `rows_fn`. x2 are label probabilities, or NULL."""
+    cdef CrossEntropyCall *call = <CrossEntropyCall *>_call
+    if call.dtype == FLOAT32:
+        cross_entropy_loop(
+            call, first, rows, <const float *>x, <const float *>x2, <float *>y
+        )
+    else:
+        cross_entropy_loop(
+            call, first, rows, <const double *>x, <const double *>x2, <double *>y
+        )
+    return 0
+
+
+cdef LossKernels table
+table.cross_entropy = cross_entropy_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.LossKernels", NULL)

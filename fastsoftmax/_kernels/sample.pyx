@@ -34,8 +34,24 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._kernels.abi cimport Filters, LogprobOutput, SampleKernels
-from fastsoftmax._kernels.block_select cimport CHUNK, Workspace, allocate_workspace, free_workspace
+from fastsoftmax._front.strided cimport FLOAT32
+from fastsoftmax._kernels.abi cimport (
+    FilterLogitsCall,
+    Filters,
+    LogprobOutput,
+    SampleCall,
+    SamplingKernels,
+    SupportCall,
+    TokenLogprobsCall,
+    TopLogprobsCall,
+)
+from fastsoftmax._kernels.block_select cimport (
+    CHUNK,
+    Workspace,
+    allocate_workspace,
+    free_workspace,
+    select_superset,
+)
 from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_row
@@ -45,6 +61,7 @@ from fastsoftmax._kernels.inverse_cdf cimport (
     draw_with_replacement,
     draw_without_replacement,
 )
+from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels
 from fastsoftmax._kernels.nucleus cimport Nucleus, draw_from_nucleus
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row cimport BLOCK
@@ -395,9 +412,155 @@ cdef bint logprobs_any(
     return logprobs(<const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y)
 
 
-cdef SampleKernels functions
+cdef OldSampleKernels functions
 functions.draw = draw_any
 functions.logprobs = logprobs_any
 
 #: The same for `_front`, by pointer.
 sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef int sample_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the ids drawn from rows, and what is asked for of them; a `rows_fn`."""
+    cdef SampleCall *call = <SampleCall *>_call
+    cdef Py_ssize_t size = 4 if call.dtype == FLOAT32 else 8
+    cdef LogprobOutput output
+    cdef const LogprobOutput *wanted = NULL
+    if call.has_output:
+        output.logprobs = <char *>call.output.logprobs + first * call.m * size
+        output.filtered = <char *>call.output.filtered + first * call.m * size
+        output.ranks = call.output.ranks + first * call.m
+        wanted = &output
+    return 0 if draw_any(
+        x, call.dtype != FLOAT32, rows, call.n, call.uniforms + first * call.m, call.m,
+        call.replace, call.filters + first * call.filter_stride, call.filter_stride,
+        call.ids + first * call.m, wanted,
+    ) else -1
+
+
+cdef bint filter_some(
+    FilterLogitsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x, real *y,
+) noexcept nogil:
+    """Write the filtered logits of rows; return False if there is no memory."""
+    cdef const Filters *f = call.filters + first * call.filter_stride
+    cdef Py_ssize_t i, n = call.n
+    cdef Workspace work
+    cdef Py_ssize_t most = n
+    if not call.every_tie:
+        most = max_selected_of(n, f, rows if call.filter_stride else 1, 0)
+    if not allocate_workspace(&work, n, most):
+        return False
+    for i in range(rows):
+        filter_row(
+            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, &work
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef int filter_logits_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the filtered logits of rows; a `rows_fn`."""
+    cdef FilterLogitsCall *call = <FilterLogitsCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if filter_some(call, first, rows, <const float *>x, <float *>y) else -1
+    return 0 if filter_some(call, first, rows, <const double *>x, <double *>y) else -1
+
+
+cdef bint support_some(
+    SupportCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+) noexcept nogil:
+    """Write what can be drawn from rows; return False if there is no memory."""
+    cdef const Filters *f = call.filters + first * call.filter_stride
+    cdef Py_ssize_t i, at, n = call.n
+    cdef Workspace work
+    if not allocate_workspace(
+        &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, n)
+    ):
+        return False
+    for i in range(rows):
+        at = (first + i) * call.width
+        call.counts[first + i] = support_row(
+            x + i * n, n, f + i * call.filter_stride, &work, call.indices + at,
+            <real *>call.probs + at, call.width,
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef int support_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write what can be drawn from rows, most likely first; a `rows_fn`."""
+    cdef SupportCall *call = <SupportCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if support_some(call, first, rows, <const float *>x) else -1
+    return 0 if support_some(call, first, rows, <const double *>x) else -1
+
+
+cdef int token_logprobs_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write log-probabilities of entries of rows; a `rows_fn`."""
+    cdef TokenLogprobsCall *call = <TokenLogprobsCall *>_call
+    cdef Py_ssize_t size = 4 if call.dtype == FLOAT32 else 8
+    return 0 if logprobs_any(
+        x, call.dtype != FLOAT32, rows, call.n,
+        call.temperature + first * call.temperature_stride, call.temperature_stride,
+        call.ids + first * call.m, call.m, <char *>call.logprobs + first * call.m * size,
+    ) else -1
+
+
+cdef bint top_logprobs_some(
+    TopLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+) noexcept nogil:
+    """Write the k most likely entries of rows; return False if there is no memory."""
+    cdef Py_ssize_t i, j, m, at, n = call.n, k = call.k
+    cdef Workspace work
+    if k == 0:
+        return True
+    if not allocate_workspace(&work, n, k):
+        return False
+    for i in range(rows):
+        at = (first + i) * k
+        m = select_superset(x + i * n, n, k, k, <real *>work.maxima, False, &work)
+        for j in range(m):
+            work.keys[j] = sortable_key((<real *>work.value)[j])
+        radix_sort_pairs(
+            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+        )
+        for j in range(k):
+            call.indices[at + j] = work.index[j]
+        logprobs_row(
+            x + i * n, n, call.temperature[(first + i) * call.temperature_stride],
+            call.indices + at, k, &work, <real *>call.logprobs + at,
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef int top_logprobs_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the k most likely entries of rows and their log-probabilities; a `rows_fn`."""
+    cdef TopLogprobsCall *call = <TopLogprobsCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if top_logprobs_some(call, first, rows, <const float *>x) else -1
+    return 0 if top_logprobs_some(call, first, rows, <const double *>x) else -1
+
+
+cdef SamplingKernels table
+table.sample = sample_entry
+table.filter_logits = filter_logits_entry
+table.support = support_entry
+table.token_logprobs = token_logprobs_entry
+table.top_logprobs = top_logprobs_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.SamplingKernels", NULL)

@@ -24,7 +24,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._kernels.abi cimport SelectKernels
+from fastsoftmax._front.strided cimport FLOAT32, FLOAT64
+from fastsoftmax._kernels.abi cimport RankCall, SelectionKernels, TopKCall
 from fastsoftmax._kernels.block_select cimport (
     CHUNK,
     STEP,
@@ -35,6 +36,7 @@ from fastsoftmax._kernels.block_select cimport (
     rank_in_block,
     select_superset,
 )
+from fastsoftmax._kernels.legacy_abi cimport OldSelectKernels
 from fastsoftmax._kernels.radix cimport is_nan, radix_sort_pairs, sortable_key, value_t
 
 cdef enum:
@@ -157,7 +159,7 @@ def rank_rows(const value_t[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1
         start = stop
 
 
-cdef SelectKernels functions
+cdef OldSelectKernels functions
 functions.top_k32 = top_k[float]
 functions.top_k64 = top_k[double]
 functions.rank32 = rank[float]
@@ -165,3 +167,54 @@ functions.rank64 = rank[double]
 
 #: The same for `_front`, by pointer.
 select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL)
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef int top_k_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the first k of rows; a `rows_fn`."""
+    cdef TopKCall *call = <TopKCall *>_call
+    cdef Py_ssize_t at = first * call.k
+    cdef bint done
+    if call.dtype == FLOAT32:
+        done = top_k(
+            <const float *>x, rows, call.n, call.k, call.sorted,
+            <float *>call.values + at, call.indices + at,
+        )
+    elif call.dtype == FLOAT64:
+        done = top_k(
+            <const double *>x, rows, call.n, call.k, call.sorted,
+            <double *>call.values + at, call.indices + at,
+        )
+    else:
+        done = top_k(
+            <const int64_t *>x, rows, call.n, call.k, call.sorted,
+            <int64_t *>call.values + at, call.indices + at,
+        )
+    return 0 if done else -1
+
+
+cdef int rank_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the ranks of entries of rows; a `rows_fn`."""
+    cdef RankCall *call = <RankCall *>_call
+    cdef Py_ssize_t at = first * call.m
+    if call.dtype == FLOAT32:
+        rank(<const float *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+    elif call.dtype == FLOAT64:
+        rank(<const double *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+    else:
+        rank(<const int64_t *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+    return 0
+
+
+cdef SelectionKernels table
+table.top_k = top_k_entry
+table.rank = rank_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.SelectionKernels", NULL)

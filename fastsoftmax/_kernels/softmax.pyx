@@ -30,11 +30,13 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
+from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport (
     LOGSUMEXP,
     LOG_SOFTMAX,
     SOFTMAX,
     Op,
+    SoftmaxCall,
     SoftmaxKernels,
     temperature_in_range,
 )
@@ -71,6 +73,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     set_rate,
     target_exponent,
 )
+from fastsoftmax._kernels.legacy_abi cimport OldSoftmaxKernels
 from fastsoftmax._kernels.normalize cimport (
     all_finite,
     log1p_sums,
@@ -869,7 +872,7 @@ def exp_rows(
             exp_block(&x[0], &y[0], n, <const real *>exp_scale)
 
 
-cdef SoftmaxKernels functions
+cdef OldSoftmaxKernels functions
 functions.rows32 = softmax_rows[float]
 functions.rows64 = softmax_rows[double]
 functions.columns32 = softmax_columns[float]
@@ -877,3 +880,47 @@ functions.columns64 = softmax_columns[double]
 
 #: The same functions for `_front`, by pointer.
 row_functions = PyCapsule_New(&functions, "fastsoftmax.RowFunctions", NULL)
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef int softmax_rows_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write softmax, log_softmax or logsumexp of rows; a `rows_fn`."""
+    cdef SoftmaxCall *call = <SoftmaxCall *>_call
+    cdef const double *t = call.temperature + first * call.temperature_stride
+    if call.dtype == FLOAT32:
+        softmax_rows(
+            <const float *>x, <float *>y, rows, call.n, t, call.temperature_stride, call.op
+        )
+    else:
+        softmax_rows(
+            <const double *>x, <double *>y, rows, call.n, t, call.temperature_stride, call.op
+        )
+    return 0
+
+
+cdef int softmax_columns_entry(
+    SoftmaxCall *call, Py_ssize_t inner, Py_ssize_t start, Py_ssize_t stop,
+    const void *x, void *y,
+) except -1 nogil:
+    """Write softmax, log_softmax or logsumexp of columns; a `columns_fn`."""
+    if call.dtype == FLOAT32:
+        return softmax_columns(
+            <const float *>x, <float *>y, call.n, inner, call.temperature,
+            call.temperature_stride, call.op, start, stop,
+        )
+    return softmax_columns(
+        <const double *>x, <double *>y, call.n, inner, call.temperature,
+        call.temperature_stride, call.op, start, stop,
+    )
+
+
+cdef SoftmaxKernels table
+table.softmax_rows = softmax_rows_entry
+table.softmax_columns = softmax_columns_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.SoftmaxKernels", NULL)
