@@ -8,28 +8,28 @@ from importlib import import_module
 from typing import Any
 
 from ._arrays import Drawn, Support, TopK, TopLogprobs
-from ._dispatch import chosen as _chosen
+from ._dispatch import active as _active
 from ._dispatch import show_config
 from ._targets import LossAndGrad
-from ._workers import get_workers, set_workers
+from ._threads import get_workers, set_workers
 
 __version__ = "0.1.0"
 
-softmax = _chosen.softmax
-log_softmax = _chosen.log_softmax
-logsumexp = _chosen.logsumexp
-cross_entropy = _chosen.cross_entropy
-cross_entropy_with_grad = _chosen.cross_entropy_with_grad
-softmax_backward = _chosen.softmax_backward
-log_softmax_backward = _chosen.log_softmax_backward
-top_k = _chosen.top_k
-filter_logits = _chosen.filter_logits
-support = _chosen.support
-sample = _chosen.sample
-sample_with_logprobs = _chosen.sample_with_logprobs
-token_logprobs = _chosen.token_logprobs
-top_logprobs = _chosen.top_logprobs
-rank = _chosen.rank
+softmax = _active.softmax
+log_softmax = _active.log_softmax
+logsumexp = _active.logsumexp
+cross_entropy = _active.cross_entropy
+cross_entropy_with_grad = _active.cross_entropy_with_grad
+softmax_backward = _active.softmax_backward
+log_softmax_backward = _active.log_softmax_backward
+top_k = _active.top_k
+filter_logits = _active.filter_logits
+support = _active.support
+sample = _active.sample
+sample_with_logprobs = _active.sample_with_logprobs
+token_logprobs = _active.token_logprobs
+top_logprobs = _active.top_logprobs
+rank = _active.rank
 
 __all__ = [
     "Drawn",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _workers
+from . import _arrays, _threads
 from ._arrays import TopK
 from ._reference_loss import (
     cross_entropy,
@@ -131,7 +131,7 @@ def softmax(
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    _workers.check(workers)
+    _threads.check(workers)
     return _map_rows(_softmax_row, 0.0, x, axis, temperature, where, out)
 
 
@@ -174,7 +174,7 @@ def log_softmax(
     >>> log_softmax([0.0, -40.0])
     array([-4.24835426e-18, -4.00000000e+01])
     """
-    _workers.check(workers)
+    _threads.check(workers)
     return _map_rows(_log_softmax_row, -np.inf, x, axis, temperature, where, out)
 
 
@@ -220,7 +220,7 @@ def logsumexp(
     >>> float(logsumexp([0.0, -40.0]))
     4.248354255291589e-18
     """
-    _workers.check(workers)
+    _threads.check(workers)
     x = _arrays.as_array(x, "x")
     rows, shape, axes = _rows(x, axis)
     keep = _keep(where, x, axis)
@@ -289,7 +289,7 @@ def top_k(
     >>> top_k(np.array([3, 9, 4, 9]), 3)
     TopK(values=array([9, 9, 4]), indices=array([1, 3, 2]))
     """
-    _workers.check(workers)
+    _threads.check(workers)
     x = _arrays.as_array(x, "x")
     _arrays.choice(mode, "mode", ("largest", "smallest"))
     wide = x.reshape(1) if x.ndim == 0 else x

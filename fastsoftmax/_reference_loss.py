@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _targets, _workers
+from . import _arrays, _targets, _threads
 from ._targets import LossAndGrad, LossPlan
 
 LARGEST = np.finfo(np.float64).max
@@ -104,7 +104,7 @@ def cross_entropy(
     >>> cross_entropy(logits, [0, 1, -100]).round(6)
     np.float64(0.549306)
     """
-    _workers.check(workers)
+    _threads.check(workers)
     plan = LossPlan(logits, targets, axis, weight, ignore_index, label_smoothing, reduction)
     return _cross_entropy(plan)[0]
 
@@ -166,7 +166,7 @@ def cross_entropy_with_grad(
     array([[-4.54984713e-01,  1.22364236e-01,  3.32620478e-01],
            [ 2.12417713e-18, -4.24835426e-18,  2.12417713e-18]])
     """
-    _workers.check(workers)
+    _threads.check(workers)
     plan = LossPlan(logits, targets, axis, weight, ignore_index, label_smoothing, reduction, out)
     loss, rows = _cross_entropy(plan)
     grad = np.empty(plan.full, plan.dtype) if out is None else out

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _philox, _workers
+from . import _arrays, _philox, _threads
 from ._arrays import Support
 
 LARGEST = np.finfo(np.float64).max
@@ -77,7 +77,7 @@ def filter_logits(
     >>> filter_logits([3.0, 1.0, 2.0, 2.0], top_k=2, ties="all")
     array([  3., -inf,   2.,   2.])
     """
-    _workers.check(workers)
+    _threads.check(workers)
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     every_tie = _arrays.choice(ties, "ties", ("index", "all")) == "all"
@@ -277,7 +277,7 @@ def sample(
     array([[2, 1],
            [0, 1]])
     """
-    _workers.check(workers)
+    _threads.check(workers)
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     return _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)[0]

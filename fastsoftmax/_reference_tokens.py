@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _arrays, _workers
+from . import _arrays, _threads
 from ._arrays import Drawn, TopLogprobs
 from ._reference_sample import _draw, _order, _others, _Rows, _scores
 
@@ -69,7 +69,7 @@ def sample_with_logprobs(
     >>> np.exp([drawn.logprobs, drawn.filtered_logprobs]).round(4)
     array([0.6   , 0.6667])
     """
-    _workers.check(workers)
+    _threads.check(workers)
     rows = _Rows(logits)
     filters = _arrays.filters(rows.shape, temperature, top_k, top_p, min_p, min_keep)
     ids, own = _draw(rows, filters, size, replace, (rng, seed, position), on_invalid)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import _dispatch
 
-fast = _dispatch.chosen
+fast = _dispatch.active
 
 Ids = NDArray[np.int64]
 Scores = NDArray[np.float64]
