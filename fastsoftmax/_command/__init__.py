@@ -1,6 +1,7 @@
-"""The ``fastsoftmax`` command lives here, on top of the package, which imports nothing of it.
+"""The ``fastsoftmax`` command lives here, on top of the package; nothing imports this folder.
 
-`cli` reads the command line and runs ``softmax``, ``top-k``, ``sample`` and ``info``; `demo` and
-`selftest` are commands of their own, `files` reads and writes arrays, `terminal` prints. Only `cli`
-imports all of these; they import `terminal`, `demo` also `selftest`, and all the whole package.
+`cli` reads the command line, runs ``softmax``, ``top-k``, ``sample`` and ``info``, and imports the
+others: `demo` and `selftest`, a command each, `files`, which reads and writes arrays, and
+`terminal`, which prints. All may import the package; of each other, `demo` imports `selftest` and
+`terminal`, `selftest` imports `terminal`.
 """

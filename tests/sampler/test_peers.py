@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import Sampler
-from fastsoftmax.steps import SuppressTokens, Temperature, candidates
-
-
-@pytest.fixture(autouse=True)
-def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(candidates, "fast", impl)
+from fastsoftmax.steps import SuppressTokens, Temperature
 
 
 def needs(*names):

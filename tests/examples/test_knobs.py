@@ -13,7 +13,7 @@ import pytest
 
 import fastsoftmax
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "knobs.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "knobs.py"
 
 
 @pytest.fixture(autouse=True)

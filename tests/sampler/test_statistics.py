@@ -16,7 +16,6 @@ from fastsoftmax.steps import (
     TopK,
     TopP,
     TypicalP,
-    candidates,
 )
 
 ALPHA = 1e-6
@@ -29,11 +28,6 @@ SAMPLERS = [
     Sampler(TypicalP(0.6), MinP(0.1), Temperature(1.4)),
 ]
 IDS = np.argsort(-ROW)[:6].repeat([1, 2, 3, 1, 2, 3])
-
-
-@pytest.fixture(autouse=True)
-def _each_implementation(impl, monkeypatch):
-    monkeypatch.setattr(candidates, "fast", impl)
 
 
 class Uniforms(np.random.Generator):
