@@ -7,6 +7,7 @@ once, and each of them compiles a copy that has its own name in the two places w
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +36,8 @@ MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_CLINE_IN_TR
 
 
 def _isa():
-    """Load ``_isa.py`` by its path: the package itself cannot be imported before it is built."""
-    spec = importlib.util.spec_from_file_location("_isa", PACKAGE / "_isa.py")
+    """Load ``isa.py`` by its path: the package itself cannot be imported before it is built."""
+    spec = importlib.util.spec_from_file_location("isa", PACKAGE / "_dispatch" / "isa.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -45,13 +46,26 @@ def _isa():
 ISA = _isa()
 
 
-def extension(source, suffix="", flags=(), optional=False):
-    """Describe one extension module: ``fastsoftmax/<source>.pyx`` built as ``<source><suffix>``."""
+def cimported(source):
+    """Return the ``.pxd`` files that a Cython source includes, directly or through another."""
+    found, todo = set(), [source]
+    while todo:
+        for module in re.findall(r"^from ([\w.]+) cimport", todo.pop().read_text(), re.M):
+            pxd = Path(*module.split(".")).with_suffix(".pxd")
+            if pxd.exists() and pxd not in found:
+                found.add(pxd)
+                todo.append(pxd)
+    return sorted(map(str, found))
+
+
+def extension(module, suffix="", flags=(), optional=False):
+    """Describe one extension module: ``_kernels/softmax`` is built as ``softmax<suffix>``."""
+    source = (PACKAGE / module).with_suffix(".pyx")
     return Extension(
-        f"fastsoftmax.{source}{suffix}",
-        [str(PACKAGE / f"{source}.pyx")],
-        # A change of flags or of a shared .pxd must rebuild.
-        depends=["setup.py", str(PACKAGE / "_isa.py"), *map(str, sorted(PACKAGE.glob("*.pxd")))],
+        ".".join((PACKAGE / f"{module}{suffix}").parts),
+        [str(source)],
+        # A change of flags or of an included .pxd must rebuild.
+        depends=["setup.py", str(PACKAGE / "_dispatch" / "isa.py"), *cimported(source)],
         include_dirs=[numpy.get_include()],
         define_macros=MACROS,
         extra_compile_args=[*FLAGS, *flags],
@@ -64,7 +78,7 @@ def extensions():
     # On macOS and in cross builds the target is what the compiler is told, not the running machine.
     machine = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).split("-")[-1]
     kernels = [
-        extension(kernel, f"_{i.name}", i.flags, optional=i.name != "baseline")
+        extension(f"_kernels/{kernel}", f"_{i.name}", i.flags, optional=i.name != "baseline")
         for kernel in ISA.KERNELS
         for i in ISA.isas_for(machine)
     ]
@@ -76,7 +90,7 @@ def extensions():
         depends=["setup.py", keywords],
         extra_compile_args=[*FLAGS, "-include", keywords],
     )
-    return [*kernels, extension("_front"), shared, extension("_cpu")]
+    return [*kernels, extension("_front/front"), shared, extension("_dispatch/cpu")]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)
@@ -86,37 +100,38 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
-    def c_file(self, source):
-        """Return where the C of a source is, or of `_isa.SHARED`."""
-        return Path(self.build_temp, PACKAGE, Path(source).stem).with_suffix(".c")
+    def c_file(self, module):
+        """Return where the C of a module, or of a source, is."""
+        return Path(self.build_temp, *module.split(".")).with_suffix(".c")
 
     def translate(self, source):
         """Run Cython, in a process of its own, so that sources are translated side by side."""
-        c_file = self.c_file(source)
+        module = ".".join(Path(source).with_suffix("").parts)
+        c_file = self.c_file(module)
         c_file.parent.mkdir(parents=True, exist_ok=True)
-        name = f"{PACKAGE}.{c_file.stem}"
-        command = [sys.executable, "-m", "cython", "-3", "--module-name", name]
-        if source == ISA.SHARED:
+        command = [sys.executable, "-m", "cython", "-3", "--module-name", module]
+        shared = f"{PACKAGE}.{ISA.SHARED}"
+        if module == shared:
             command += ["--generate-shared", str(c_file)]
         else:
-            command += ["--shared", f"{PACKAGE}.{ISA.SHARED}", source, "-o", str(c_file)]
+            command += ["--shared", shared, source, "-o", str(c_file)]
         subprocess.run(command, check=True)
 
     def build_extensions(self):
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
         with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(self.translate, [*sources, ISA.SHARED]))
+            list(pool.map(self.translate, [*sources, str(PACKAGE / ISA.SHARED)]))
         super().build_extensions()
 
     def build_extension(self, ext):
-        name = ext.name.split(".")[-1]
-        translated = self.c_file(ext.sources[0] if ext.sources else name)
-        own = self.c_file(name)
-        if own != translated:
-            text = translated.read_text()
-            text = text.replace(f"PyInit_{translated.stem}", f"PyInit_{name}")
-            own.write_text(text.replace(f'"{PACKAGE}.{translated.stem}"', f'"{ext.name}"'))
-        ext.sources = [str(own)]
+        source = ".".join(Path(ext.sources[0]).with_suffix("").parts) if ext.sources else ext.name
+        c_file = self.c_file(ext.name)
+        if source != ext.name:
+            old, new = source.rsplit(".", 1)[1], ext.name.rsplit(".", 1)[1]
+            text = self.c_file(source).read_text()
+            text = text.replace(f"PyInit_{old}", f"PyInit_{new}")
+            c_file.write_text(text.replace(f'"{source}"', f'"{ext.name}"'))
+        ext.sources = [str(c_file)]
         super().build_extension(ext)
 
 

@@ -61,9 +61,9 @@ class Cell:
 def make_rows(kind, shape, dtype="float32"):
     """Float rows of the kind that a `Run` names."""
     if kind == "real":
-        from fastsoftmax import _demo
+        from fastsoftmax._command import demo
 
-        return _demo.load().logits[tuple(slice(n) for n in shape)].astype(dtype)
+        return demo.load().logits[tuple(slice(n) for n in shape)].astype(dtype)
     rows = ordinary(shape, dtype, seed=1)
     n = shape[-1]
     if kind == "ascending":

@@ -16,7 +16,8 @@ matplotlib.use("agg")  # writes files, needs no screen
 
 import matplotlib.pyplot as plt
 
-from fastsoftmax import Sampler, _demo
+from fastsoftmax import Sampler
+from fastsoftmax._command.demo import load
 from fastsoftmax.steps import Temperature, TopK, TopP
 
 KEPT, OTHER, REMOVED, DARK_RED = "#2a6f97", "#8fb8cf", "#e3b7b2", "#a4473e"
@@ -49,20 +50,20 @@ def picture(row, token, temperatures, k, p):
     """Return the figure: three temperatures, then top-k and top-p after the middle one."""
     middle = temperatures[1]
     traces = [Sampler(Temperature(t), TopK(k), TopP(p)).trace(row) for t in temperatures]
-    _, heated, after_k, after_p = traces[1]
-    shown = heated.candidates.indices[:SHOWN].tolist()
+    _, after_t, after_k, after_p = traces[1]
+    shown = after_t.candidates.indices[:SHOWN].tolist()
     figure, panels = plt.subplots(1, 5, figsize=(13, 4.2), sharex=True, sharey=True)
     for axes, t, trace in zip(panels, temperatures, traces, strict=False):
         bars(axes, trace[1], shown, KEPT if t == middle else OTHER)
         axes.set_title(f"temperature {t:g}", fontsize=10)
-    bars(panels[3], after_k, shown, KEPT, heated)
+    bars(panels[3], after_k, shown, KEPT, after_t)
     bars(panels[4], after_p, shown, KEPT, after_k)
     for axes, stage, name in [
         (panels[3], after_k, f"temperature {middle:g}, then top-k {k}"),
         (panels[4], after_p, f"then top-p {p:g}"),
     ]:
-        told = f"{stage.left} left: {stage.kept:.0%}, made 100%"
-        axes.set_title(f"{name}:\n{told}", fontsize=10)
+        caption = f"{stage.left} left: {stage.kept:.0%}, made 100%"
+        axes.set_title(f"{name}:\n{caption}", fontsize=10)
     names = [*map(token, shown), f"{row.size - SHOWN} others"]
     panels[0].set_yticks(range(SHOWN + 1), names)
     panels[0].set_ylim(SHOWN + 0.6, -0.6)
@@ -76,7 +77,7 @@ def picture(row, token, temperatures, k, p):
 
 def main(arguments=None):
     """Write the picture."""
-    data = _demo.load()
+    data = load()
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--row", choices=data.names, default="flat", help="whose scores")
     parser.add_argument("--temperatures", type=float, nargs=3, default=[0.7, 1.0, 1.5])

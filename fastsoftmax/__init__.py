@@ -4,29 +4,31 @@ The functions below are those of one implementation, chosen at import (``show_co
 one and why): compiled for this CPU's instruction set, or the pure-Python reference.
 """
 
+from importlib import import_module
+from typing import Any
+
 from ._arguments.results import LossAndGrad, SampleResult, Support, TopK, TopLogprobs
-from ._dispatch import chosen as _chosen
+from ._dispatch import active as _active
 from ._dispatch import show_config
-from ._sampler import Sampler
-from ._workers import get_workers, set_workers
+from ._threads import get_workers, set_workers
 
 __version__ = "0.1.0"
 
-softmax = _chosen.softmax
-log_softmax = _chosen.log_softmax
-logsumexp = _chosen.logsumexp
-cross_entropy = _chosen.cross_entropy
-cross_entropy_with_grad = _chosen.cross_entropy_with_grad
-softmax_backward = _chosen.softmax_backward
-log_softmax_backward = _chosen.log_softmax_backward
-top_k = _chosen.top_k
-filter_logits = _chosen.filter_logits
-support = _chosen.support
-sample = _chosen.sample
-sample_with_logprobs = _chosen.sample_with_logprobs
-token_logprobs = _chosen.token_logprobs
-top_logprobs = _chosen.top_logprobs
-rank = _chosen.rank
+softmax = _active.softmax
+log_softmax = _active.log_softmax
+logsumexp = _active.logsumexp
+cross_entropy = _active.cross_entropy
+cross_entropy_with_grad = _active.cross_entropy_with_grad
+softmax_backward = _active.softmax_backward
+log_softmax_backward = _active.log_softmax_backward
+top_k = _active.top_k
+filter_logits = _active.filter_logits
+support = _active.support
+sample = _active.sample
+sample_with_logprobs = _active.sample_with_logprobs
+token_logprobs = _active.token_logprobs
+top_logprobs = _active.top_logprobs
+rank = _active.rank
 
 __all__ = [
     "LossAndGrad",
@@ -54,3 +56,19 @@ __all__ = [
     "top_k",
     "top_logprobs",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `Sampler` and `steps` when first asked for: together they take as long as the rest."""
+    if name == "steps":
+        return import_module(".steps", __name__)
+    if name == "Sampler":
+        from ._sampler import Sampler
+
+        globals()[name] = Sampler
+        return Sampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "steps", *(name for name in globals() if name.startswith("__"))})

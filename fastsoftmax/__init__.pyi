@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import steps as steps
 from ._sampler import Sampler as Sampler
 
 __version__: str

@@ -1,7 +1,7 @@
-"""``python -m fastsoftmax``: the same as the ``fastsoftmax`` command."""
+"""``python -m fastsoftmax`` runs the ``fastsoftmax`` command."""
 
 import sys
 
-from fastsoftmax._cli import main
+from fastsoftmax._command.cli import main
 
 sys.exit(main())

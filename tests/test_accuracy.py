@@ -224,7 +224,7 @@ def exp_of(isa):
     """
     if isa not in _dispatch.runnable():
         pytest.skip(f"{isa} is not built or cannot run here")
-    rows = importlib.import_module(f"fastsoftmax._softmax_{isa}").exp_rows["float"]
+    rows = importlib.import_module(f"fastsoftmax._kernels.softmax_{isa}").exp_rows["float"]
 
     def exp(x, reference=0.0, sure=True, temperature=1.0):
         y = np.empty_like(x)

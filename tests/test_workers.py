@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import _long_rows, _workers, get_workers, set_workers
+from fastsoftmax import _threads, get_workers, set_workers
+from fastsoftmax._front import long_row
 
 CPUS = os.cpu_count()
 WORKERS = (2, 3, -1)
@@ -50,7 +51,7 @@ def bits(result):
 def divided(monkeypatch):
     """All that has two rows is shared, in blocks of a row or few; yields the blocks as taken."""
     blocks = []
-    share = _workers.share
+    share = _threads.share
 
     def spy(call, size, work, threads):
         def noted(start, stop):
@@ -59,7 +60,7 @@ def divided(monkeypatch):
 
         share(noted, size, 1e9, threads)
 
-    monkeypatch.setattr(_workers, "share", spy)
+    monkeypatch.setattr(_threads, "share", spy)
     return blocks
 
 
@@ -153,11 +154,11 @@ def test_same_bits_in_place_and_into_out(compiled, many, divided):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [2_000_003, 1_003_520, 1_003_521])
-def test_same_bits_of_long_rows(compiled, divided, monkeypatch, dtype, n):
+def test_same_bits_oflong_row(compiled, divided, monkeypatch, dtype, n):
     shared = []
-    share = _long_rows.share
+    share = long_row.share
     monkeypatch.setattr(
-        _long_rows, "share", lambda call, *how: shared.append(how) or share(call, how[0], 1e7, 3)
+        long_row, "share", lambda call, *how: shared.append(how) or share(call, how[0], 1e7, 3)
     )
     x = (np.random.default_rng(3).standard_normal((2, n)) * 4).astype(dtype)
     x[1, -1] = x[1, 5] = 30  # two largest, in the first block and in the last one
@@ -179,7 +180,7 @@ def test_same_bits_of_long_rows(compiled, divided, monkeypatch, dtype, n):
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-def test_long_rows_without_probabilities(compiled, special):
+def testlong_row_without_probabilities(compiled, special):
     x = np.zeros(3_000_000, dtype=np.float32)
     x[1_234_567] = special
     if special == -np.inf:
@@ -214,7 +215,7 @@ def test_bad_numbers_are_named(impl, name, bad):
 
 
 def test_negative_numbers_count_from_the_cpus(impl):
-    assert [_workers.count(n) for n in (1, CPUS, -1, -CPUS, np.int8(5))] == [1, CPUS, CPUS, 1, 5]
+    assert [_threads.count(n) for n in (1, CPUS, -1, -CPUS, np.int8(5))] == [1, CPUS, CPUS, 1, 5]
     assert impl.softmax([0.0, 0.0], workers=np.int64(-1)).tolist() == [0.5, 0.5]
 
 
@@ -274,11 +275,11 @@ def test_an_error_reaches_the_caller_and_stops_the_others(where):
             inside.remove(start)
 
     with pytest.raises(StopError):
-        _workers.share(call, 1000, 1e9, 3)
+        _threads.share(call, 1000, 1e9, 3)
     assert not inside, "the others are waited for"
     assert len(calls) < 10, "the others go on"
     again = []
-    _workers.share(lambda start, stop: again.extend(range(start, stop)), 1000, 1.0, 3)
+    _threads.share(lambda start, stop: again.extend(range(start, stop)), 1000, 1.0, 3)
     assert sorted(again) == list(range(1000))
 
 
@@ -286,9 +287,9 @@ def test_memory_error_of_a_kernel(compiled, many, monkeypatch):
     def kernel(*_):
         raise MemoryError("no memory")
 
-    share_rows = _workers.share_rows
+    share_rows = _threads.share_rows
     monkeypatch.setattr(
-        _workers, "share_rows", lambda _, args, *how: share_rows(kernel, args, *how)
+        _threads, "share_rows", lambda _, args, *how: share_rows(kernel, args, *how)
     )
     with pytest.raises(MemoryError, match="no memory"):
         compiled.softmax(many, workers=2)
@@ -341,7 +342,7 @@ def test_a_signal_while_others_end_their_blocks_waits_for_them():
     before = signal.signal(signal.SIGALRM, stop)
     try:
         with pytest.raises(StopError):
-            _workers.share(call, 2, 1.0, 2)
+            _threads.share(call, 2, 1.0, 2)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -364,11 +365,11 @@ def test_many_callers_at_once(compiled, many):
 
 
 def test_a_helper_that_comes_late_finds_nothing():
-    shared = _workers._Shared(lambda *_: pytest.fail("called"), 10, 1e9, 2)
+    shared = _threads._Shared(lambda *_: pytest.fail("called"), 10, 1e9, 2)
     shared._start = 10
     shared.close()
     shared.help()
-    shared = _workers._Shared(lambda *_: pytest.fail("called"), 10, 1e9, 2)
+    shared = _threads._Shared(lambda *_: pytest.fail("called"), 10, 1e9, 2)
     shared.close()  # after an error
     shared.help()
 
@@ -377,8 +378,8 @@ def test_no_thread_to_be_had(compiled, many, monkeypatch):
     def start_new_thread(*_):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(_workers, "_pools", {})
-    monkeypatch.setattr(_workers, "start_new_thread", start_new_thread)
+    monkeypatch.setattr(_threads, "_pools", {})
+    monkeypatch.setattr(_threads, "start_new_thread", start_new_thread)
     assert compiled.softmax(many, workers=3).tobytes() == compiled.softmax(many).tobytes()
 
 
@@ -393,7 +394,7 @@ def test_nothing_of_a_call_is_kept(compiled, many):
 FORK = """
 import os, signal
 import numpy as np
-from fastsoftmax import _dispatch, _workers
+from fastsoftmax import _dispatch, _threads
 f = _dispatch.load({name!r})
 x = np.random.default_rng(0).standard_normal((3000, 1000), dtype=np.float32)
 want = f.softmax(x, workers=2).tobytes()
@@ -402,7 +403,7 @@ for _ in range(3):
     if child == 0:
         signal.alarm(20)
         same = f.softmax(x, workers=2).tobytes() == want
-        os._exit(0 if same and _workers._pools[os.getpid()]._threads == 1 else 1)
+        os._exit(0 if same and _threads._pools[os.getpid()]._threads == 1 else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert f.softmax(x, workers=2).tobytes() == want
 print("done")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _docs
-from .. import _workers as threads
+from .. import _threads as threads
 from .._arguments.arrays import result_dtype
 from .._docs.keywords import unknown_keyword
 

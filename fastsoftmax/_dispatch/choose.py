@@ -1,0 +1,143 @@
+"""The one place where an implementation is chosen.
+
+An implementation is an object with the public functions as attributes: ``_front.front.Implementation``
+over the kernels of one instruction set, or the module ``_reference``. Modules of an instruction set
+are imported here alone, and only once ``cpu`` has said that they can run: importing one elsewhere
+can end the process with SIGILL, which no ``except`` catches.
+"""
+
+import importlib
+import os
+import platform
+import warnings
+from importlib.util import find_spec
+from typing import Any
+
+from .. import _reference
+from .isa import ISAS, KERNELS, PACKAGE, SHARED, Isa, isas_for
+
+ENVIRONMENT = "FASTSOFTMAX_IMPL"
+NAMES = (_reference.NAME, *(isa.name for isa in ISAS))
+
+
+def _missing(isa: Isa) -> str:
+    """Say why `isa` cannot run here, or return an empty string if it can."""
+    if isa not in isas_for(platform.machine()):
+        return f"this machine is {platform.machine()}"
+    needed = (*_modules(isa), "_front.front", "_dispatch.cpu", SHARED)
+    absent = [m for m in needed if find_spec(f"{PACKAGE}.{m}") is None]
+    if absent:
+        return f"not built: no {', '.join(absent)}"
+    from . import cpu
+
+    lacking = [f for f in isa.features if f not in cpu.features()]
+    return f"this CPU or operating system lacks {', '.join(lacking)}" if lacking else ""
+
+
+def _modules(isa: Isa) -> list[str]:
+    return [f"_kernels.{kernel}_{isa.name}" for kernel in KERNELS]
+
+
+def runnable() -> tuple[str, ...]:
+    """Return the names of the implementations that can run here, the best one last."""
+    return (_reference.NAME, *(isa.name for isa in ISAS if not _missing(isa)))
+
+
+def load(name: str) -> Any:
+    """Return the implementation called `name`.
+
+    Raises
+    ------
+    ImportError
+        If there is none of that name, or it was not built, or it cannot run here.
+    """
+    if name == _reference.NAME:
+        return _reference
+    if name not in NAMES:
+        raise ImportError(f"no implementation is called {name!r}; allowed are {', '.join(NAMES)}")
+    isa = next(isa for isa in ISAS if isa.name == name)
+    why = _missing(isa)
+    if why:
+        raise ImportError(f"implementation {name!r} cannot run here: {why}")
+    kernels = [importlib.import_module(f"{PACKAGE}.{m}") for m in _modules(isa)]
+    return importlib.import_module(f"{PACKAGE}._front.front").Implementation(name, *kernels)
+
+
+def choose() -> tuple[Any, str]:
+    """Return the implementation to use, and why it is that one.
+
+    ``FASTSOFTMAX_IMPL`` names one. Otherwise it is the best one that was built and can run here;
+    falling back to the reference that way gives a RuntimeWarning.
+    """
+    asked = os.environ.get(ENVIRONMENT)
+    if asked:
+        return load(asked), f"{ENVIRONMENT}={asked}"
+    best = runnable()[-1]
+    if best == _reference.NAME:
+        reasons = "; ".join(f"{isa.name}: {_missing(isa)}" for isa in isas_for(platform.machine()))
+        warnings.warn(
+            f"fastsoftmax runs its slow pure-Python reference, nothing compiled can be loaded "
+            f"({reasons})",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return _reference, f"nothing compiled can be loaded ({reasons})"
+    return load(best), "the best one built that this CPU and operating system can run"
+
+
+active, reason = choose()
+
+
+def show_config(mode: str = "text") -> dict[str, Any] | None:
+    """Print, or return, which implementation is in use and why.
+
+    Parameters
+    ----------
+    mode : {"text", "dicts"}
+        Print lines of text, or return a dictionary.
+
+    Returns
+    -------
+    dict or None
+        With the keys ``version``, ``implementation``, ``why``, ``built`` (names), ``runnable``
+        (names) and ``cpu`` (``machine`` and ``features``).
+
+    Raises
+    ------
+    ValueError
+        If `mode` is another word.
+
+    Examples
+    --------
+    >>> import fastsoftmax
+    >>> sorted(fastsoftmax.show_config(mode="dicts"))
+    ['built', 'cpu', 'implementation', 'runnable', 'version', 'why']
+    """
+    if mode not in ("text", "dicts"):
+        raise ValueError(f"mode is {mode!r}; allowed are 'text', 'dicts'")
+    built = [i.name for i in ISAS if all(find_spec(f"{PACKAGE}.{m}") for m in _modules(i))]
+    features: list[str] = []
+    if find_spec(f"{PACKAGE}._dispatch.cpu"):
+        from . import cpu
+
+        features = sorted(cpu.features())
+    config = {
+        "version": importlib.import_module(PACKAGE).__version__,
+        "implementation": active.NAME,
+        "why": reason,
+        "built": built,
+        "runnable": list(runnable()),
+        "cpu": {"machine": platform.machine(), "features": features},
+    }
+    if mode == "dicts":
+        return config
+    for key, value in config.items():
+        print(f"{key:>14}: {_plain(value)}")
+    return None
+
+
+def _plain(value: Any) -> str:
+    """Return a configuration value as a reader wants it."""
+    if isinstance(value, dict):
+        return " ".join(_plain(v) for v in value.values())
+    return " ".join(value) or "none" if isinstance(value, list) else str(value)

@@ -1,0 +1,46 @@
+"""Data only: the instruction sets a kernel is compiled for. ``setup.py`` and ``choose`` read it.
+
+``ISAS`` is in order of preference, the last one first choice. A kernel module is named after its
+source and its instruction set: ``_kernels/softmax.pyx`` becomes ``softmax_avx2``.
+"""
+
+from typing import NamedTuple
+
+
+class Isa(NamedTuple):
+    """One instruction set: where it exists, what it needs from the CPU, how to compile for it."""
+
+    name: str
+    machines: tuple[str, ...]  # values of platform.machine(), lower case; () is every machine
+    features: tuple[str, ...]  # names that cpu.features() must report
+    flags: tuple[str, ...]  # for gcc and clang
+
+
+X86_64 = ("x86_64", "amd64")
+_AVX2 = ("avx2", "fma", "f16c")
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+
+ISAS = (
+    Isa("baseline", (), (), ()),
+    Isa("avx2", X86_64, _AVX2, tuple(f"-m{f}" for f in _AVX2)),
+    Isa(
+        "avx512",
+        X86_64,
+        _AVX2 + _AVX512,
+        (*(f"-m{f}" for f in _AVX2 + _AVX512), "-mprefer-vector-width=512"),
+    ),
+)
+
+PACKAGE = "fastsoftmax"
+
+#: Sources in ``_kernels`` that are compiled once for each instruction set.
+KERNELS = ("softmax", "select", "sample", "cross_entropy", "backward")
+
+#: Cython's own code for memoryviews, in a module that all others import: compiled into each it was
+#: half of the build. It has no source here; Cython writes it.
+SHARED = "_cyutility"
+
+
+def isas_for(machine: str) -> tuple[Isa, ...]:
+    """Return the instruction sets that a machine's architecture can have, best last."""
+    return tuple(isa for isa in ISAS if not isa.machines or machine.lower() in isa.machines)

@@ -1,0 +1,5 @@
+"""The public functions over the kernels of one instruction set: from Python arguments to C structs.
+
+May import ``_arguments`` (what is wrong with an argument), ``_docs``, ``_threads``, and cimport
+``_kernels/abi``; kernels are reached by pointer only. ``_dispatch`` alone imports this folder.
+"""

@@ -1,0 +1,178 @@
+# cython: language_level=3
+"""What `_front` and the kernels of an instruction set agree on: one struct for each kind of call.
+
+A module of an instruction set may only be imported by name once the CPU is known to run it, never
+cimported: its functions travel as pointers, in a capsule for each family (`SoftmaxKernels`, ...).
+
+All kernels but those for columns have one form, `rows_fn`. It gets `rows` contiguous, aligned rows
+in the type that is computed in, which begin at row `first` of the call: parameters and results that
+have one entry a row are counted from there. It returns 0, or -1 if there was no memory.
+"""
+
+from libc.stdint cimport int64_t
+
+cdef enum DType:  # what is computed in
+    FLOAT32
+    FLOAT64
+    INT64  # for selection
+
+# `x2` is a second input (NULL where there is none), `y` the rows of the result (NULL where results
+# are in the call). y is x, or x2, or does not overlap them.
+ctypedef int (*rows_fn)(
+    const void *call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil
+
+
+# ---- softmax -------------------------------------------------------------------------------------
+
+cdef enum Op:
+    SOFTMAX
+    LOG_SOFTMAX
+    LOGSUMEXP
+
+cdef struct SoftmaxCall:
+    int dtype  # DType
+    Op op
+    Py_ssize_t n
+    const double *temperature
+    Py_ssize_t temperature_stride  # 1 if there is one for each row (or column), else 0
+
+# For columns `start` to `stop` of (outer, n, inner), along the middle axis; -1 with an exception
+# set, also for a signal.
+ctypedef int (*columns_fn)(
+    SoftmaxCall *call, Py_ssize_t inner, Py_ssize_t start, Py_ssize_t stop,
+    const void *x, void *y,
+) except -1 nogil
+
+cdef struct BackwardCall:  # x: gradient of the result, x2: the result
+    int dtype  # DType
+    Op op
+    Py_ssize_t n
+    const double *temperature
+    Py_ssize_t temperature_stride
+
+
+cdef inline bint temperature_in_range(double temperature) noexcept nogil:
+    """Return whether exponentials are made at `temperature`; at others, scores are rewritten."""
+    return 1e-30 <= temperature <= 1e30
+
+
+# ---- selection -----------------------------------------------------------------------------------
+
+cdef struct TopKCall:
+    int dtype  # DType
+    Py_ssize_t n
+    Py_ssize_t k
+    bint largest
+    bint sorted
+    void *values  # k a row, of `dtype`
+    int64_t *indices
+
+cdef struct RankCall:
+    int dtype  # DType
+    Py_ssize_t n
+    Py_ssize_t m  # ids a row
+    const int64_t *ids  # may change meanwhile: an id outside the row gets the rank -1
+    int64_t *ranks
+
+
+# ---- sampling ------------------------------------------------------------------------------------
+
+cdef struct Filters:
+    double temperature
+    Py_ssize_t top_k  # 0 for all
+    double top_p  # 1 for all
+    double log_min_p  # -inf for all
+    Py_ssize_t min_keep
+
+cdef struct LogprobOutput:
+    # Of the ids drawn, the former two of the logits' type.
+    void *logprobs
+    void *filtered
+    int64_t *ranks
+
+cdef struct SampleCall:
+    int dtype  # DType
+    Py_ssize_t n
+    const Filters *filters
+    Py_ssize_t filter_stride  # 1 if there are filters for each row, else 0
+    Py_ssize_t m  # draws a row
+    const double *uniforms
+    bint replace
+    int64_t *ids  # -1 for a row without probabilities, or used up
+    LogprobOutput output
+    bint has_output
+
+cdef struct FilterLogitsCall:
+    int dtype  # DType
+    Py_ssize_t n
+    const Filters *filters
+    Py_ssize_t filter_stride
+    bint every_tie
+    double largest  # finite number of the result's type
+
+cdef struct SupportCall:
+    int dtype  # DType
+    Py_ssize_t n
+    const Filters *filters
+    Py_ssize_t filter_stride
+    Py_ssize_t width  # room a row; a row that needs more gets its count alone
+    int64_t *indices
+    void *probs
+    int64_t *counts
+
+cdef struct TokenLogprobsCall:
+    int dtype  # DType
+    Py_ssize_t n
+    const double *temperature
+    Py_ssize_t temperature_stride
+    Py_ssize_t m
+    const int64_t *ids  # may change meanwhile: an id outside the row gets NaN
+    void *logprobs
+
+cdef struct TopLogprobsCall:
+    int dtype  # DType
+    Py_ssize_t n
+    const double *temperature
+    Py_ssize_t temperature_stride
+    Py_ssize_t k
+    void *logprobs
+    int64_t *indices
+
+
+# ---- losses --------------------------------------------------------------------------------------
+
+cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient; each may be NULL
+    int dtype  # DType
+    Py_ssize_t n  # classes
+    double temperature
+    const int64_t *targets  # NULL where there are label probabilities; may change meanwhile
+    const double *weight  # of each class; NULL is 1
+    double smoothing
+    int64_t ignore_index
+    double factor  # of the gradient
+    double *losses
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+cdef struct SoftmaxKernels:
+    rows_fn softmax_rows
+    columns_fn softmax_columns
+
+cdef struct BackwardKernels:
+    rows_fn backward
+
+cdef struct SelectionKernels:
+    rows_fn top_k
+    rows_fn rank
+
+cdef struct SamplingKernels:
+    rows_fn sample
+    rows_fn filter_logits
+    rows_fn support
+    rows_fn token_logprobs
+    rows_fn top_logprobs
+
+cdef struct LossKernels:
+    rows_fn cross_entropy

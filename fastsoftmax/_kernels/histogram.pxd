@@ -1,0 +1,122 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Weights added up in buckets of equal width in the logits: where a mass is reached, by one pass.
+
+Nearer logits are never in farther buckets. All is float64, whatever the type of the row.
+"""
+
+from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.weights cimport sum_in_order
+
+cdef enum:
+    BUCKETS = 512
+    TABLES = 4  # for neighbours: equal ones would have to wait for each other's sums
+    LOOP = 16  # numbers that a loop takes at once
+
+cdef struct Range:
+    double low
+    double high
+
+
+cdef inline Range min_max(const double *x, Py_ssize_t n) noexcept nogil:
+    """Return the smallest and the largest of n numbers, n > 0."""
+    cdef double least[LOOP]
+    cdef double most[LOOP]
+    cdef Range r
+    cdef Py_ssize_t j, l
+    for l in range(LOOP):
+        least[l] = most[l] = x[0]
+    for j from 0 <= j < n - LOOP + 1 by LOOP:
+        for l in range(LOOP):
+            least[l] = x[j + l] if x[j + l] < least[l] else least[l]
+        for l in range(LOOP):
+            most[l] = x[j + l] if x[j + l] > most[l] else most[l]
+    for j in range(n - n % LOOP, n):
+        least[0] = min(least[0], x[j])
+        most[0] = max(most[0], x[j])
+    r.low = r.high = x[0]
+    for l in range(LOOP):
+        r.low = min(r.low, least[l])
+        r.high = max(r.high, most[l])
+    return r
+
+
+cdef inline double buckets_per_unit(Range r, double span) noexcept nogil:
+    """Return how many buckets there are for a unit of the logits: they cover at most `span`."""
+    return BUCKETS / min(span, r.high - r.low)
+
+
+cdef inline void bucket_indices(
+    const double *x, int *bucket, Py_ssize_t n, double high, double scale
+) noexcept nogil:
+    """bucket = (high - x) * scale, held within the buckets; it never falls where x falls."""
+    cdef double d
+    cdef Py_ssize_t j
+    for j in range(n):
+        d = (high - x[j]) * scale
+        d = d if d < BUCKETS - 1 else BUCKETS - 1
+        d = d if d > 0 else 0
+        bucket[j] = <int>d
+
+
+cdef inline void accumulate_buckets(
+    const int *bucket, const double *weight, Py_ssize_t n, double *mass
+) noexcept nogil:
+    """Add the weights up in their buckets, in TABLES sums each."""
+    cdef Py_ssize_t j, l
+    for j from 0 <= j < n - TABLES + 1 by TABLES:
+        for l in range(TABLES):
+            mass[TABLES * bucket[j + l] + l] += weight[j + l]
+    for j in range(n - n % TABLES, n):
+        mass[TABLES * bucket[j]] += weight[j]
+
+
+cdef inline void mass_histogram(
+    const double *x, const double *weight, Py_ssize_t n, double high, double scale, double *mass
+) noexcept nogil:
+    """Write the sums of the weights in buckets."""
+    cdef double part[TABLES * BUCKETS]
+    cdef int bucket[BLOCK]
+    cdef Py_ssize_t i, m
+    for i in range(TABLES * BUCKETS):
+        part[i] = 0
+    for i from 0 <= i < n by BLOCK:
+        m = min(<Py_ssize_t>BLOCK, n - i)
+        bucket_indices(x + i, bucket, m, high, scale)
+        accumulate_buckets(bucket, weight + i, m, part)
+    for i in range(BUCKETS):
+        mass[i] = sum_in_order(part + TABLES * i, TABLES)
+
+
+cdef inline int bucket_reaching(const double *mass, double target, double *before) noexcept nogil:
+    """Return the bucket in which the cumulative mass reaches `target`, else the last that has any.
+
+    And what the buckets before it have.
+    """
+    cdef double reached = 0
+    cdef int b, found = 0
+    before[0] = 0
+    for b in range(BUCKETS):
+        if mass[b] > 0:
+            found = b
+            before[0] = reached
+            reached += mass[b]
+            if reached >= target:
+                break
+    return found
+
+
+cdef inline Py_ssize_t compact_bucket(
+    const double *x, const double *weight, Py_ssize_t n, double high, double scale, int chosen,
+    double *value, double *mass,
+) noexcept nogil:
+    """Write the elements of a bucket, and their weights; in place, too. Return how many."""
+    cdef int bucket[BLOCK]
+    cdef Py_ssize_t start, i, size, m = 0
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        bucket_indices(x + start, bucket, size, high, scale)
+        for i in range(size):
+            value[m] = x[start + i]
+            mass[m] = weight[start + i]
+            m += bucket[i] == chosen
+    return m

@@ -1,0 +1,566 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False
+"""Filters, draws and log-probabilities of contiguous rows. Built once per instruction set.
+
+Formula
+    weight_i = exp((x_i - max) / T). Temperature, then top_k, then top_p, then min_p leave a prefix
+    of the order (larger logit, lower index): the survivors. The index drawn is the first, walking
+    them in index order, whose cumulative weight exceeds u * total. The log-probability is
+    (x_i - max) / T - log1p(sum of the other weights). The survivors being a prefix, the rank of one
+    of them is its rank among them.
+
+Passes over memory
+    One read for the block maxima and the checks. With top_k nothing else of the row's size; without
+    it a second one for the weights. Where a few hundred tokens have the mass of top_p, the block
+    maxima tell which; else a third pass finds the threshold (``nucleus.pxd``), the same for any
+    size of the nucleus. min_p looks at a few hundred candidates first, and at eight times more
+    while those do not settle it. Nothing is sorted but what `support` returns.
+    However many are drawn, the row is filtered and weighed once.
+    Log-probabilities: one read for the block maxima, one for the weights. A draw that reports them
+    shares both.
+
+Precision policy
+    Weights and their sums in float64, whatever the logits' type: the same index from every
+    implementation, and from the reference. Over a whole row of float32, sums in float32 come first:
+    with a bound of their error they mostly tell what those in float64 would, four times as fast.
+
+Source
+    See ``block_select.pxd``; A. Holtzman et al., ICLR 2020, https://arxiv.org/abs/1904.09751 (top-p);
+    N. N. Minh et al., ICLR 2025, https://arxiv.org/abs/2407.01082 (min-p).
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint64_t
+
+from fastsoftmax._front.strided cimport FLOAT32
+from fastsoftmax._kernels.abi cimport (
+    FilterLogitsCall,
+    Filters,
+    LogprobOutput,
+    SampleCall,
+    SamplingKernels,
+    SupportCall,
+    TokenLogprobsCall,
+    TopLogprobsCall,
+)
+from fastsoftmax._kernels.block_select cimport (
+    CHUNK,
+    Workspace,
+    allocate_workspace,
+    free_workspace,
+    select_superset,
+)
+from fastsoftmax._kernels.exp cimport infinity, real
+from fastsoftmax._kernels.exp_scale cimport inverse_temperature
+from fastsoftmax._kernels.filter_logits cimport filter_row
+from fastsoftmax._kernels.inverse_cdf cimport (
+    draw_f32,
+    draw_from_row,
+    draw_with_replacement,
+    draw_without_replacement,
+)
+from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels
+from fastsoftmax._kernels.nucleus cimport Nucleus, draw_from_nucleus
+from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.token_logprobs cimport (
+    log1p_excluding_max,
+    ranks_among,
+    row_log1p_excluding_max,
+    write_logprobs,
+)
+from fastsoftmax._kernels.truncation cimport (
+    apply_filters,
+    argmax,
+    first_max,
+    has_filters,
+    max_and_block_maxima,
+)
+from fastsoftmax._kernels.weights cimport (
+    fits_float32,
+    softmax_weights,
+    softmax_weights_by_block,
+    sum_lanes,
+)
+
+cdef enum:
+    SIGNAL_INTERVAL = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
+
+
+cdef void draw_row(
+    const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
+    const Filters *f, Workspace *work, int64_t *ids, const LogprobOutput *output, Py_ssize_t at,
+) noexcept nogil:
+    """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up.
+
+    And, unless it is NULL, what `output` is to hold of them, from its element `at` on.
+    """
+    cdef real *value = <real *>work.value
+    cdef double highest
+    cdef double inverse = inverse_temperature(f.temperature, <double>0) if f.temperature > 0 else 0
+    cdef double *sums = <double *>work.keys  # free once the survivors are known
+    cdef double total = 0, log_others = 0, log_others_kept = 0
+    cdef bint whole = f.temperature > 0 and not has_filters(f, n)
+    cdef Nucleus left
+    cdef bint prefix = False  # whether the survivors come first in the order, as ranked
+    cdef Py_ssize_t i, count, first = 0
+    if f.temperature == 0 and m == 1 and output == NULL:
+        ids[0] = argmax(x, n, <real *>work.maxima)
+        return
+    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    if highest != highest:
+        for i in range(m):
+            ids[i] = -1
+    elif whole and m == 1:
+        ids[0] = -1
+        if real is float:
+            if output == NULL and fits_float32(inverse):
+                ids[0] = draw_f32(x, n, u[0], highest, inverse, sums)
+        if ids[0] < 0:
+            ids[0] = draw_from_row(x, n, u[0], highest, inverse, sums)
+        if output != NULL:
+            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+            log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
+            log_others_kept = log_others
+    else:
+        if output != NULL and f.temperature > 0 and not whole:
+            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+            total = softmax_weights_by_block(x, n, highest, inverse, sums)
+            log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
+        count = apply_filters(
+            x, n, highest, total, f, work, &left if m == 1 and output == NULL else NULL
+        )
+        if count < 0:
+            ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
+            return
+        if output != NULL:
+            log_others_kept = log1p_excluding_max(value, work.weight, count, highest, sums)
+            if whole:
+                log_others = log_others_kept
+        if m == 1 or not replace:
+            draw_without_replacement(work.weight, count, u, m, sums, ids)
+        else:
+            draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
+        prefix = f.temperature < infinity(<double>0)
+        if output != NULL and prefix:
+            ranks_among(<const real *>value, count, ids, m, work, output.ranks + at)
+        for i in range(m):
+            if ids[i] >= 0:
+                ids[i] = work.index[ids[i]]
+    if output != NULL:
+        if not prefix:
+            ranks_among(x, n, ids, m, work, output.ranks + at)
+        write_logprobs(
+            x, ids, m, highest, inverse, log_others, <real *>output.logprobs + at
+        )
+        write_logprobs(
+            x, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at
+        )
+
+
+cdef Py_ssize_t support_row(
+    const real *x, Py_ssize_t n, const Filters *f, Workspace *work,
+    int64_t *indices, real *probs, Py_ssize_t width,
+) noexcept nogil:
+    """Write what can be drawn, best first, if there is room for it; return how many there are."""
+    cdef real *value = <real *>work.value
+    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    cdef double inverse = 0, total = 0
+    cdef Py_ssize_t i, m = 0, count = 0
+    if highest == highest:
+        count = apply_filters(x, n, highest, 0, f, work, NULL)
+    for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
+        total += sum_lanes(work.weight + i, min(<Py_ssize_t>BLOCK, count - i))
+    for i in range(count):
+        if work.weight[i] > 0:
+            work.index[m] = work.index[i]
+            work.keys[m] = sortable_key(value[i])
+            m += 1
+    if m <= width:
+        radix_sort_pairs(work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight)
+        for i in range(m):
+            value[i] = x[work.index[i]]
+        if f.temperature > 0:
+            inverse = inverse_temperature(f.temperature, <double>0)
+        softmax_weights(value, work.weight, m, highest, inverse)
+        for i in range(m):
+            indices[i] = work.index[i]
+            probs[i] = <real>(work.weight[i] / total)
+        for i in range(m, width):
+            indices[i] = -1
+            probs[i] = 0
+    return m
+
+
+cdef void logprobs_row(
+    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m,
+    Workspace *work, real *y,
+) noexcept nogil:
+    """Write the log-probabilities of m entries."""
+    cdef double *sums = <double *>work.keys
+    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    cdef double inverse = 1, log_others = NAN
+    cdef Py_ssize_t i, first = 0
+    if highest == highest:
+        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+        if temperature == 0:
+            for i in range(m):
+                y[i] = 0 if ids[i] == first else -infinity(<real>0)
+            return
+        inverse = inverse_temperature(temperature, <double>0)
+        softmax_weights_by_block(x, n, highest, inverse, sums)
+        log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
+    write_logprobs(x, ids, m, highest, inverse, log_others, y)
+
+
+cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
+    """Return how many elements of a row may have to be picked: `unfiltered` if none is removed."""
+    if 0 < f.top_k < n:
+        return min(n, max(f.top_k, f.min_keep))
+    return n if has_filters(f, n) else unfiltered
+
+
+cdef Py_ssize_t max_selected_of(
+    Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
+) noexcept nogil:
+    """Return the same for several filters."""
+    cdef Py_ssize_t i, k = 0
+    for i in range(count):
+        k = max(k, max_selected(n, f + i, unfiltered))
+    return k
+
+
+cdef bint draw(
+    const real *x, Py_ssize_t rows, Py_ssize_t n,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t filter_stride,
+    int64_t *ids, const LogprobOutput *output,
+) noexcept nogil:
+    """Write the m indices drawn from each of a few rows, or -1, and what is to be reported.
+
+    `filter_stride` is 1 if there are filters for each row, else 0. Tell if memory sufficed.
+    """
+    cdef Workspace work
+    cdef Py_ssize_t i
+    if not allocate_workspace(&work, n, max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)):
+        return False
+    for i in range(rows):
+        draw_row(
+            x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m, output, i * m
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef bint logprobs(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t filter_stride,
+    const int64_t *ids, Py_ssize_t m, real *y,
+) noexcept nogil:
+    """Write the log-probabilities of m entries of each of a few rows; tell if memory sufficed."""
+    cdef Workspace work
+    cdef Py_ssize_t i
+    if not allocate_workspace(&work, n, 0):
+        return False
+    for i in range(rows):
+        logprobs_row(x + i * n, n, temperature[i * filter_stride], ids + i * m, m, &work, y + i * m)
+    free_workspace(&work)
+    return True
+
+
+# ---- what Python and _front see. Filters are one for all rows, or one for each. ------------------
+
+
+cdef Py_ssize_t chunk_of(Py_ssize_t n) noexcept nogil:
+    """Return how many rows of n elements may pass between two looks for Ctrl-C."""
+    return max(1, SIGNAL_INTERVAL // max(n, 1))
+
+
+cdef int prepare(Workspace *work, Py_ssize_t n, Py_ssize_t k) except -1:
+    """Make room to pick k of n elements."""
+    if not allocate_workspace(work, n, k):
+        raise MemoryError(f"no memory to choose from rows of {n} elements")
+    return 0
+
+
+def draw_rows(
+    const real[:, ::1] x, const double[:, ::1] u, int64_t[:, ::1] ids, real[:, ::1] logprobs,
+    real[:, ::1] filtered, int64_t[:, ::1] ranks, const Filters[::1] f, bint replace,
+):
+    """Write the indices drawn from each row of `x`, one for each uniform, or -1.
+
+    And their log-probabilities, before and after the filters, and ranks, unless `ranks` is empty.
+    """
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t m = u.shape[1]
+    cdef Py_ssize_t filter_stride = f.shape[0] > 1
+    cdef Py_ssize_t stop, start = 0
+    cdef LogprobOutput output
+    cdef const LogprobOutput *output_or_null = NULL
+    cdef bint done
+    if m == 0:
+        return
+    while start < x.shape[0]:
+        stop = min(x.shape[0], start + chunk_of(n + m))
+        if ranks.shape[0] > 0:
+            output.logprobs = &logprobs[start, 0]
+            output.filtered = &filtered[start, 0]
+            output.ranks = &ranks[start, 0]
+            output_or_null = &output
+        with nogil:
+            done = draw(
+                &x[start, 0], stop - start, n, &u[start, 0], m, replace, &f[start * filter_stride], filter_stride,
+                &ids[start, 0], output_or_null,
+            )
+        if not done:
+            raise MemoryError(f"no memory to draw from rows of {n} elements")
+        PyErr_CheckSignals()
+        start = stop
+
+
+def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint every_tie):
+    """Write the filtered logits of each row of `x` into `y`, which may be `x`."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t filter_stride = f.shape[0] > 1
+    cdef Py_ssize_t i, stop, start = 0
+    cdef Workspace work
+    if n == 0:
+        return
+    prepare(&work, n, n if every_tie else max_selected_of(n, &f[0], f.shape[0], 0))
+    try:
+        while start < x.shape[0]:
+            stop = min(x.shape[0], start + chunk_of(n))
+            with nogil:
+                for i in range(start, stop):
+                    filter_row(&x[i, 0], &y[i, 0], n, f[i * filter_stride], every_tie, &work)
+            PyErr_CheckSignals()
+            start = stop
+    finally:
+        free_workspace(&work)
+
+
+def support_rows(
+    const real[:, ::1] x, const Filters[::1] f,
+    int64_t[:, ::1] indices, real[:, ::1] probs, int64_t[::1] counts,
+):
+    """Write what can be drawn from each row of `x`, where it fits, and how many there are."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t width = indices.shape[1]
+    cdef Py_ssize_t filter_stride = f.shape[0] > 1
+    cdef Py_ssize_t i, stop, start = 0
+    cdef Workspace work
+    if n == 0:
+        counts[:] = 0
+        return
+    prepare(&work, n, max_selected_of(n, &f[0], f.shape[0], n))
+    try:
+        while start < x.shape[0]:
+            stop = min(x.shape[0], start + chunk_of(n))
+            with nogil:
+                for i in range(start, stop):
+                    counts[i] = support_row(
+                        &x[i, 0], n, &f[i * filter_stride], &work, &indices[i, 0], &probs[i, 0], width
+                    )
+            PyErr_CheckSignals()
+            start = stop
+    finally:
+        free_workspace(&work)
+
+
+def logprobs_rows(
+    const real[:, ::1] x, const double[::1] temperature, const int64_t[:, ::1] ids, real[:, ::1] y
+):
+    """Write the log-probabilities of the entries of each row of `x` that `ids` names."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t m = ids.shape[1]
+    cdef Py_ssize_t filter_stride = temperature.shape[0] > 1
+    cdef Py_ssize_t stop, start = 0
+    cdef bint done
+    if m == 0:
+        return
+    while start < x.shape[0]:
+        stop = min(x.shape[0], start + chunk_of(n + m))
+        with nogil:
+            done = logprobs(
+                &x[start, 0], stop - start, n, &temperature[start * filter_stride], filter_stride, &ids[start, 0], m,
+                &y[start, 0],
+            )
+        if not done:
+            raise MemoryError(f"no memory to weigh rows of {n} elements")
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef bint draw_any(
+    const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
+    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t filter_stride,
+    int64_t *ids, const LogprobOutput *output,
+) noexcept nogil:
+    """`draw` for float64 if `is_float64`, else for float32."""
+    if is_float64:
+        return draw(<const double *>x, rows, n, u, m, replace, f, filter_stride, ids, output)
+    return draw(<const float *>x, rows, n, u, m, replace, f, filter_stride, ids, output)
+
+
+cdef bint logprobs_any(
+    const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
+    const double *temperature, Py_ssize_t filter_stride, const int64_t *ids, Py_ssize_t m, void *y,
+) noexcept nogil:
+    """`logprobs` in the same way."""
+    if is_float64:
+        return logprobs(<const double *>x, rows, n, temperature, filter_stride, ids, m, <double *>y)
+    return logprobs(<const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y)
+
+
+cdef OldSampleKernels functions
+functions.draw = draw_any
+functions.logprobs = logprobs_any
+
+#: The same for `_front`, by pointer.
+sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef int sample_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the ids drawn from rows, and what is asked for of them; a `rows_fn`."""
+    cdef SampleCall *call = <SampleCall *>_call
+    cdef Py_ssize_t size = 4 if call.dtype == FLOAT32 else 8
+    cdef LogprobOutput output
+    cdef const LogprobOutput *wanted = NULL
+    if call.has_output:
+        output.logprobs = <char *>call.output.logprobs + first * call.m * size
+        output.filtered = <char *>call.output.filtered + first * call.m * size
+        output.ranks = call.output.ranks + first * call.m
+        wanted = &output
+    return 0 if draw_any(
+        x, call.dtype != FLOAT32, rows, call.n, call.uniforms + first * call.m, call.m,
+        call.replace, call.filters + first * call.filter_stride, call.filter_stride,
+        call.ids + first * call.m, wanted,
+    ) else -1
+
+
+cdef bint filter_some(
+    FilterLogitsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x, real *y,
+) noexcept nogil:
+    """Write the filtered logits of rows; return False if there is no memory."""
+    cdef const Filters *f = call.filters + first * call.filter_stride
+    cdef Py_ssize_t i, n = call.n
+    cdef Workspace work
+    cdef Py_ssize_t most = n
+    if not call.every_tie:
+        most = max_selected_of(n, f, rows if call.filter_stride else 1, 0)
+    if not allocate_workspace(&work, n, most):
+        return False
+    for i in range(rows):
+        filter_row(
+            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, &work
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef int filter_logits_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the filtered logits of rows; a `rows_fn`."""
+    cdef FilterLogitsCall *call = <FilterLogitsCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if filter_some(call, first, rows, <const float *>x, <float *>y) else -1
+    return 0 if filter_some(call, first, rows, <const double *>x, <double *>y) else -1
+
+
+cdef bint support_some(
+    SupportCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+) noexcept nogil:
+    """Write what can be drawn from rows; return False if there is no memory."""
+    cdef const Filters *f = call.filters + first * call.filter_stride
+    cdef Py_ssize_t i, at, n = call.n
+    cdef Workspace work
+    if not allocate_workspace(
+        &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, n)
+    ):
+        return False
+    for i in range(rows):
+        at = (first + i) * call.width
+        call.counts[first + i] = support_row(
+            x + i * n, n, f + i * call.filter_stride, &work, call.indices + at,
+            <real *>call.probs + at, call.width,
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef int support_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write what can be drawn from rows, most likely first; a `rows_fn`."""
+    cdef SupportCall *call = <SupportCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if support_some(call, first, rows, <const float *>x) else -1
+    return 0 if support_some(call, first, rows, <const double *>x) else -1
+
+
+cdef int token_logprobs_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write log-probabilities of entries of rows; a `rows_fn`."""
+    cdef TokenLogprobsCall *call = <TokenLogprobsCall *>_call
+    cdef Py_ssize_t size = 4 if call.dtype == FLOAT32 else 8
+    return 0 if logprobs_any(
+        x, call.dtype != FLOAT32, rows, call.n,
+        call.temperature + first * call.temperature_stride, call.temperature_stride,
+        call.ids + first * call.m, call.m, <char *>call.logprobs + first * call.m * size,
+    ) else -1
+
+
+cdef bint top_logprobs_some(
+    TopLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+) noexcept nogil:
+    """Write the k most likely entries of rows; return False if there is no memory."""
+    cdef Py_ssize_t i, j, m, at, n = call.n, k = call.k
+    cdef Workspace work
+    if k == 0:
+        return True
+    if not allocate_workspace(&work, n, k):
+        return False
+    for i in range(rows):
+        at = (first + i) * k
+        m = select_superset(x + i * n, n, k, k, <real *>work.maxima, False, &work)
+        for j in range(m):
+            work.keys[j] = sortable_key((<real *>work.value)[j])
+        radix_sort_pairs(
+            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+        )
+        for j in range(k):
+            call.indices[at + j] = work.index[j]
+        logprobs_row(
+            x + i * n, n, call.temperature[(first + i) * call.temperature_stride],
+            call.indices + at, k, &work, <real *>call.logprobs + at,
+        )
+    free_workspace(&work)
+    return True
+
+
+cdef int top_logprobs_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the k most likely entries of rows and their log-probabilities; a `rows_fn`."""
+    cdef TopLogprobsCall *call = <TopLogprobsCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if top_logprobs_some(call, first, rows, <const float *>x) else -1
+    return 0 if top_logprobs_some(call, first, rows, <const double *>x) else -1
+
+
+cdef SamplingKernels table
+table.sample = sample_entry
+table.filter_logits = filter_logits_entry
+table.support = support_entry
+table.token_logprobs = token_logprobs_entry
+table.top_logprobs = top_logprobs_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.SamplingKernels", NULL)

@@ -1,0 +1,220 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False
+"""top_k and rank of contiguous rows. Built once per instruction set.
+
+Formula
+    The first k entries in the order: larger value, then lower index, NaN last. The rank of an entry
+    is how many come before it.
+
+Passes over memory
+    One read of the row for block maxima, then the chunks that hold candidates (``block_select.pxd``);
+    for k above n / 16 a dozen reads instead, in which what reaches a value is counted. The
+    candidates, half as many again as k at most, are sorted by rank or by digits.
+    rank: one read for block maxima, then the chunks that hold what comes before an entry.
+
+Precision policy
+    Comparisons only. Smallest, half types and small integers reach these kernels as values that
+    order the same way.
+
+Source
+    See ``block_select.pxd``.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport int64_t, uint64_t
+
+from fastsoftmax._front.strided cimport FLOAT32, FLOAT64
+from fastsoftmax._kernels.abi cimport RankCall, SelectionKernels, TopKCall
+from fastsoftmax._kernels.block_select cimport (
+    CHUNK,
+    STEP,
+    Workspace,
+    allocate_workspace,
+    block_maxima,
+    free_workspace,
+    rank_in_block,
+    select_superset,
+)
+from fastsoftmax._kernels.legacy_abi cimport OldSelectKernels
+from fastsoftmax._kernels.radix cimport is_nan, radix_sort_pairs, sortable_key, value_t
+
+cdef enum:
+    BLOCK = 16384  # elements that stay in L2 while all ids are looked at,
+    MAXIMA = 544  # and the room for the maxima of their blocks
+    SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+
+
+cdef void top_k_row(
+    const value_t *x, Py_ssize_t n, Py_ssize_t k, bint sort, value_t *values, int64_t *indices, Workspace *work
+) noexcept nogil:
+    """Write the first k elements of a row and their places."""
+    cdef Py_ssize_t m, i
+    m = select_superset(x, n, k, k + (k >> 1) + STEP if sort else k, <value_t *>work.maxima, False, work)
+    if sort:
+        for i in range(m):
+            work.keys[i] = sortable_key((<value_t *>work.value)[i])
+        if k == 1:
+            for i in range(1, m):
+                if work.keys[i] > work.keys[0]:
+                    work.keys[0] = work.keys[i]
+                    work.index[0] = work.index[i]
+        else:
+            radix_sort_pairs(
+                work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+            )
+    for i in range(k):
+        values[i] = x[work.index[i]]
+        indices[i] = work.index[i]
+
+
+cdef bint top_k(
+    const value_t *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
+    value_t *values, int64_t *indices,
+) noexcept nogil:
+    """Do the same for a few rows; tell if memory sufficed."""
+    cdef Workspace work
+    cdef Py_ssize_t i
+    if not allocate_workspace(&work, n, k):
+        return False
+    for i in range(rows):
+        top_k_row(x + i * n, n, k, sort, values + i * k, indices + i * k, &work)
+    free_workspace(&work)
+    return True
+
+
+def top_k_rows(
+    const value_t[:, ::1] x, value_t[:, ::1] values, int64_t[:, ::1] indices, bint sort
+):
+    """Write the k largest of each row of `x` and their indices, k being the width of `values`."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t k = values.shape[1]
+    cdef Py_ssize_t rows = x.shape[0]
+    cdef Py_ssize_t stop, start = 0
+    cdef bint done
+    if k == 0:
+        return
+    while start < rows:
+        stop = min(rows, start + max(1, SIGNAL_INTERVAL // n))
+        with nogil:
+            done = top_k(
+                &x[start, 0], stop - start, n, k, sort, &values[start, 0], &indices[start, 0]
+            )
+        if not done:
+            raise MemoryError(f"no memory to select from rows of {n} elements")
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef Py_ssize_t count_before_nan(const value_t *x, Py_ssize_t n, Py_ssize_t place) noexcept nogil:
+    """Return how many of n elements come before a NaN at `place`, which may lie outside."""
+    cdef Py_ssize_t j, m = 0
+    for j in range(n):
+        m += not is_nan(x[j]) or j < place
+    return m
+
+
+cdef void rank_row(
+    const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+) noexcept nogil:
+    """Write the rank of each of m entries."""
+    cdef value_t maxima[MAXIMA]
+    cdef Py_ssize_t start, size, i
+    cdef value_t v
+    for i in range(m):
+        ranks[i] = 0
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        block_maxima(x + start, size, CHUNK, maxima, <value_t *>NULL)
+        for i in range(m):
+            v = x[ids[i]]
+            if is_nan(v):
+                ranks[i] += count_before_nan(x + start, size, ids[i] - start)
+            else:
+                ranks[i] += rank_in_block(v, ids[i] - start, x + start, size, maxima)
+
+
+cdef void rank(
+    const value_t *x, Py_ssize_t rows, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+) noexcept nogil:
+    """Do the same for a few rows."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
+
+
+def rank_rows(const value_t[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ranks):
+    """Write the rank of the entries of each row of `x` that `ids` names."""
+    cdef Py_ssize_t n = x.shape[1]
+    cdef Py_ssize_t m = ids.shape[1]
+    cdef Py_ssize_t rows = x.shape[0]
+    cdef Py_ssize_t stop, start = 0
+    if m == 0:
+        return
+    while start < rows:
+        stop = min(rows, start + max(1, SIGNAL_INTERVAL // n // m))
+        with nogil:
+            rank(&x[start, 0], stop - start, n, &ids[start, 0], m, &ranks[start, 0])
+        PyErr_CheckSignals()
+        start = stop
+
+
+cdef OldSelectKernels functions
+functions.top_k32 = top_k[float]
+functions.top_k64 = top_k[double]
+functions.rank32 = rank[float]
+functions.rank64 = rank[double]
+
+#: The same for `_front`, by pointer.
+select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL)
+
+
+# ---- the table of this instruction set -----------------------------------------------------------
+
+
+cdef int top_k_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the first k of rows; a `rows_fn`."""
+    cdef TopKCall *call = <TopKCall *>_call
+    cdef Py_ssize_t at = first * call.k
+    cdef bint done
+    if call.dtype == FLOAT32:
+        done = top_k(
+            <const float *>x, rows, call.n, call.k, call.sorted,
+            <float *>call.values + at, call.indices + at,
+        )
+    elif call.dtype == FLOAT64:
+        done = top_k(
+            <const double *>x, rows, call.n, call.k, call.sorted,
+            <double *>call.values + at, call.indices + at,
+        )
+    else:
+        done = top_k(
+            <const int64_t *>x, rows, call.n, call.k, call.sorted,
+            <int64_t *>call.values + at, call.indices + at,
+        )
+    return 0 if done else -1
+
+
+cdef int rank_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the ranks of entries of rows; a `rows_fn`."""
+    cdef RankCall *call = <RankCall *>_call
+    cdef Py_ssize_t at = first * call.m
+    if call.dtype == FLOAT32:
+        rank(<const float *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+    elif call.dtype == FLOAT64:
+        rank(<const double *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+    else:
+        rank(<const int64_t *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+    return 0
+
+
+cdef SelectionKernels table
+table.top_k = top_k_entry
+table.rank = rank_entry
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.SelectionKernels", NULL)

@@ -1,0 +1,306 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What top_k, top_p and min_p leave of a row: a list of survivors, or a threshold."""
+
+from libc.math cimport NAN, log
+from libc.stdint cimport uint64_t
+
+from fastsoftmax._kernels.abi cimport Filters
+from fastsoftmax._kernels.block_select cimport (
+    CHUNK,
+    DENSE_RATIO,
+    LANES,
+    STEP,
+    Workspace,
+    block_maxima,
+    count_blocks,
+    select_k,
+)
+from fastsoftmax._kernels.exp cimport infinity, real
+from fastsoftmax._kernels.exp_scale cimport inverse_temperature
+from fastsoftmax._kernels.nucleus cimport (
+    HEAVY_SHARE,
+    Nucleus,
+    compact_at_least,
+    find_nucleus,
+    max_logit_span,
+    threshold_from_maxima,
+)
+from fastsoftmax._kernels.radix cimport (
+    compact_prefix,
+    from_sortable_key,
+    radix_select_by_mass,
+    sortable_key,
+)
+from fastsoftmax._kernels.row cimport find_first
+from fastsoftmax._kernels.weights cimport (
+    fits_float32,
+    softmax_weights,
+    softmax_weights_by_block,
+    sum_lanes,
+    sum_weights_until,
+    weights_f32_error,
+)
+
+cdef enum:
+    FIRST_CANDIDATES = 256  # candidates that min_p looks at first
+    ARGMAX_CHUNK = 2048  # elements of a chunk where nothing but the largest one is looked for
+    NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
+
+
+cdef inline bint select_by_mass(
+    const real *value, Py_ssize_t n, double target, double error, Workspace *work,
+    uint64_t *last, Py_ssize_t *ties,
+) noexcept nogil:
+    """Find the shortest prefix of the candidates whose mass reaches `target`, as `radix_select_by_mass` says it.
+
+    Tell whether it is the same if `target` is off by that share of it.
+    """
+    cdef Py_ssize_t i
+    cdef double mass = 0, lightest = 0
+    for i in range(n):
+        work.keys[i] = sortable_key(value[i])
+        work.masses[i] = work.weight[i]
+    radix_select_by_mass(work.keys, work.masses, n, target, last, ties)
+    if error == 0:
+        return True
+    for i in range(n):
+        if value[i] > from_sortable_key(last[0], <real>0):
+            mass += work.weight[i]
+        elif value[i] == from_sortable_key(last[0], <real>0):
+            lightest = work.weight[i]
+    mass += ties[0] * lightest
+    return mass - lightest < target * (1 - error) and mass >= target * (1 + error)
+
+
+cdef inline Py_ssize_t compact_to_prefix(
+    real *value, Workspace *work, Py_ssize_t n, uint64_t last, Py_ssize_t ties, Py_ssize_t min_keep
+) noexcept nogil:
+    """Keep of n candidates what `radix_select_by_mass` says, and at least the first `min_keep`, in index order."""
+    cdef Py_ssize_t i, m = 0
+    min_keep = min(min_keep, n)
+    if min_keep > 1:
+        for i in range(n):
+            work.keys[i] = sortable_key(value[i])
+            m += work.keys[i] > last
+        if m + ties < min_keep:
+            radix_select_by_mass(work.keys, NULL, n, <double>min_keep, &last, &ties)
+    return compact_prefix(
+        value, work.index, n, from_sortable_key(last, <real>0), ties, value, work.index, work.weight
+    )
+
+
+cdef inline Py_ssize_t count_min_p(
+    const real *value, Py_ssize_t n, double highest, double inverse, double log_min_p
+) noexcept nogil:
+    """Return how many candidates are likely enough for min_p."""
+    cdef Py_ssize_t i, m = 0
+    for i in range(n):
+        m += (<double>value[i] - highest) * inverse >= log_min_p
+    return m
+
+
+cdef inline bint has_filters(const Filters *f, Py_ssize_t n) noexcept nogil:
+    """Tell whether something may be removed."""
+    return 0 < f.top_k < n or f.top_p < 1 or f.log_min_p > -infinity(<double>0)
+
+
+cdef inline Py_ssize_t truncate_to_mass(
+    const real *x, Py_ssize_t n, double highest, double inverse, double total, double share,
+    double error, Py_ssize_t count, Py_ssize_t min_keep, Workspace *work,
+) noexcept nogil:
+    """Keep of the first `count` candidates of a row the shortest prefix with this share of `total`.
+
+    Which may be off by `error` of it: it is summed up again if that might matter.
+    """
+    cdef real *value = <real *>work.value
+    cdef uint64_t last
+    cdef Py_ssize_t ties
+    while not select_by_mass(
+        <const real *>value, count, share * total, error, work, &last, &ties
+    ):
+        total = softmax_weights_by_block(x, n, highest, inverse, work.masses)
+        error = 0
+    return compact_to_prefix(value, work, count, last, ties, min_keep)
+
+
+cdef inline Py_ssize_t truncate_long_row(
+    const real *x, Py_ssize_t n, double highest, double inverse, double total, double share,
+    Py_ssize_t min_keep, Workspace *work, Nucleus *left,
+) noexcept nogil:
+    """Apply top_p alone to a long row; the rest as for `filter_candidates`, but for the weights."""
+    cdef const real *value = <const real *>work.value
+    cdef const real *maxima = <const real *>work.maxima
+    cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
+    cdef Py_ssize_t i, count
+    cdef double mass, goal, error = 0, bound = highest, above = 0
+    cdef Nucleus here
+    # What the block maxima weigh alone tells whether few elements can have the mass.
+    softmax_weights(maxima, work.weight, blocks, highest, inverse)
+    mass = sum_lanes(work.weight, blocks)
+    if total == 0:
+        total = sum_weights_until(x, n, highest, inverse, mass / share)
+        if real is float:
+            error = 1.1 * weights_f32_error(n, total)
+    goal = share * total * (1 + error)
+    if total > 0 and mass >= goal:
+        count = compact_at_least(
+            x, n,
+            <real>threshold_from_maxima(maxima, blocks, goal, max_logit_span(n, inverse, share, total), work),
+            maxima, work,
+        )
+        softmax_weights(value, work.weight, count, highest, inverse)
+        if sum_lanes(work.weight, count) >= goal:
+            count = truncate_to_mass(x, n, highest, inverse, total, share, error, count, 1, work)
+            if count >= min_keep:
+                return count
+    elif mass < HEAVY_SHARE:
+        bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
+        for i in range(blocks):
+            above += work.weight[i] if maxima[i] > bound else 0
+    find_nucleus(
+        x, n, highest, inverse, share, max_logit_span(n, inverse, share, mass), bound, above, work, &here
+    )
+    if left != NULL and min_keep == 1:
+        left[0] = here
+        return -1
+    count = compact_prefix(
+        x, NULL, n, <real>here.threshold, here.ties, <real *>work.value, work.index, NULL
+    )
+    if count < min_keep:
+        count = min_keep
+        select_k(x, n, min_keep, <real *>work.maxima, False, work)
+    return count
+
+
+cdef inline Py_ssize_t list_candidates(
+    const real *x, Py_ssize_t n, double highest, double inverse, const Filters *f, Workspace *work
+) noexcept nogil:
+    """Leave in `work` what top_k leaves, or min_p alone does not remove, or all; return how many.
+    """
+    cdef real *value = <real *>work.value
+    cdef bint limited = 0 < f.top_k < n
+    cdef bint alone = not limited and f.top_p == 1 and has_filters(f, n)  # is min_p
+    cdef Py_ssize_t count = n
+    cdef Py_ssize_t i
+    if limited:
+        count = min(n, max(f.top_k, f.min_keep))
+    elif alone:
+        count = max(<Py_ssize_t>FIRST_CANDIDATES, f.min_keep)
+    while True:
+        # At T = inf the order of the logits says nothing about that of the probabilities.
+        if limited and count < n or (count <= n // DENSE_RATIO and inverse > 0):
+            select_k(x, n, count, <real *>work.maxima, True, work)
+        else:
+            count = n
+            for i in range(n):
+                value[i] = x[i]
+                work.index[i] = i
+        if (
+            not alone or count == n
+            or count_min_p(value, count, highest, inverse, f.log_min_p) < count
+        ):
+            return count
+        count *= 8
+
+
+cdef inline Py_ssize_t filter_candidates(
+    const real *x, Py_ssize_t n, double highest, double inverse, double total,
+    const Filters *f, Workspace *work, Nucleus *left,
+) noexcept nogil:
+    """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order.
+
+    `total` is the sum of the row's weights, 0 if it is not known. Return how many; -1 if they are
+    too many to be listed and a threshold is left in `left`, unless that is NULL.
+    """
+    cdef real *value = <real *>work.value
+    cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
+    cdef double share = f.top_p * (1 - 4 * eps)
+    cdef bint by_mass = f.top_p < 1
+    cdef bint min_p = f.log_min_p > -infinity(<double>0)
+    cdef Py_ssize_t min_keep = min(f.min_keep, n)
+    cdef Py_ssize_t count, likely, ties, i
+    cdef uint64_t last
+    if (
+        by_mass and not 0 < f.top_k < n and n >= NUCLEUS_MIN_LENGTH and inverse > 0
+        and (real is double or fits_float32(inverse))
+    ):
+        by_mass = False
+        count = truncate_long_row(
+            x, n, highest, inverse, total, share, min_keep, work, NULL if min_p else left
+        )
+        if count < 0:
+            return count
+    else:
+        count = list_candidates(x, n, highest, inverse, f, work)
+    softmax_weights(<const real *>value, work.weight, count, highest, inverse)
+    if inverse == 0:
+        for i in range(count):
+            value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
+    if by_mass:
+        total = sum_lanes(work.weight, count)
+        count = truncate_to_mass(x, n, highest, inverse, total, share, 0, count, min_keep, work)
+    if min_p:
+        likely = count_min_p(value, count, highest, inverse, f.log_min_p)
+        if likely < count:
+            for i in range(count):
+                work.keys[i] = sortable_key(value[i])
+            radix_select_by_mass(work.keys, NULL, count, <double>max(likely, min_keep), &last, &ties)
+            count = compact_to_prefix(value, work, count, last, ties, 1)
+    return count
+
+
+cdef inline double max_and_block_maxima(
+    const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima
+) noexcept nogil:
+    """Write the block maxima of a row, from chunks of `size`; return the largest.
+
+    NaN if there are no probabilities.
+    """
+    cdef real sums[STEP]
+    cdef real high = -infinity(<real>0)
+    cdef Py_ssize_t blocks = count_blocks(n, size)
+    cdef Py_ssize_t i
+    cdef bint suspect = False
+    block_maxima(x, n, size, maxima, sums)
+    block_maxima(maxima, blocks, CHUNK, maxima + blocks, NULL)
+    for i in range(blocks, blocks + count_blocks(blocks, CHUNK)):
+        high = maxima[i] if maxima[i] > high else high
+    for i in range(STEP):
+        suspect |= sums[i] != sums[i]
+    if suspect:  # a NaN, or +inf (from an overflow, perhaps) and -inf
+        for i in range(n):
+            if x[i] != x[i]:
+                return x[i]
+    return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
+
+
+cdef inline Py_ssize_t first_max(
+    const real *x, Py_ssize_t n, Py_ssize_t size, real highest, const real *maxima
+) noexcept nogil:
+    """Return the first place of the largest element, by what `max_and_block_maxima` has written."""
+    cdef Py_ssize_t i = find_first(maxima, count_blocks(n, size), highest)
+    cdef Py_ssize_t start = i // LANES * size  # the first chunk that has it
+    # The bound: another thread may write into the row.
+    return min(n - 1, start + find_first(x + start, n - start, highest))
+
+
+cdef inline Py_ssize_t argmax(const real *x, Py_ssize_t n, real *maxima) noexcept nogil:
+    """Return the first place of the largest element, -1 if there are no probabilities."""
+    cdef double highest = max_and_block_maxima(x, n, ARGMAX_CHUNK, maxima)
+    return first_max(x, n, ARGMAX_CHUNK, <real>highest, maxima) if highest == highest else -1
+
+
+cdef inline Py_ssize_t apply_filters(
+    const real *x, Py_ssize_t n, double highest, double total, const Filters *f, Workspace *work,
+    Nucleus *left,
+) noexcept nogil:
+    """Leave what the filters leave of a valid row in `work`, in index order; return how many.
+
+    `total`, `left` and -1 as for `filter_candidates`.
+    """
+    if f.temperature == 0:
+        work.index[0] = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+        (<real *>work.value)[0] = x[work.index[0]]
+        work.weight[0] = 1
+        return 1
+    return filter_candidates(x, n, highest, inverse_temperature(f.temperature, <double>0), total, f, work, left)

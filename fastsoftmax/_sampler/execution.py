@@ -1,0 +1,208 @@
+"""Running a `Sampler`'s steps: on the few tokens of each row that can be left in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._arguments.arrays import as_array, result_dtype, work_dtype
+from .._arguments.values import count, generator
+from ..steps import candidates
+from ..steps.base import NO_IDS, Step, shown
+from ..steps.candidates import Candidates, History, Ids, places
+from ..steps.penalties import AllowedTokens
+
+#: Called with a step (None before the first) and what was left before and after it.
+Watch = Callable[[Step | None, Candidates, Candidates], None]
+
+
+class SamplerCall:
+    """One call of a `Sampler`: its checked arguments, and the steps to run on each row.
+
+    Parameters
+    ----------
+    steps : tuple of Step
+        The sampler's steps.
+    logits, ids, prompt
+        As given to the call.
+    single : bool, default False
+        Whether one row alone is allowed.
+    """
+
+    def __init__(
+        self, steps: tuple[Step, ...], logits: Any, ids: Any, prompt: Any, single: bool = False
+    ) -> None:
+        x = as_array(logits, "logits")
+        if x.ndim not in ((1,) if single else (1, 2)):
+            allowed = "one row" if single else "one row, or two dimensions"
+            raise ValueError(f"logits has shape {x.shape}; allowed is {allowed}")
+        self.steps = steps
+        self.shape = x.shape[:-1]
+        self.dtype = result_dtype(x.dtype)
+        work = work_dtype(x.dtype)
+        rows = x if x.ndim == 2 else x[np.newaxis]
+        if rows.dtype != work or not rows.flags.carray:
+            with np.errstate(all="ignore"):
+                rows = np.require(rows, dtype=work, requirements=["C", "A"])
+        self.data = rows
+        self.eps = float(np.finfo(work).eps)
+        for step in steps:
+            step.check(x.shape[-1])
+        self.histories = list(self._histories(ids, prompt))
+
+    def _name(self, i: int) -> str:
+        """Return row `i` as an error names it."""
+        return f"row {(i,) if self.shape else ()}"
+
+    def _histories(self, ids: Any, prompt: Any) -> Iterator[History]:
+        """Yield the checked tokens so far of each row, from the call's `ids` and `prompt`."""
+        rows, size = self.data.shape
+        given = [ids] if not self.shape else list(ids)
+        if self.shape and not given:
+            given = [()] * rows
+        prompts = list(prompt) if np.ndim(prompt) else [prompt] * rows
+        for name, value in (("ids", given), ("prompt", prompts)):
+            if len(value) != rows:
+                raise ValueError(f"{name} is for {len(value)} rows; logits has {rows}")
+        for i, (tokens, length) in enumerate(zip(given, prompts, strict=True)):
+            asked = np.asarray(tokens)
+            wrong = asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu")
+            if not wrong and isinstance(tokens, (list, tuple)):  # NumPy makes [1, 5] of [True, 5]
+                wrong = not {bool, np.bool_}.isdisjoint(map(type, tokens))
+            if wrong:
+                raise TypeError(
+                    f"ids has {shown(tokens)} for {self._name(i)}; "
+                    "allowed is a sequence of token ids"
+                )
+            array = asked.astype(np.int64, copy=False)
+            if array.view(np.uint64).max(initial=0) >= max(size, 1):  # negative ones are large
+                outside = asked[(array < 0) | (array >= size)][0]
+                raise ValueError(
+                    f"ids has {outside} in {self._name(i)}; allowed are ids from 0 to {size - 1}"
+                )
+            yield History(array, count(length, "prompt", 0, array.size))
+
+    def run(
+        self, rng: Any, draws: int, watch: Watch | None = None
+    ) -> Iterator[tuple[Candidates, float]]:
+        """Yield what the steps leave of each row, and a random number where a token is drawn.
+
+        Parameters
+        ----------
+        rng : None, int or numpy.random.Generator
+            As given to the call.
+        draws : int
+            1 where a token is drawn from what is left, else 0.
+        watch : callable, optional
+            Called before the first step and after each; then every step runs on all that is left.
+        """
+        per_row = sum(step.uniforms for step in self.steps) + draws
+        uniforms = [[0.0]] * len(self.data)
+        if per_row:
+            uniforms = generator(rng).random((len(self.data), per_row)).tolist()
+        for i, numbers in enumerate(uniforms):
+            with np.errstate(all="ignore"):
+                left = self._run(i, iter(numbers), watch)
+            yield left, numbers[-1]
+
+    def _run(self, i: int, numbers: Iterator[float], watch: Watch | None) -> Candidates:
+        """Return what the steps leave of row `i`, given its random `numbers`."""
+        row, history = self._row(i), self.histories[i]
+
+        def start(ids: Ids, scores: NDArray[Any]) -> Candidates:
+            left = Candidates(ids, scores.astype(np.float64), history, self.eps, numbers)
+            return left if left.scores.min(initial=0) > -np.inf else left.with_scores(left.scores)
+
+        few = None if watch else self._run_on_few(row, history, start)
+        left, done = few or (start(np.arange(row.size), row), 0)
+        if watch:
+            watch(None, left, left)
+        for step in self.steps[done:]:
+            before, left = left, step(left)
+            if not left.ids.size:
+                raise ValueError(f"{step.short_repr()} leaves nothing of {self._name(i)}")
+            if watch:
+                watch(step, before, left)
+        if not -np.inf < float(left.scores.max()) < np.inf:
+            raise ValueError(f"the steps' scores overflow in {self._name(i)}")
+        return left
+
+    def _row(self, i: int) -> NDArray[Any]:
+        """Return row `i`, or raise if it has no probabilities."""
+        row = self.data[i]
+        highest = float(row.max(initial=-np.inf))
+        if not -np.inf < highest < np.inf:
+            why = "NaN" if highest != highest else "+inf" if highest > 0 else "nothing above -inf"
+            raise ValueError(
+                f"logits has {why} in {self._name(i)}; allowed are rows of finite numbers and "
+                "-inf, one of them finite"
+            )
+        return row
+
+    def _run_on_few(
+        self,
+        row: NDArray[Any],
+        history: History,
+        start: Callable[[Ids, NDArray[Any]], Candidates],
+    ) -> tuple[Candidates, int] | None:
+        """Return what the first steps leave of `row`, and how many these steps are; else None.
+
+        Order-preserving steps change the rank of the tokens that they name only; of the others
+        they remove the worst. So the named and the best of the others are enough as soon as a step
+        removes the worst of these: all that is absent would be gone by now, too. None, if that
+        takes many.
+        """
+        if self.steps and isinstance(self.steps[0], AllowedTokens):
+            ids = self.steps[0].reordered_ids(history)
+            left = start(ids, row[ids])
+            return (left, 0) if left.ids.size else None
+        first_steps = [*takewhile(lambda step: step.order_preserving, self.steps)]
+        kept = next((step.max_kept for step in first_steps if step.max_kept), None)
+        if kept is None:
+            return None
+        named = NO_IDS
+        for step in first_steps:
+            ids = step.reordered_ids(history)
+            if ids is not named and ids.size:
+                named = np.union1d(named, ids) if named.size else ids
+        k = kept + 1 + min(kept // 5 + 2, named.size)  # few of the best are named
+        while k * 8 < row.size:
+            others = candidates.fast.top_k(row, k).indices
+            if named.size:
+                others = others[~places(named, others)[1]]
+            if others.size:
+                ids = np.concatenate((others, named)) if named.size else others.copy()
+                ids.sort()
+                result = self._run_until_gone(
+                    first_steps, start(ids, row[ids]), int(others[-1]), others.size
+                )
+                if result:
+                    return result
+            k *= 8
+        return None
+
+    def _run_until_gone(
+        self, first_steps: list[Step], left: Candidates, worst: int, others: int
+    ) -> tuple[Candidates, int] | None:
+        """Run order-preserving steps until one removes the token `worst`; None, if none does.
+
+        Returns what is left then, and how many steps have run. `worst` is the last of so many
+        `others`, the tokens that no step names.
+        """
+        before = left
+        for done, step in enumerate([None, *first_steps]):
+            if step:
+                if not left.ids.size or others < step.max_kept:
+                    return None
+                before, left = left, step(left)
+                if not step.max_kept:
+                    continue
+            if left.score(worst) == -np.inf and left.ids.size:
+                # In float64, a division can round two scores to one, and then the lower id wins.
+                rounded = before.score(worst) >= left.scores.min()
+                return None if rounded and self.data.dtype == np.float64 else (left, done)
+        return None

@@ -1,0 +1,65 @@
+"""The steps of a `Sampler`: each changes the scores of the tokens that are left, or removes some.
+
+This folder is public. `base` holds what a step is, `candidates` what it sees, `penalties` the steps
+that change scores or are given ids, `truncation` those that remove the unlikely. Each imports only
+those before it, the checks of arguments, and from `_dispatch` the implementation in use.
+
+A step is a small immutable object with its parameters, checked when it is made; the order in which
+steps run is that in which a `Sampler` gets them. Probabilities are always those of the tokens that
+are left: every step sees them renormalised. (`steps.TopK` is a step; `fastsoftmax.TopK` is what the
+function `top_k` returns.)
+
+A step of one's own is a frozen dataclass that inherits from `Step` and returns `Candidates`:
+
+>>> from dataclasses import dataclass
+>>> from fastsoftmax import Sampler
+>>> from fastsoftmax.steps import Candidates, Step, Temperature
+>>> @dataclass(frozen=True, repr=False)
+... class TopA(Step):
+...     '''Keep what is at least `a` times the square of the highest probability.'''
+...
+...     a: float
+...
+...     def __call__(self, left: Candidates) -> Candidates:
+...         return left.keep(left.probs >= self.a * left.probs.max() ** 2)
+>>> sampler = Sampler(Temperature(0.5), TopA(0.5))
+>>> sampler.trace([1.0, 3.0, 2.0, 2.5])
+                      left  mass kept  most likely
+as scored                4    100.00%  1 47.4%, 3 28.7%, 2 17.4%
+Temperature(0.5)         4    100.00%  1 65.7%, 3 24.2%, 2 8.9%
+TopA(0.5)                2     89.90%  1 73.1%, 3 26.9%
+"""
+
+from .base import Step
+from .candidates import Candidates, History
+from .penalties import (
+    AllowedTokens,
+    FrequencyPenalty,
+    LogitBias,
+    PresencePenalty,
+    RepetitionPenalty,
+    SuppressTokens,
+    Temperature,
+)
+from .truncation import XTC, Epsilon, Eta, MinP, TopK, TopNSigma, TopP, TypicalP
+
+__all__ = [
+    "XTC",
+    "AllowedTokens",
+    "Candidates",
+    "Epsilon",
+    "Eta",
+    "FrequencyPenalty",
+    "History",
+    "LogitBias",
+    "MinP",
+    "PresencePenalty",
+    "RepetitionPenalty",
+    "Step",
+    "SuppressTokens",
+    "Temperature",
+    "TopK",
+    "TopNSigma",
+    "TopP",
+    "TypicalP",
+]

@@ -1,0 +1,162 @@
+"""What every step of a `Sampler` is made of: `Step`, and the checks of a step's parameters."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from math import inf
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._arguments.values import choice, count, switch
+from .candidates import Candidates, History, Ids
+
+NO_IDS: Ids = np.empty(0, dtype=np.int64)
+
+
+class Step:
+    """What a `Sampler` runs: called with the candidates that are left, a step returns new ones.
+
+    A step is a frozen dataclass that inherits from this class; `fastsoftmax.steps` shows how to
+    write one.
+
+    Attributes
+    ----------
+    order_preserving : bool
+        Whether the step does to the best tokens what it would do if worse ones were absent: it
+        looks at nothing but a token, its rank, the best token and the tokens so far; and of the
+        tokens that `reordered_ids` does not name it keeps the order, and removes the worst if any.
+        Such steps, where they come first, run on a few tokens instead of the whole vocabulary.
+    uniforms : int
+        How many random numbers (`Candidates.uniform`) the step takes whenever it runs.
+    """
+
+    order_preserving: ClassVar[bool] = False
+    uniforms: ClassVar[int] = 0
+
+    def __call__(self, left: Candidates) -> Candidates:
+        """Return what this step leaves of the candidates `left`."""
+        raise NotImplementedError
+
+    @property
+    def max_kept(self) -> int:
+        """About how many tokens an order-preserving step keeps if it removes the worst; else 0.
+
+        Where so many candidates are there, the step must not keep fewer of them because worse ones
+        are absent.
+        """
+        return 0
+
+    def reordered_ids(self, history: History) -> Ids:
+        """Return the ids, ascending, whose rank this step may change after the tokens `history`."""
+        return NO_IDS
+
+    def check(self, size: int) -> None:
+        """Raise a ValueError if this step does not fit a vocabulary of `size` tokens."""
+
+    def __repr__(self) -> str:
+        shown = []
+        for i, field in enumerate(fields(self)):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.default is MISSING or value != field.default:
+                shown.append(repr(value) if i == 0 else f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def short_repr(self) -> str:
+        """Return the step as text for a table or an error: its name alone if it lists a lot."""
+        text = repr(self)
+        return text if len(text) <= 60 else f"{type(self).__name__}(...)"
+
+    def _number(self, field: str, low: float, high: float, open_low: bool = False) -> None:
+        """Make `field` a finite float from `low` to `high`, or raise."""
+        checked = number(getattr(self, field), self._named(field), low, high, open_low)
+        object.__setattr__(self, field, checked)
+
+    def _count(self, field: str, low: int = 1) -> None:
+        """Make `field` an int from `low`, or raise."""
+        value = getattr(self, field)
+        object.__setattr__(self, field, count(value, self._named(field), low))
+
+    def _choice(self, field: str, *allowed: str) -> None:
+        """Raise unless `field` is one of the `allowed` strings."""
+        choice(getattr(self, field), self._named(field), allowed)
+
+    def _switch(self, field: str) -> None:
+        """Make `field` a bool, or raise."""
+        object.__setattr__(self, field, switch(getattr(self, field), self._named(field)))
+
+    def _named(self, field: str) -> str:
+        """Return `field` as an error names it."""
+        return f"{type(self).__name__}.{field}"
+
+
+def number(
+    value: Any,
+    name: str,
+    low: float,
+    high: float,
+    open_low: bool = False,
+    none: float | None = None,
+) -> float:
+    """Return `value` as a finite float from `low` to `high`, or raise.
+
+    Parameters
+    ----------
+    value : real number
+        What was given; neither text nor a bool.
+    name : str
+        What an error calls it.
+    low, high : float
+        The range, both ends included; infinite where there is no end.
+    open_low : bool, default False
+        Whether `low` itself is excluded.
+    none : float, optional
+        What None stands for; None is not allowed without it.
+    """
+    if value is None and none is not None:
+        return none
+    wrong = f"{name} is {shown(value)}; {_allowed(low, high, open_low, none)}"
+    try:
+        x = as_float(value)
+    except TypeError:
+        raise TypeError(wrong) from None
+    except OverflowError:
+        raise ValueError(wrong) from None
+    # Two-sided, so that NaN is outside.
+    if not (low <= x <= high and -inf < x < inf) or (open_low and x == low):
+        raise ValueError(wrong)
+    return x
+
+
+def _allowed(low: float, high: float, open_low: bool, none: float | None) -> str:
+    """Return a range as the end of an error."""
+    if high < inf and low > -inf:
+        text = f"{'above ' if open_low else ''}{low:g} to {high:g}"
+    elif high < inf:
+        text = f"finite numbers up to {high:g}"
+    elif low > -inf:
+        text = f"finite numbers {'above' if open_low else 'from'} {low:g}"
+    else:
+        text = "finite numbers"
+    return f"allowed are {text}{'' if none is None else ', or None'}"
+
+
+def as_float(value: Any) -> float:
+    """Return a real number as a float; TypeError for what is none, OverflowError if too large."""
+    if isinstance(value, np.ndarray):
+        value = value[()]  # of no dimension: its element
+    if isinstance(value, (str, bytes, bytearray, bool, np.bool_, np.complexfloating, np.ndarray)):
+        raise TypeError  # float() would read most of these
+    try:
+        return float(value)
+    except ValueError:
+        raise TypeError from None
+
+
+def shown(value: Any) -> str:
+    """Return `value` as an error shows it, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = "a number of very many digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,173 @@
+"""What a `Sampler`'s steps see of a row: the candidates that are left, and the tokens so far.
+
+Everything here is float64 and of the candidates' number; a sampler sees to it that they are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _dispatch
+
+fast = _dispatch.active
+
+Ids = NDArray[np.int64]
+Scores = NDArray[np.float64]
+
+
+def places(among: Ids, ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+    """Return where each of `ids` is in `among`, and whether it is there.
+
+    Parameters
+    ----------
+    among : (n,) ndarray of int64, n > 0
+        Ids in ascending order.
+    ids : (m,) ndarray of int64
+        What to look for.
+    """
+    at = np.minimum(among.searchsorted(ids), among.size - 1)
+    return at, among[at] == ids
+
+
+class History:
+    """The tokens of one row so far.
+
+    Parameters
+    ----------
+    ids : (m,) ndarray of int64
+        The tokens, the oldest first.
+    prompt : int
+        How many of them, from the first, are the prompt; the others have been generated.
+    """
+
+    __slots__ = ("_counted", "ids", "prompt")
+
+    def __init__(self, ids: Ids, prompt: int) -> None:
+        self.ids = ids
+        self.prompt = prompt
+        self._counted: dict[tuple[int | None, bool], tuple[Ids, Ids]] = {}
+
+    def counts(self, last: int | None = None, prompt: bool = True) -> tuple[Ids, Ids]:
+        """Return the distinct ids of the tokens so far, ascending, and how often each occurs.
+
+        Parameters
+        ----------
+        last : int, optional
+            Count the latest `last` tokens only.
+        prompt : bool, default True
+            Whether to count the prompt's tokens, too.
+        """
+        key = last, prompt
+        if key not in self._counted:
+            ids = self.ids if prompt else self.ids[self.prompt :]
+            if last is not None:
+                ids = ids[max(ids.size - last, 0) :]
+            self._counted[key] = np.unique(ids, return_counts=True)
+        return self._counted[key]
+
+
+class Candidates:
+    """The tokens that are left of one row, and their scores. A step returns new ones.
+
+    Attributes
+    ----------
+    ids : (n,) ndarray of int64
+        The tokens, ascending.
+    scores : (n,) ndarray of float64
+        Logits as the steps so far have left them; none is -inf.
+    history : History
+        The tokens so far.
+    eps : float
+        The machine epsilon of the logits' dtype: how exact the scores are.
+    """
+
+    __slots__ = ("_probs", "_uniforms", "eps", "history", "ids", "scores")
+
+    def __init__(
+        self, ids: Ids, scores: Scores, history: History, eps: float, uniforms: Iterator[float]
+    ) -> None:
+        self.ids = ids
+        self.scores = scores
+        self.history = history
+        self.eps = eps
+        self._uniforms = uniforms
+        self._probs: Scores | None = None
+
+    @property
+    def probs(self) -> Scores:
+        """The probabilities of the candidates: they sum to 1."""
+        if self._probs is None:
+            self._probs = fast.softmax(self.scores)
+        return self._probs
+
+    @property
+    def log_probs(self) -> Scores:
+        """The logarithms of the candidates' probabilities."""
+        return fast.log_softmax(self.scores)
+
+    def uniform(self) -> float:
+        """Return the next random number from [0, 1); a step takes as many as `Step.uniforms`."""
+        return next(self._uniforms)
+
+    def keep(self, which: NDArray[np.bool_] | Ids) -> Candidates:
+        """Return the candidates that `which` selects: a mask, or positions in ascending order."""
+        rest = self.history, self.eps, self._uniforms
+        return Candidates(self.ids[which], self.scores[which], *rest)
+
+    def with_scores(self, scores: Scores) -> Candidates:
+        """Return the candidates with `scores` in place of theirs; those of -inf are removed."""
+        new = Candidates(self.ids, scores, self.history, self.eps, self._uniforms)
+        left = scores > -np.inf
+        return new if left.all() else new.keep(left)
+
+    def find(self, ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+        """Return the positions of those of `ids` that are left, and a mask of which these are."""
+        at, left = places(self.ids, ids)
+        return at[left], left
+
+    def score(self, token: int) -> float:
+        """Return the score of the id `token`, -inf if it is not left."""
+        i = int(self.ids.searchsorted(token))
+        there = i < self.ids.size and self.ids[i] == token
+        return float(self.scores[i]) if there else -np.inf
+
+    def best(self, k: int) -> Ids:
+        """Return the positions of the `k` best, best first; the lower id wins among equals."""
+        return fast.top_k(self.scores, min(k, self.ids.size)).indices
+
+    def keep_best(self, k: int) -> Candidates:
+        """Return the `k` best candidates; the lower id wins among equals."""
+        order = fast.top_k(self.scores, min(k, self.ids.size), sorted=False).indices
+        return self.keep(order)
+
+    def above(self, threshold: float, min_keep: int) -> Candidates:
+        """Return the candidates that score `threshold` and more, at least the `min_keep` best."""
+        good = self.scores >= threshold
+        if np.count_nonzero(good) < min_keep:
+            return self.keep_best(min_keep)
+        return self.keep(good)
+
+    def smallest_with_mass(self, mass: float, key: Scores, min_keep: int) -> Ids:
+        """Return the positions of the fewest candidates whose probabilities sum to `mass`.
+
+        Parameters
+        ----------
+        mass : float, 0 to 1
+            The sum to reach, less the rounding of the scores (``4 eps``); the candidate that
+            reaches it is among those returned.
+        key : (n,) ndarray of float64
+            The order in which candidates are taken and returned: `key` descending, id ascending.
+        min_keep : int
+            At least this many are returned, if there are so many.
+        """
+        goal = mass * (1 - 4 * self.eps)
+        size = max(64, min_keep)
+        while True:  # nothing sorts the vocabulary while a few hold the mass
+            order = fast.top_k(key, min(size, key.size)).indices
+            reached = int(self.probs[order].cumsum().searchsorted(goal)) + 1
+            if reached <= order.size or order.size == key.size:
+                return order[: max(reached, min_keep)]
+            size *= 8

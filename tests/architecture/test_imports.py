@@ -1,0 +1,121 @@
+"""Imports point one way: which room may use which, for Python and Cython sources alike."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import fastsoftmax
+
+PACKAGE = Path(fastsoftmax.__file__).parent
+
+#: What the modules of a room may import of the package, beside their own room.
+MAY_IMPORT = {
+    "__init__": {"_arguments", "_dispatch", "_sampler", "_threads", "steps"},
+    "__main__": {"_command"},
+    "_command": {"__init__", "_dispatch", "_reference", "steps"},
+    "_sampler": {"_arguments", "_dispatch", "steps"},
+    "steps": {"_arguments", "_dispatch"},
+    "_dispatch": {"_front", "_reference"},
+    "_front": {"_arguments", "_docs", "_kernels.abi", "_kernels.philox", "_reference", "_threads"},
+    "_reference": {"_arguments", "_docs", "_threads"},
+    "_arguments": set(),
+    "_docs": {"_arguments"},
+    "_threads": set(),
+    "_kernels": set(),
+}
+#: Modules that still stand outside their room.
+ROOM: dict[str, str] = {}
+#: The kernels' files: each may cimport those before it.
+KERNELS = [
+    "abi", "legacy_abi", "exp", "philox", "exp_scale", "row", "normalize", "row_batch", "short_rows", "columns",
+    "column_panels", "softmax", "cross_entropy", "backward",
+    "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
+    "inverse_cdf", "token_logprobs", "select", "sample",
+]  # fmt: skip
+SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
+
+
+def imported_by_python(text):
+    """Yield (level, module, name or None) of each import in Python source, at any depth."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.level, node.module or "", alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield 0, alias.name, None
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            if isinstance(node.args[0], ast.Constant):
+                yield 0, node.args[0].value, None
+
+
+def imported_by_cython(text):
+    """Yield the same of each import and cimport in Cython source."""
+    text = re.sub(r"\"\"\".*?\"\"\"", "", text, flags=re.S)
+    found = re.findall(r"^ *from +(\.*)([\w.]*) +c?import +(\([^)]*\)|[^\n]*)", text, re.M)
+    for dots, module, names in found:
+        for name in re.findall(r"(\w+)(?: +as +\w+)?", names):
+            yield len(dots), module, name
+    for module in re.findall(r"^ *c?import +([\w.]+)", text, re.M):
+        yield 0, module, None
+
+
+def modules(file, text):
+    """Return the dotted names, below the package, of what a source imports of the package."""
+    here = ("fastsoftmax", *file.relative_to(PACKAGE).parts[:-1])
+    read = imported_by_python if file.suffix == ".py" else imported_by_cython
+    found = set()
+    for level, module, name in read(text):
+        base = ".".join(here[: len(here) - level + 1]) if level else ""
+        full = ".".join(part for part in (base, module) if part)
+        if full.split(".")[0] != "fastsoftmax":
+            continue
+        inside = full.removeprefix("fastsoftmax").strip(".")
+        folder = PACKAGE.joinpath(*inside.split(".")) if inside else PACKAGE
+        if (name and folder.is_dir() and any(folder.glob(f"{name}.p*"))) or (name and folder.is_dir() and (folder / name).is_dir()):
+            inside = f"{inside}.{name}".strip(".")
+        found.add(inside or "__init__")
+    return found
+
+
+def room(module):
+    first = module.split(".")[0]
+    return ROOM.get(first, first)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_a_room_imports_what_it_may(file):
+    own = room(file.relative_to(PACKAGE).with_suffix("").parts[0])
+    for module in modules(file, file.read_text()):
+        allowed = {own, *MAY_IMPORT[own]}
+        assert room(module) in allowed or module in allowed, f"{file.name} imports {module}"
+
+
+@pytest.mark.parametrize("file", sorted((PACKAGE / "_kernels").glob("*.p[xy][xd]")), ids=str)
+def test_a_kernel_file_cimports_those_before_it(file):
+    before = {f"_kernels.{name}" for name in KERNELS[: KERNELS.index(file.stem)]}
+    assert modules(file, file.read_text()) <= before
+
+
+def test_instruction_sets_are_imported_by_their_names_nowhere():
+    for file in SOURCES:
+        assert not re.search(r"\bc?import\b.*_(avx2|avx512|baseline)\b", file.read_text()), file
+
+
+def test_the_reading_of_imports_sees_them():
+    python = (
+        "import fastsoftmax\nfrom . import _dispatch\nfrom ._dispatch.isa import ISAS\n"
+        "def f():\n    import importlib\n    importlib.import_module('fastsoftmax._threads')\n"
+    )
+    assert modules(PACKAGE / "x.py", python) == {
+        "__init__", "_dispatch", "_dispatch.isa", "_threads"
+    }  # fmt: skip
+    cython = (
+        '"""import fastsoftmax._front"""\nfrom fastsoftmax._kernels.exp cimport (\n    fma,\n)\n'
+        "from .. import _threads\nfrom .abi cimport Op\n"
+    )
+    assert modules(PACKAGE / "_kernels" / "x.pyx", cython) == {
+        "_kernels.exp", "_threads", "_kernels.abi"
+    }  # fmt: skip

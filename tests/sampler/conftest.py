@@ -1,0 +1,10 @@
+"""Every test of this folder runs with each implementation."""
+
+import pytest
+
+from fastsoftmax.steps import candidates
+
+
+@pytest.fixture(autouse=True)
+def _each_implementation(impl, monkeypatch):
+    monkeypatch.setattr(candidates, "fast", impl)

