@@ -176,7 +176,7 @@ cdef bint rewrite_extreme_temperature(
         bad |= highest == inf or highest == -inf
         for j in range(n):
             y[j] = inf if bad else -inf
-        if not bad:
+        if not bad and first >= 0:  # another thread may have changed x since `top` was found
             y[first] = 0
     elif <real>(1 / temperature) == 0:
         for j in range(n):
