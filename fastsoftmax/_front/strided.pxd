@@ -18,8 +18,8 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, Op
-from fastsoftmax._kernels.exp cimport bits32, from_bits32
 from fastsoftmax._kernels.legacy_abi cimport OldSoftmaxKernels
+from fastsoftmax._kernels.types cimport bits32, from_bits32
 
 cdef extern from *:
     ctypedef const uint16_t *halves "const uint16_t *__restrict"

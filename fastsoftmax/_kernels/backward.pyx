@@ -22,8 +22,8 @@ from libc.string cimport memcpy
 
 from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport LOG_SOFTMAX, BackwardCall, BackwardKernels
-from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound, fma64, real
-from fastsoftmax._kernels.row cimport (
+from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
+from fastsoftmax._kernels.sums cimport (
     BLOCK,
     STEP,
     DoubleDouble,
@@ -33,6 +33,7 @@ from fastsoftmax._kernels.row cimport (
     to_double,
     zero,
 )
+from fastsoftmax._kernels.types cimport fma64, real
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds

@@ -23,7 +23,6 @@ Source
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from fastsoftmax._kernels.exp cimport lowest_bit, prefetch
 from fastsoftmax._kernels.radix cimport (
     from_sortable_key,
     is_nan,
@@ -31,6 +30,7 @@ from fastsoftmax._kernels.radix cimport (
     sortable_key,
     value_t,
 )
+from fastsoftmax._kernels.types cimport lowest_bit, prefetch
 
 ctypedef fused lane:
     uint32_t

@@ -13,6 +13,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Op
+from fastsoftmax._kernels.batch_scale cimport max_terms, scales_from_maxima
 from fastsoftmax._kernels.columns cimport (
     PANEL_BYTES,
     PANEL_COLUMNS,
@@ -30,7 +31,7 @@ from fastsoftmax._kernels.columns cimport (
     store_scaled,
     store_scaled_row,
 )
-from fastsoftmax._kernels.exp cimport exp_clamped, infinity, out_ptr, out_ptr32, out_ptr64, real
+from fastsoftmax._kernels.exp cimport exp_clamped
 from fastsoftmax._kernels.exp_scale cimport (
     HIGH,
     LOW,
@@ -44,9 +45,11 @@ from fastsoftmax._kernels.exp_scale cimport (
     scale_from_pivot,
     set_rate,
 )
+from fastsoftmax._kernels.maxima cimport row_max
 from fastsoftmax._kernels.normalize cimport log1p_sums, propagate_nan, reciprocals, write_logsumexp
-from fastsoftmax._kernels.row cimport BLOCK, STEP, DoubleDouble, prefetch_lines, row_max
-from fastsoftmax._kernels.row_batch cimport LANES, max_terms, scales_from_maxima
+from fastsoftmax._kernels.row cimport prefetch_lines
+from fastsoftmax._kernels.sums cimport BLOCK, LANES, STEP, DoubleDouble
+from fastsoftmax._kernels.types cimport infinity, out_ptr, out_ptr32, out_ptr64, real
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds

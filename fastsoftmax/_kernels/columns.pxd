@@ -13,17 +13,6 @@ scratch a panel's columns are whole vectors; what fills up the last one is compu
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from fastsoftmax._kernels.exp cimport (
-    bits32,
-    bits64,
-    fma,
-    from_bits32,
-    from_bits64,
-    infinity,
-    out_ptr,
-    out_ptr64,
-    real,
-)
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
     CLAMPED,
@@ -39,8 +28,20 @@ from fastsoftmax._kernels.exp_scale cimport (
     exp_variant,
     scaled_exp,
 )
-from fastsoftmax._kernels.row cimport STEP, DoubleDouble, prefetch_lines, two_sum
-from fastsoftmax._kernels.row_batch cimport LANES, larger
+from fastsoftmax._kernels.maxima cimport larger
+from fastsoftmax._kernels.row cimport prefetch_lines
+from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, two_sum
+from fastsoftmax._kernels.types cimport (
+    bits32,
+    bits64,
+    fma,
+    from_bits32,
+    from_bits64,
+    infinity,
+    out_ptr,
+    out_ptr64,
+    real,
+)
 
 cdef enum:
     VECTOR = 8  # columns that a panel is filled up to a multiple of

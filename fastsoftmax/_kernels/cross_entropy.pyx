@@ -28,33 +28,23 @@ from libc.stdint cimport int64_t
 
 from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    fma,
-    fma64,
-    infinity,
-    log1p_nonneg,
-    noinline_void,
-    real,
-)
 from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
-from fastsoftmax._kernels.row cimport (
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.maxima cimport RowMax, row_max
+from fastsoftmax._kernels.row cimport exp_of_row, scale_row, sum_excluding_max
+from fastsoftmax._kernels.sums cimport (
     BLOCK,
     STEP,
     DoubleDouble,
     LaneSums,
-    RowMax,
     accumulate_block,
     accumulate_fn,
-    exp_of_row,
     fold_lanes,
-    row_max,
-    scale_row,
-    sum_excluding_max,
     to_double,
     two_sum,
     zero,
 )
+from fastsoftmax._kernels.types cimport HAS_FMA, fma, fma64, infinity, noinline_void, real
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds

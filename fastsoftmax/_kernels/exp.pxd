@@ -1,87 +1,32 @@
 # cython: language_level=3, cdivision=True
-"""exp, log1p and the casts they need: one scalar source, vectorised by the compiler.
+"""exp: one scalar source, vectorised by the compiler.
 
 Every function is straight-line code, so that a loop over it becomes vector instructions, and made
 of IEEE operations with explicit fused multiply-adds only, so that every vector width gives the same
-bits. Where there is no fused multiply-add (x86-64 without AVX2) ``fma`` is a multiply and an add.
+bits.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t
 
-ctypedef fused real:
-    float
-    double
-
-# A row that a loop writes and reaches by no other name: without the promise the compiler would
-# check for overlap at each step, or give up.
-cdef extern from *:
-    ctypedef float *out_ptr32 "float *__restrict"
-    ctypedef double *out_ptr64 "double *__restrict"
-
-ctypedef fused out_ptr:
-    out_ptr32
-    out_ptr64
-
-# What a function returns that is not to be built into others, nor to be built twice: the larger a
-# function, the more of its loops stay scalar.
-cdef extern from *:
-    """
-    #ifdef __clang__
-    #define FS_SEPARATE __attribute__((noinline)) void
-    #else
-    #define FS_SEPARATE __attribute__((noinline, noclone)) void
-    #endif
-    """
-    ctypedef void noinline_void "FS_SEPARATE"
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    bits32,
+    bits64,
+    fma32,
+    fma64,
+    from_bits32,
+    from_bits64,
+    real,
+)
 
 cdef extern from *:
     """
-    #include <stdint.h>
-    #include <string.h>
-    #if defined(__FMA__) || defined(__aarch64__)
-    #define FS_HAS_FMA 1
-    #define fs_fma32(a, b, c) __builtin_fmaf(a, b, c)
-    #define fs_fma64(a, b, c) __builtin_fma(a, b, c)
-    #else
-    #define FS_HAS_FMA 0
-    #define fs_fma32(a, b, c) ((a) * (b) + (c))
-    #define fs_fma64(a, b, c) ((a) * (b) + (c))
-    #endif
-    static inline uint32_t fs_bits32(float x) { uint32_t b; memcpy(&b, &x, 4); return b; }
-    static inline uint64_t fs_bits64(double x) { uint64_t b; memcpy(&b, &x, 8); return b; }
-    static inline float fs_float(uint32_t b) { float x; memcpy(&x, &b, 4); return x; }
-    static inline double fs_double(uint64_t b) { double x; memcpy(&x, &b, 8); return x; }
     /* gcc makes the clamp of exp_neg one max instruction only if it does not know the bound. */
     static inline float fs_lowest32(void) { static const volatile float d = -88.0f; return d; }
     static inline double fs_lowest64(void) { static const volatile double d = -709.0; return d; }
     """
-    const bint HAS_FMA "FS_HAS_FMA"
-    void prefetch "__builtin_prefetch"(const void *p) noexcept nogil
-    int lowest_bit "__builtin_ctz"(uint32_t mask) noexcept nogil
-    float fma32 "fs_fma32"(float a, float b, float c) noexcept nogil
-    double fma64 "fs_fma64"(double a, double b, double c) noexcept nogil
-    uint32_t bits32 "fs_bits32"(float x) noexcept nogil
-    uint64_t bits64 "fs_bits64"(double x) noexcept nogil
-    float from_bits32 "fs_float"(uint32_t b) noexcept nogil
-    double from_bits64 "fs_double"(uint64_t b) noexcept nogil
     float exp_underflow_bound32 "fs_lowest32"() noexcept nogil
     double exp_underflow_bound64 "fs_lowest64"() noexcept nogil
-
-
-cdef inline real infinity(real like) noexcept nogil:
-    """Return +inf of the argument's type."""
-    if real is float:
-        return from_bits32(0x7F800000)
-    else:
-        return from_bits64(0x7FF0000000000000ULL)
-
-
-cdef inline real not_a_number(real like) noexcept nogil:
-    """Return the NaN of all results: which one comes out of several is the compiler's choice."""
-    if real is float:
-        return from_bits32(0x7FC00000)
-    else:
-        return from_bits64(0x7FF8000000000000ULL)
 
 
 cdef inline real exp_underflow_bound(real like) noexcept nogil:
@@ -90,14 +35,6 @@ cdef inline real exp_underflow_bound(real like) noexcept nogil:
         return exp_underflow_bound32()
     else:
         return exp_underflow_bound64()
-
-
-cdef inline real fma(real a, real b, real c) noexcept nogil:
-    """Return ``a * b + c``, rounded once where the instruction set can."""
-    if real is float:
-        return fma32(a, b, c)
-    else:
-        return fma64(a, b, c)
 
 
 cdef inline real exp_nonpositive(real d, real low) noexcept nogil:
@@ -134,7 +71,6 @@ cdef inline real clamp(real d, real low, real high) noexcept nogil:
 cdef inline real exp_clamped(real d, real low, real high, real magic) noexcept nogil:
     """`exp_floored`, but not finite from `high` on, nor for NaN."""
     return exp_core(clamp(d, low, high), <real>0, magic, <BaseE>0)
-
 
 # Whose power, as a type: two functions and a third that both call would be too deep for gcc, which
 # leaves loops over them scalar.
@@ -211,34 +147,3 @@ cdef inline real exp_core(real d, real factor, real magic, base kind) noexcept n
         ww = fma64(ww, tt, fma64(0.008333333333494664, rr, 0.04166666666653001))
         ww = fma64(ww, tt, fma64(0.16666666666666413, rr, 0.5000000000000011))
         return fma64(fma64(ww, tt, rr), kk, kk)
-
-
-cdef inline double log1p_nonneg(double s) noexcept nogil:
-    """Return ``log(1 + s)`` for s >= 0 or NaN, within 1 u (u = 2**-53).
-
-    ``log(1 + s) = k ln 2 + log(m)``, m from sqrt(1/2) to sqrt(2), and what the rounding of 1 + s
-    lost as a first-order term. ``log(1 + f) = f - (f*f/2 - t (f*f/2 + R(t**2)))`` with
-    t = f / (2 + f); R: minimax, 0.02 u.
-
-    Source: the form is that of K. C. Ng's log in FDLIBM (1993); coefficients by Remez exchange.
-    """
-    cdef double w = 1.0 + s
-    cdef double lost = 1.0 - (w - s) if s >= 1.0 else s - (w - 1.0)
-    cdef uint64_t b = bits64(w)
-    cdef uint64_t k = (b - 0x3FE6A09E667F3BCDULL) >> 52  # w >= 1: nothing is negative
-    cdef double f = from_bits64(b - (k << 52)) - 1.0
-    cdef double t = f / (2.0 + f)
-    cdef double z = t * t
-    cdef double h = 0.5 * f * f
-    # A cast of 64 bits would keep a loop over this from becoming vector instructions.
-    cdef double e = from_bits64(k | 0x4330000000000000ULL) - 4503599627370496.0
-    cdef double p = fma64(0.14797465750741423, z, 0.15313907169147561)
-    p = fma64(p, z, 0.1818356959787981)
-    p = fma64(p, z, 0.2222219847848389)
-    p = fma64(p, z, 0.28571428743240684)
-    p = fma64(p, z, 0.3999999999941118)
-    p = fma64(p, z, 0.6666666666666735) * z
-    # ln 2 in two parts: k times the first is exact
-    return e * 0.693147180559663 + (
-        f - (h - (t * (h + p) + (e * 2.8235290563031577e-13 + lost / w)))
-    )

@@ -7,18 +7,8 @@ of an entry near the largest is 2**lift(): then what is 2**-150 of it (float32) 
 number.
 """
 
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    Base2,
-    clamp,
-    exp_clamped,
-    exp_core,
-    exp_floored,
-    from_bits32,
-    from_bits64,
-    infinity,
-    real,
-)
+from fastsoftmax._kernels.exp cimport Base2, clamp, exp_clamped, exp_core, exp_floored
+from fastsoftmax._kernels.types cimport HAS_FMA, from_bits32, from_bits64, infinity, real
 
 # What the exponentials exp((x - CENTRE) / T) / 2**K of a row are made with: an array of HOW
 # numbers, or of HOW times `spacing` for several rows. LOW, HIGH and MAGIC are those of `exp_clamped`.

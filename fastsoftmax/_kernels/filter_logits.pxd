@@ -6,11 +6,11 @@ from libc.string cimport memcpy
 
 from fastsoftmax._kernels.abi cimport Filters
 from fastsoftmax._kernels.block_select cimport CHUNK, Workspace, select_k
-from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.nucleus cimport Nucleus
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.truncation cimport apply_filters, has_filters, max_and_block_maxima
+from fastsoftmax._kernels.types cimport infinity, real
 
 cdef inline void divide_block_by_temperature(
     const real *x, real *y, Py_ssize_t n, double inverse

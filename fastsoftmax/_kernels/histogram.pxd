@@ -4,7 +4,7 @@
 Nearer logits are never in farther buckets. All is float64, whatever the type of the row.
 """
 
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.weights cimport sum_in_order
 
 cdef enum:

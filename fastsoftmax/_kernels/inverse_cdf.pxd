@@ -3,8 +3,8 @@
 
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.exp cimport real
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.weights cimport (
     cdf_search,
     cdf_search_certain,

@@ -3,17 +3,9 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    bits32,
-    bits64,
-    fma,
-    infinity,
-    log1p_nonneg,
-    not_a_number,
-    real,
-)
-from fastsoftmax._kernels.row cimport DoubleDouble
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.sums cimport DoubleDouble
+from fastsoftmax._kernels.types cimport HAS_FMA, bits32, bits64, fma, infinity, not_a_number, real
 
 
 cdef inline bint all_within(

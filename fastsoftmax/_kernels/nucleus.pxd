@@ -17,7 +17,6 @@ from libc.math cimport ceil, log, sqrt
 from libc.stdint cimport uint64_t
 
 from fastsoftmax._kernels.block_select cimport CHUNK, LANES, Workspace, count_equal
-from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.histogram cimport (
     BUCKETS,
     Range,
@@ -28,7 +27,8 @@ from fastsoftmax._kernels.histogram cimport (
     min_max,
 )
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport cdf_search, softmax_weights, sum_in_order, sum_lanes
 
 cdef enum:

@@ -20,7 +20,7 @@ Source
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.exp cimport bits32, bits64, from_bits32, from_bits64, infinity
+from fastsoftmax._kernels.types cimport bits32, bits64, from_bits32, from_bits64, infinity
 
 ctypedef fused value_t:
     float

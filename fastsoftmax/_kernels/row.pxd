@@ -1,30 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What softmax and the losses share: maximum, exponentials and sums of one contiguous row.
+"""What softmax and the losses share: exponentials and their sums of one contiguous row.
 
 Each loop over elements is a function of its own, for the vectoriser, and takes a multiple of STEP
 elements; the last, partial step of a row goes through a padded copy: no scalar tails.
-
-Order of sums
-    The exponentials of a block are made by one loop and added by another: four neighbouring eighths
-    in the element type, then eight lanes in float64 (float32 rows) or in a pair of float64 (float64
-    rows); the end of a block closes the lanes. The map has no order and the sum has this fixed one,
-    so every vector width gives the same bits.
 """
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.exp cimport (
-    exp_floored,
-    fma,
-    infinity,
-    lowest_bit,
-    out_ptr,
-    out_ptr32,
-    out_ptr64,
-    prefetch,
-    real,
-)
+from fastsoftmax._kernels.exp cimport exp_floored
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
     CENTERED_POW2,
@@ -43,56 +27,35 @@ from fastsoftmax._kernels.exp_scale cimport (
     scaled_exp,
     variant_of,
 )
+from fastsoftmax._kernels.maxima cimport (
+    RowMax,
+    find_first,
+    init_max,
+    larger,
+    max_of,
+    max_of_lanes,
+    update_max,
+)
+from fastsoftmax._kernels.sums cimport (
+    BLOCK,
+    STEP,
+    DoubleDouble,
+    LaneSums,
+    accumulate,
+    accumulate_fn,
+    fold_lanes,
+    pad,
+    round_to_step,
+    zero,
+)
+from fastsoftmax._kernels.types cimport fma, infinity, out_ptr, out_ptr32, out_ptr64, prefetch, real
 
 cdef enum:
-    STEP = 32  # elements that a sum takes at once
-    BLOCK = 2048  # elements whose exponentials stay in L1 until they are added
     LINE = 64  # bytes of a cache line
     ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
 
-cdef struct LaneSums:
-    double high[8]
-    double low[8]
-
-
-cdef struct DoubleDouble:
-    double high
-    double low
-
-
-cdef struct RowMax:
-    # The largest element of a row (NaN is passed over), and where the block starts that has it.
-    double value
-    Py_ssize_t block
-
 
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
-
-
-cdef inline real max_of_lanes(real *lane) noexcept nogil:
-    """Return the largest of STEP lanes; they are lost."""
-    cdef Py_ssize_t l
-    for l in range(16):  # in halves: one chain of 32 would take as long as hundreds of elements
-        lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
-    for l in range(8):
-        lane[l] = lane[8 + l] if lane[8 + l] > lane[l] else lane[l]
-    for l in range(4):
-        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
-    for l in range(2):
-        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
-    return lane[1] if lane[1] > lane[0] else lane[0]
-
-
-cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
-    """Return the largest of `highest` and x[0:n]; NaN is passed over."""
-    cdef real lane[STEP]
-    cdef Py_ssize_t j, l
-    for l in range(STEP):
-        lane[l] = highest
-    for j from 0 <= j < n by STEP:
-        for l in range(STEP):
-            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
-    return max_of_lanes(lane)
 
 
 cdef inline void exp_loop(
@@ -154,37 +117,6 @@ cdef inline real exp_and_max_loop(
     return max_of_lanes(lane)
 
 
-cdef inline void accumulate_block(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
-    """Add e[0:n] to the lanes."""
-    cdef double high[8]
-    cdef double low[8]
-    cdef double quad[8]
-    cdef double total[8]
-    cdef double part[8]
-    cdef Py_ssize_t j, l
-    for l in range(8):
-        high[l] = lanes.high[l]
-        low[l] = lanes.low[l]
-    for j from 0 <= j < n by STEP:
-        for l in range(8):
-            quad[l] = (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
-        if real is float:
-            for l in range(8):
-                high[l] += quad[l]
-        else:  # Knuth's TwoSum: high + low stays exact (one loop of it would stay scalar)
-            for l in range(8):
-                total[l] = high[l] + quad[l]
-            for l in range(8):
-                part[l] = total[l] - high[l]
-            for l in range(8):
-                low[l] += (high[l] - (total[l] - part[l])) + (quad[l] - part[l])
-            for l in range(8):
-                high[l] = total[l]
-    for l in range(8):
-        lanes.high[l] = high[l]
-        lanes.low[l] = low[l]
-
-
 cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
     """y = y * (high + low), rounded once (nearly)"""
     cdef Py_ssize_t j, l
@@ -202,40 +134,7 @@ cdef inline void subtract(
         y[j] = (x[j] - highest) * inverse - log_sum
 
 
-# Inlined, the sums of float64 stay scalar. Through this pointer, a variable of each kernel, gcc
-# cannot inline them.
-ctypedef void (*accumulate_fn)(LaneSums *lanes, const double *e, Py_ssize_t n) noexcept nogil
-
-
-cdef inline void accumulate(LaneSums *lanes, const real *e, Py_ssize_t n, accumulate_fn add_double) noexcept nogil:
-    """Add e[0:n] to the lanes."""
-    if real is float:
-        accumulate_block(lanes, e, n)
-    else:
-        add_double(lanes, e, n)
-
-
 # ---- blocks --------------------------------------------------------------------------------------
-
-
-cdef inline Py_ssize_t round_to_step(Py_ssize_t n) noexcept nogil:
-    """Return how many of n elements fill whole steps."""
-    return n & ~(<Py_ssize_t>STEP - 1)
-
-
-cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
-    """Copy n < STEP elements of x and fill up with -inf, whose exponential is 0."""
-    cdef Py_ssize_t j
-    for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
-        tail[j] = x[j] if j < n else -infinity(<real>0)
-
-
-cdef inline void two_sum(DoubleDouble *s, double x) noexcept nogil:
-    """Add x to the pair, exactly (Knuth's TwoSum)."""
-    cdef double total = s.high + x
-    cdef double part = total - s.high
-    s.low += (s.high - (total - part)) + (x - part)
-    s.high = total
 
 
 cdef inline void exp_block(
@@ -296,78 +195,6 @@ cdef inline Py_ssize_t exp_of_block(
     pad(x + w, e + w, n - w)
     exp_padded(e + w, exp_scale)
     return w + STEP
-
-
-cdef inline void zero(LaneSums *lanes) noexcept nogil:
-    """Set the lanes to 0."""
-    cdef Py_ssize_t j
-    for j in range(8):
-        lanes.high[j] = lanes.low[j] = 0
-
-
-cdef inline double to_double(DoubleDouble s) noexcept nogil:
-    """Return what the pair stands for; an infinite sum has left NaN in its low part."""
-    return s.high + s.low if s.low == s.low else s.high
-
-
-cdef inline void fold_lanes(DoubleDouble *s, LaneSums *lanes, real like) noexcept nogil:
-    """Add the lanes of a block to the sum, in one order for every implementation."""
-    cdef double *a = lanes.high
-    cdef Py_ssize_t l
-    if real is float:
-        two_sum(s, ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7])))
-    else:
-        for l in range(8):
-            two_sum(s, a[l])
-            s.low += lanes.low[l]
-
-
-cdef inline void init_max(RowMax *top) noexcept nogil:
-    """Make it that of no elements."""
-    top.value = -infinity(<double>0)
-    top.block = 0
-
-
-cdef inline void update_max(RowMax *top, const real *x, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """Take into account the block of a row of n elements that begins at `start`."""
-    cdef Py_ssize_t m = min(BLOCK, n - start)
-    cdef Py_ssize_t w = round_to_step(m)
-    cdef real highest = <real>top.value
-    cdef real tail[STEP]
-    if w:
-        highest = max_of(x + start, w, highest)
-    if w < m:
-        pad(x + start + w, tail, m - w)
-        highest = max_of(<const real *>tail, STEP, highest)
-    if highest > top.value:
-        top.value = highest
-        top.block = start
-
-
-cdef inline RowMax row_max(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return the largest element of a row."""
-    cdef Py_ssize_t start
-    cdef RowMax top
-    init_max(&top)
-    for start from 0 <= start < n by BLOCK:
-        update_max(&top, x, start, n)
-    return top
-
-
-cdef inline Py_ssize_t find_first(const real *x, Py_ssize_t n, real highest) noexcept nogil:
-    """Return the first place of `highest` in a block, n if it is not there."""
-    cdef Py_ssize_t j = 0, l
-    cdef uint32_t found
-    while j + STEP <= n:
-        found = 0
-        for l in range(STEP):
-            found |= <uint32_t>(x[j + l] == highest) << l
-        if found:
-            return j + lowest_bit(found)
-        j += STEP
-    while j < n and x[j] != highest:
-        j += 1
-    return j
 
 
 cdef inline void lanes_excluding_max(

@@ -12,8 +12,29 @@ a mask makes +0: the caller sees to it that they can be read.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
+from fastsoftmax._kernels.exp_scale cimport (
+    HIGH,
+    LOW,
+    MAGIC,
+    RATE,
+    SHIFT,
+    Unclamped,
+    exp_variant,
+    scaled_exp,
+)
+from fastsoftmax._kernels.maxima cimport find_first, larger, partial_maxima, row_maxima
+from fastsoftmax._kernels.row cimport scale
+from fastsoftmax._kernels.sums cimport (
+    LANES,
+    STEP,
+    DoubleDouble,
+    LaneSums,
+    accumulate_fn,
+    fold_lanes,
+    zero,
+)
+from fastsoftmax._kernels.types cimport (
     bits32,
     bits64,
     fma,
@@ -21,239 +42,13 @@ from fastsoftmax._kernels.exp cimport (
     from_bits64,
     infinity,
     out_ptr,
-    out_ptr32,
-    out_ptr64,
     prefetch,
     real,
 )
-from fastsoftmax._kernels.exp_scale cimport (
-    CENTERED,
-    CENTERED_POW2,
-    CLAMPED,
-    CLAMPED_POW2,
-    HIGH,
-    LOW,
-    MAGIC,
-    RATE,
-    SCALE_FIELDS,
-    SHIFT,
-    Centered,
-    CenteredPow2,
-    ExpVariant,
-    Unclamped,
-    exp_variant,
-    max_invertible_sum,
-    max_term_at,
-    needs_no_shift,
-    pivot_exponent,
-    pivot_in_range,
-    scaled_exp,
-    set_exponent_range,
-    target_exponent,
-)
-from fastsoftmax._kernels.normalize cimport all_within
-from fastsoftmax._kernels.row cimport (
-    STEP,
-    DoubleDouble,
-    LaneSums,
-    accumulate_fn,
-    find_first,
-    fold_lanes,
-    zero,
-)
 
 cdef enum:
-    LANES = 8  # of a sum, and elements of the last vector
-    MIN_BATCH_LENGTH = 16  # elements of a row that does not lie across
     BATCH_ELEMENTS = 2048  # elements of scratch
-    BATCH_ROWS = 64  # most rows of a group: GROUP // STEP
     MASKED_SEARCH_LENGTH = 128  # elements of a row up to which its largest one is sought in all rows at once
-
-
-# ---- maxima --------------------------------------------------------------------------------------
-
-
-cdef inline void row_maxima(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
-) noexcept nogil:
-    """Write the largest element of each row of n >= SHORTEST; `q` is scratch for 40 a row.
-
-    Of a row with NaN it may be NaN.
-    """
-    if n > STEP:
-        partial_maxima(x, rows, n, q)
-        x = q
-        n = STEP
-    row_maxima_of_steps(x, rows, n, highest, q)
-
-
-cdef inline void row_maxima_of_steps(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
-) noexcept nogil:
-    """maxima, of rows up to STEP; x may be q"""
-    cdef real *other = q + STEP * rows
-    if real is float:
-        partial_maxima_of_step(x, rows, n, <out_ptr32>other)
-    else:
-        partial_maxima_of_step(x, rows, n, <out_ptr64>other)
-    reduce_halves(other, q, rows, 4)
-    reduce_halves(q, other, rows, 2)
-    reduce_halves(other, highest, rows, 1)
-
-
-cdef inline real larger(real a, real b) noexcept nogil:
-    """Return the larger one, `b` if one is NaN."""
-    return a if a > b else b
-
-
-cdef inline void partial_maxima(const real *x, Py_ssize_t rows, Py_ssize_t n, real *q) noexcept nogil:
-    """Write 32 partial maxima of each row of n >= STEP elements."""
-    cdef real lane[STEP]
-    cdef const real *p
-    cdef Py_ssize_t r, j, l
-    for r in range(rows):
-        p = x + r * n
-        for l in range(STEP):  # the last step first: it may overlap the one before
-            lane[l] = p[n - STEP + l]
-        for j from 0 <= j < n - STEP by STEP:
-            for l in range(STEP):
-                lane[l] = larger(p[j + l], lane[l])
-        for l in range(STEP):
-            q[r * STEP + l] = lane[l]
-
-
-cdef inline void partial_maxima_of_step(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, out_ptr q
-) noexcept nogil:
-    """Write 8 partial maxima of each row of SHORTEST <= n <= STEP elements."""
-    cdef real a[LANES]
-    cdef real b[LANES]
-    cdef const real *p
-    cdef const real *o
-    cdef out_ptr t
-    cdef Py_ssize_t r, l
-    for r in range(rows):
-        p = x + r * n
-        o = p + n - MIN_BATCH_LENGTH  # may overlap the first half
-        t = q + r * LANES
-        for l in range(LANES):  # an operation each: one loop of all would stay scalar
-            a[l] = larger(p[l], p[8 + l])
-        for l in range(LANES):
-            b[l] = larger(o[l], o[8 + l])
-        for l in range(LANES):
-            t[l] = larger(a[l], b[l])
-
-
-cdef inline void reduce_halves(
-    const real *a, real *b, Py_ssize_t rows, Py_ssize_t half
-) noexcept nogil:
-    """b = the larger of the first and the second half of each row of a"""
-    cdef Py_ssize_t r, l
-    for r in range(rows):
-        for l in range(half):
-            b[r * half + l] = larger(a[2 * r * half + l], a[(2 * r + 1) * half + l])
-
-
-# ---- what exponentials are made with: `exp_scale` has `spacing` numbers of each kind, or ROWS ------------
-
-
-cdef inline ExpVariant scales_from_maxima(
-    const real *highest, const real *inverse, Py_ssize_t rows, real *exp_scale, Py_ssize_t spacing
-) noexcept nogil:
-    """set_how for each row, in loops without branches; return what serves all.
-
-    They have T = 1, all or none.
-    """
-    cdef Py_ssize_t r
-    cdef uint32_t other32 = 0
-    cdef uint64_t other64 = 0
-    cdef real *shift = exp_scale + SHIFT * spacing
-    cdef bint scaled = exp_scale[RATE * spacing] != 0
-    for r in range(rows):
-        shift[r] = 0 if needs_no_shift(highest[r] * inverse[r]) else highest[r]
-    for r in range(rows):
-        shift[r] = highest[r] if not HAS_FMA and scaled else shift[r]
-    for r in range(rows):
-        set_exponent_range((highest[r] - shift[r]) * inverse[r], target_exponent(<real>0), True, exp_scale + r, spacing)
-    if scaled:
-        return CENTERED_POW2
-    for r in range(rows):
-        if real is float:
-            other32 |= bits32(shift[r])
-        else:
-            other64 |= bits64(shift[r])
-    return CLAMPED if other32 == 0 and other64 == 0 else CENTERED
-
-
-cdef inline void max_terms(
-    const real *highest, const real *exp_scale, Py_ssize_t rows, Py_ssize_t spacing, out_ptr max_e
-) noexcept nogil:
-    """Write the exponential of each row's largest entry; they have T = 1, all or none."""
-    cdef Py_ssize_t r
-    if exp_scale[RATE * spacing] != 0:
-        for r in range(rows):
-            max_e[r] = max_term_at(highest[r], exp_scale + r, spacing, <CenteredPow2>0)
-    else:
-        for r in range(rows):
-            max_e[r] = max_term_at(highest[r], exp_scale + r, spacing, <Centered>0)
-
-
-# One K serves all rows of one temperature whose largest elements are not far from its `pivot`.
-# What the rows of a group have had in common serves the next ones, too: then softmax needs no
-# maxima, as the sums show whether it did.
-
-
-cdef inline bint within_pivot_reach(
-    const real *highest, Py_ssize_t rows, real pivot, real inverse
-) noexcept nogil:
-    """Tell whether `pivot`, if guessable, serves all rows."""
-    return all_within(highest, rows, pivot, <real>0, <real>16 / inverse)
-
-
-cdef inline void broadcast_scale(real pivot, real inverse, real *exp_scale) noexcept nogil:
-    """Set what serves ROWS rows of a reference and the temperature that is set."""
-    cdef real one[SCALE_FIELDS]
-    cdef Py_ssize_t r
-    one[RATE] = exp_scale[RATE * BATCH_ROWS]
-    set_exponent_range(pivot * inverse, pivot_exponent(pivot), False, one, 1)
-    for r in range(BATCH_ROWS):
-        exp_scale[LOW * BATCH_ROWS + r] = one[LOW]
-        exp_scale[HIGH * BATCH_ROWS + r] = one[HIGH]
-        exp_scale[MAGIC * BATCH_ROWS + r] = one[MAGIC]
-        exp_scale[SHIFT * BATCH_ROWS + r] = 0
-
-
-cdef inline ExpVariant batch_variant(const real *exp_scale) noexcept nogil:
-    """Return what serves rows that have a reference."""
-    return CLAMPED_POW2 if exp_scale[RATE * BATCH_ROWS] != 0 else CLAMPED
-
-
-cdef inline ExpVariant choose_scale(
-    const real *highest, const real *inverse, Py_ssize_t rows, real *exp_scale, real *pivot
-) noexcept nogil:
-    """Choose `exp_scale`, and the reference if there is one; return what serves all.
-
-    There is none, and each row has its own K, if `pivot` is NaN.
-    """
-    cdef real each = inverse[0]
-    if pivot[0] == pivot[0]:
-        if pivot_in_range(pivot[0], each) and within_pivot_reach(highest, rows, pivot[0], each):
-            return batch_variant(<const real *>exp_scale)
-        pivot[0] = highest[0]
-        if pivot_in_range(pivot[0], each) and within_pivot_reach(highest, rows, pivot[0], each):
-            broadcast_scale(pivot[0], each, exp_scale)
-            return batch_variant(<const real *>exp_scale)
-        pivot[0] = infinity(<real>0)
-    return scales_from_maxima(highest, inverse, rows, exp_scale, BATCH_ROWS)
-
-
-cdef inline bint reciprocals_in_range(const real *rate, Py_ssize_t rows) noexcept nogil:
-    """Tell whether the reciprocals of all sums show that no entry was too large or too small."""
-    cdef real least = 1 / max_invertible_sum(<real>0)
-    if real is float:  # the largest of GROUP entries is 2**lift() and more
-        return all_within(rate, rows, <real>0, least, <float>1.4551915228366852e-11)  # 2**-36
-    else:
-        return all_within(rate, rows, <real>0, least, <double>1.3234889800848443e-23)  # 2**-76
 
 
 # ---- exponentials --------------------------------------------------------------------------------

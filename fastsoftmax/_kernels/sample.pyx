@@ -52,7 +52,6 @@ from fastsoftmax._kernels.block_select cimport (
     free_workspace,
     select_superset,
 )
-from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_row
 from fastsoftmax._kernels.inverse_cdf cimport (
@@ -64,7 +63,7 @@ from fastsoftmax._kernels.inverse_cdf cimport (
 from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels
 from fastsoftmax._kernels.nucleus cimport Nucleus, draw_from_nucleus
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_excluding_max,
     ranks_among,
@@ -78,6 +77,7 @@ from fastsoftmax._kernels.truncation cimport (
     has_filters,
     max_and_block_maxima,
 )
+from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport (
     fits_float32,
     softmax_weights,

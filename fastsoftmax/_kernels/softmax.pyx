@@ -30,8 +30,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.string cimport memcpy, memset
 
-from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
     LOGSUMEXP,
     LOG_SOFTMAX,
     SOFTMAX,
@@ -40,17 +40,15 @@ from fastsoftmax._kernels.abi cimport (
     SoftmaxKernels,
     temperature_in_range,
 )
-from fastsoftmax._kernels.column_panels cimport SIGNAL_INTERVAL, softmax_columns
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    infinity,
-    noinline_void,
-    not_a_number,
-    out_ptr,
-    out_ptr32,
-    out_ptr64,
-    real,
+from fastsoftmax._kernels.batch_scale cimport (
+    BATCH_ROWS,
+    batch_variant,
+    choose_scale,
+    max_terms,
+    reciprocals_in_range,
+    within_pivot_reach,
 )
+from fastsoftmax._kernels.column_panels cimport SIGNAL_INTERVAL, softmax_columns
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED_POW2,
     CLAMPED,
@@ -74,6 +72,15 @@ from fastsoftmax._kernels.exp_scale cimport (
     target_exponent,
 )
 from fastsoftmax._kernels.legacy_abi cimport OldSoftmaxKernels
+from fastsoftmax._kernels.maxima cimport (
+    MIN_BATCH_LENGTH,
+    RowMax,
+    init_max,
+    max_of,
+    row_max,
+    row_maxima,
+    row_maxima_of_steps,
+)
 from fastsoftmax._kernels.normalize cimport (
     all_finite,
     log1p_sums,
@@ -85,51 +92,26 @@ from fastsoftmax._kernels.normalize cimport (
     write_logsumexp,
 )
 from fastsoftmax._kernels.row cimport (
-    BLOCK,
-    STEP,
-    DoubleDouble,
-    LaneSums,
-    RowMax,
-    accumulate,
-    accumulate_block,
-    accumulate_fn,
     exp_block,
     exp_of_row,
     exp_padded,
-    fold_lanes,
-    init_max,
     lanes_excluding_max,
-    max_of,
-    pad,
     prefetch_lines,
-    row_max,
     scale,
     scale_row,
     subtract,
     sum_and_max_from_pivot,
     sum_excluding_max,
-    zero,
 )
 from fastsoftmax._kernels.row_batch cimport (
     BATCH_ELEMENTS,
-    BATCH_ROWS,
-    MIN_BATCH_LENGTH,
     batch_sums,
-    batch_variant,
-    choose_scale,
     difference_rows,
     exclude_max,
     exp_batch,
-    max_terms,
-    reciprocals_in_range,
-    row_maxima,
-    row_maxima_of_steps,
     scaled_rows,
-    within_pivot_reach,
 )
 from fastsoftmax._kernels.short_rows cimport (
-    pad_rows,
-    padded_rows,
     soa_exclude_max,
     soa_exp,
     soa_log1p_sums,
@@ -138,8 +120,29 @@ from fastsoftmax._kernels.short_rows cimport (
     soa_reciprocals,
     soa_scale,
     soa_sums,
-    transpose_in,
-    transpose_out,
+)
+from fastsoftmax._kernels.sums cimport (
+    BLOCK,
+    STEP,
+    DoubleDouble,
+    LaneSums,
+    accumulate,
+    accumulate_block,
+    accumulate_fn,
+    fold_lanes,
+    pad,
+    zero,
+)
+from fastsoftmax._kernels.transpose cimport pad_rows, padded_rows, transpose_in, transpose_out
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    infinity,
+    noinline_void,
+    not_a_number,
+    out_ptr,
+    out_ptr32,
+    out_ptr64,
+    real,
 )
 
 cdef enum:

@@ -5,9 +5,10 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.block_select cimport CHUNK, Workspace, block_maxima, rank_in_block
-from fastsoftmax._kernels.exp cimport infinity, log1p_nonneg, real
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport softmax_weights, sum_blocks, sum_in_order, sum_lanes
 
 cdef enum:

@@ -15,8 +15,8 @@ from fastsoftmax._kernels.block_select cimport (
     count_blocks,
     select_k,
 )
-from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
+from fastsoftmax._kernels.maxima cimport find_first
 from fastsoftmax._kernels.nucleus cimport (
     HEAVY_SHARE,
     Nucleus,
@@ -31,7 +31,7 @@ from fastsoftmax._kernels.radix cimport (
     radix_select_by_mass,
     sortable_key,
 )
-from fastsoftmax._kernels.row cimport find_first
+from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport (
     fits_float32,
     softmax_weights,

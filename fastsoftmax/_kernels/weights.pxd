@@ -6,20 +6,21 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 
 from libc.math cimport log
 
-from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound, infinity, real
+from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
 from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
-from fastsoftmax._kernels.row cimport (
+from fastsoftmax._kernels.row cimport exp_block
+from fastsoftmax._kernels.sums cimport (
     BLOCK,
     STEP,
     DoubleDouble,
     LaneSums,
     accumulate_block,
-    exp_block,
     fold_lanes,
     pad,
     round_to_step,
     zero,
 )
+from fastsoftmax._kernels.types cimport infinity, real
 
 cdef inline void softmax_weights_above_zero(
     const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low

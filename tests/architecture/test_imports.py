@@ -35,8 +35,9 @@ ROOM = {
 }  # fmt: skip
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "abi", "legacy_abi", "exp", "philox", "exp_scale", "row", "normalize", "row_batch", "short_rows", "columns",
-    "column_panels", "softmax", "cross_entropy", "backward",
+    "abi", "legacy_abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row", "normalize",
+    "batch_scale", "row_batch", "transpose", "short_rows", "columns", "column_panels",
+    "softmax", "cross_entropy", "backward",
     "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
     "inverse_cdf", "token_logprobs", "select", "sample",
 ]  # fmt: skip
