@@ -37,8 +37,7 @@ from fastsoftmax._kernels.sums cimport (
     STEP,
     DoubleDouble,
     LaneSums,
-    accumulate_block,
-    accumulate_fn,
+    accumulate_doubles,
     fold_lanes,
     to_double,
     two_sum,
@@ -117,15 +116,12 @@ cdef inline void weighted_labels(
         weight_labels(labels.weight + start, q, n)
 
 
-cdef accumulate_fn add_double = accumulate_block[double]
-
-
 cdef inline void add_padded(LaneSums *lanes, double *term, Py_ssize_t n) noexcept nogil:
     """Add n <= BLOCK terms to the lanes; fills up the last step with 0."""
     cdef Py_ssize_t j, m = (n + STEP - 1) & ~(<Py_ssize_t>STEP - 1)
     for j in range(n, m):
         term[j] = 0
-    add_double(lanes, term, m)
+    accumulate_doubles(lanes, term, m)
 
 
 cdef double cross_term(
@@ -180,7 +176,7 @@ cdef noinline_void noinline_sum_excluding_max(
     const real *x, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top, const real *next_row
 ) noexcept nogil:
     """rest = the sum of a row's exponentials without the largest entry's own term"""
-    rest[0] = sum_excluding_max(x, n, how, add_double, top, next_row)
+    rest[0] = sum_excluding_max(x, n, how, top, next_row)
 
 
 cdef noinline_void noinline_exp_of_row(
@@ -189,7 +185,7 @@ cdef noinline_void noinline_exp_of_row(
 ) noexcept nogil:
     """y = the exponentials of a row, and that sum added to `rest`"""
     cdef LaneSums lanes
-    exp_of_row(x, y, n, how, False, &lanes, rest, add_double, top, next_row)
+    exp_of_row(x, y, n, how, False, &lanes, rest, top, next_row)
 
 
 cdef double loss_row(

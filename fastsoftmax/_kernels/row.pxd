@@ -42,7 +42,6 @@ from fastsoftmax._kernels.sums cimport (
     DoubleDouble,
     LaneSums,
     accumulate,
-    accumulate_fn,
     fold_lanes,
     pad,
     round_to_step,
@@ -199,7 +198,7 @@ cdef inline Py_ssize_t exp_of_block(
 
 cdef inline void lanes_excluding_max(
     const real *x, Py_ssize_t n, real highest, const real *exp_scale, bint with_max,
-    LaneSums *lanes, accumulate_fn add_double, const real *prefetch_src
+    LaneSums *lanes, const real *prefetch_src
 ) noexcept nogil:
     """Write the lanes of a block's exponentials, without the largest entry's if it is `with_max`."""
     cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
@@ -207,7 +206,7 @@ cdef inline void lanes_excluding_max(
     if with_max and highest < infinity(<real>0):
         e[find_first(x, n, highest)] = 0
     zero(lanes)
-    accumulate(lanes, e, w, add_double)
+    accumulate(lanes, e, w)
 
 
 # ---- rows, and parts of a row that begin at a block ----------------------------------------------
@@ -217,7 +216,7 @@ cdef inline void lanes_excluding_max(
 
 
 cdef inline DoubleDouble sum_excluding_max(
-    const real *x, Py_ssize_t n, const real *exp_scale, accumulate_fn add_double, RowMax *top,
+    const real *x, Py_ssize_t n, const real *exp_scale, RowMax *top,
     const real *next_row
 ) noexcept nogil:
     """Return the sum of a row's exponentials without the largest entry's own term.
@@ -234,7 +233,7 @@ cdef inline DoubleDouble sum_excluding_max(
     for start from 0 <= start < n by BLOCK:
         lanes_excluding_max(
             x + start, min(BLOCK, n - start), highest, exp_scale, start == block, &lanes,
-            add_double, next_row + start if next_row != NULL else NULL,
+            next_row + start if next_row != NULL else NULL,
         )
         fold_lanes(&s, &lanes, <real>0)
         if next_row != NULL:
@@ -243,7 +242,7 @@ cdef inline DoubleDouble sum_excluding_max(
 
 
 cdef inline DoubleDouble sum_and_max_from_pivot(
-    const real *x, Py_ssize_t n, const real *exp_scale, real *largest, accumulate_fn add_double,
+    const real *x, Py_ssize_t n, const real *exp_scale, real *largest,
     const real *next_row
 ) noexcept nogil:
     """The same sum without knowing the largest entry, which is written; `exp_scale` is by a guess.
@@ -275,13 +274,13 @@ cdef inline DoubleDouble sum_and_max_from_pivot(
             exp_padded(e + w, exp_scale)
             w += STEP
         zero(&lanes)
-        accumulate(&lanes, <const real *>e, w, add_double)
+        accumulate(&lanes, <const real *>e, w)
         if highest > before:
             s = all_of
             fold_lanes(&all_of, &lanes, <real>0)
             e[find_first(x + start, m, highest)] = 0
             zero(&lanes)
-            accumulate(&lanes, <const real *>e, w, add_double)
+            accumulate(&lanes, <const real *>e, w)
         else:
             fold_lanes(&all_of, &lanes, <real>0)
         fold_lanes(&s, &lanes, <real>0)
@@ -298,7 +297,7 @@ cdef inline Py_ssize_t unaligned_head(const real *x, const real *y, Py_ssize_t n
 
 cdef inline void exp_of_row(
     const real *x, real *y, Py_ssize_t n, const real *exp_scale, bint with_max, LaneSums *lanes,
-    DoubleDouble *s, accumulate_fn add_double, RowMax *top, const real *next_row
+    DoubleDouble *s, RowMax *top, const real *next_row
 ) noexcept nogil:
     """y = the exponentials of x, and their sum added to `s`.
 
@@ -345,8 +344,8 @@ cdef inline void exp_of_row(
             y[start + place] = 0
         elif place < m:
             tail[place - w] = 0
-        accumulate(lanes, <const real *>(y + start), w, add_double)
-        accumulate(lanes, <const real *>tail, STEP if w < m else 0, add_double)
+        accumulate(lanes, <const real *>(y + start), w)
+        accumulate(lanes, <const real *>tail, STEP if w < m else 0)
         if place < w:
             y[start + place] = largest
         if s == NULL:

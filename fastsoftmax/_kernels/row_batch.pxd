@@ -30,7 +30,7 @@ from fastsoftmax._kernels.sums cimport (
     STEP,
     DoubleDouble,
     LaneSums,
-    accumulate_fn,
+    accumulate,
     fold_lanes,
     zero,
 )
@@ -234,7 +234,7 @@ cdef inline void mark_max(
 
 
 cdef inline void batch_sums(
-    const real *e, Py_ssize_t width, Py_ssize_t rows, double *d, DoubleDouble *s, accumulate_fn add_double
+    const real *e, Py_ssize_t width, Py_ssize_t rows, double *d, DoubleDouble *s
 ) noexcept nogil:
     """Add each row of `width` elements, whole steps, to `s`, which is 0; `d` has 12 a row."""
     cdef Py_ssize_t r
@@ -248,7 +248,7 @@ cdef inline void batch_sums(
     else:
         for r in range(rows):
             zero(lanes + r)
-            add_double(lanes + r, e + r * width, width)
+            accumulate(lanes + r, e + r * width, width)
         for r in range(rows):  # apart, more of these chains run at once
             fold_lanes(s + r, lanes + r, <real>0)
 

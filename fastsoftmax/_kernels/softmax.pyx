@@ -127,8 +127,6 @@ from fastsoftmax._kernels.sums cimport (
     DoubleDouble,
     LaneSums,
     accumulate,
-    accumulate_block,
-    accumulate_fn,
     fold_lanes,
     pad,
     zero,
@@ -148,9 +146,6 @@ from fastsoftmax._kernels.types cimport (
 cdef enum:
     PREFETCH_BYTES = 4096  # bytes of a long row that are fetched in advance; 2048 to 8192 do the same
     MAX_ABOVE_PIVOT = 40  # how far above its guess a largest entry may be: 58 powers of 2 above `target_exponent`
-
-
-cdef accumulate_fn add_double = accumulate_block[double]
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -223,7 +218,7 @@ cdef bint softmax_row_from_pivot(
     scale_from_pivot(pivot, temperature, target_exponent(pivot), False, exp_scale)
     s.high = s.low = 0
     exp_of_row(
-        x, y, n, <const real *>exp_scale, True, &lanes, &s, add_double, NULL,
+        x, y, n, <const real *>exp_scale, True, &lanes, &s, NULL,
         x + PREFETCH_BYTES // sizeof(real),
     )
     if not s.high <= max_invertible_sum(<real>0):
@@ -247,7 +242,7 @@ cdef void softmax_row(
         temperature = 1
     scale_from_max(<real>top.value, temperature, exp_scale)
     s.high = s.low = 0
-    exp_of_row(x, y, n, <const real *>exp_scale, True, &lanes, &s, add_double, top, next_row)
+    exp_of_row(x, y, n, <const real *>exp_scale, True, &lanes, &s, top, next_row)
     normalize_row(x, y, n, &s)
 
 
@@ -273,7 +268,7 @@ cdef bint short_softmax(
         scale_from_max(highest, temperature, exp_scale)
     exp_padded(step, <const real *>exp_scale)
     zero(&lanes)
-    accumulate(&lanes, <const real *>step, STEP, add_double)
+    accumulate(&lanes, <const real *>step, STEP)
     s.high = s.low = 0
     fold_lanes(&s, &lanes, <real>0)
     reciprocals(&s, 1, &high, &low)
@@ -315,7 +310,7 @@ cdef void log_softmax_row(
     highest = <real>top.value
     scale_from_max(highest, temperature, exp_scale)
     max_e = max_term(highest, <const real *>exp_scale)
-    s = sum_excluding_max(x, n, <const real *>exp_scale, add_double, top, next_row)
+    s = sum_excluding_max(x, n, <const real *>exp_scale, top, next_row)
     log1p_sums(&s, &max_e, 1, &log_sum)
     log_softmax_write(x, y, n, highest, inverse, <real>log_sum)
 
@@ -330,7 +325,7 @@ cdef double log1p_sum_from_pivot(const real *x, Py_ssize_t n, real *highest) noe
     if pivot != pivot:
         return not_a_number(<double>0)
     scale_from_pivot(pivot, 1, target_exponent(pivot), False, exp_scale)
-    s = sum_and_max_from_pivot(x, n, <const real *>exp_scale, highest, add_double, x + PREFETCH_BYTES // sizeof(real))
+    s = sum_and_max_from_pivot(x, n, <const real *>exp_scale, highest, x + PREFETCH_BYTES // sizeof(real))
     if not highest[0] - pivot < MAX_ABOVE_PIVOT:
         return not_a_number(<double>0)
     max_e = max_term(highest[0], <const real *>exp_scale)
@@ -350,7 +345,7 @@ cdef real logsumexp_row(
     cdef real max_e
     scale_from_max(highest, 1, exp_scale)
     max_e = max_term(highest, <const real *>exp_scale)
-    s = sum_excluding_max(x, n, <const real *>exp_scale, add_double, top, next_row)
+    s = sum_excluding_max(x, n, <const real *>exp_scale, top, next_row)
     if highest == inf or highest == -inf:
         return nan_if_any(highest, x, n, 1)
     log1p_sums(&s, &max_e, 1, &log_sum)
@@ -441,7 +436,7 @@ cdef inline bint batch_rows(
             x, <real *>e, width, rows, n, highest, high, <out_ptr>places, scratch, low
         )
     memset(s, 0, rows * sizeof(DoubleDouble))
-    batch_sums(<const real *>e, width, rows, lanes, s, add_double)
+    batch_sums(<const real *>e, width, rows, lanes, s)
     if op == SOFTMAX:
         reciprocals(s, rows, high, low)
         if from_pivot and not reciprocals_in_range(<const real *>high, rows):
@@ -805,7 +800,7 @@ def part_sums(
     if y is not None:
         with nogil:
             exp_of_row(
-                &x[0], &y[0], n, <const real *>exp_scale, True, temperature_stride, NULL, add_double, NULL,
+                &x[0], &y[0], n, <const real *>exp_scale, True, temperature_stride, NULL, NULL,
                 &x[0] + PREFETCH_BYTES // sizeof(real),
             )
         return
@@ -813,7 +808,7 @@ def part_sums(
         for start from 0 <= start < n by BLOCK:
             lanes_excluding_max(
                 &x[start], min(BLOCK, n - start), <real>highest, <const real *>exp_scale, start == max_e,
-                temperature_stride, add_double, <const real *>NULL,
+                temperature_stride, <const real *>NULL,
             )
             temperature_stride += 1
 

@@ -8,7 +8,7 @@ Order of sums
     so every vector width gives the same bits.
 """
 
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 
 cdef enum:
     STEP = 32  # elements that a sum takes at once
@@ -76,17 +76,19 @@ cdef inline void accumulate_block(LaneSums *lanes, const real *e, Py_ssize_t n) 
         lanes.high[l] = high[l]
         lanes.low[l] = low[l]
 
-# Inlined, the sums of float64 stay scalar. Through this pointer, a variable of each kernel, gcc
-# cannot inline them.
-ctypedef void (*accumulate_fn)(LaneSums *lanes, const double *e, Py_ssize_t n) noexcept nogil
+cdef inline noinline_void accumulate_doubles(
+    LaneSums *lanes, const double *e, Py_ssize_t n
+) noexcept nogil:
+    """Add e[0:n] to `lanes`, in a function of its own: inlined, these sums stay scalar."""
+    accumulate_block(lanes, e, n)
 
 
-cdef inline void accumulate(LaneSums *lanes, const real *e, Py_ssize_t n, accumulate_fn add_double) noexcept nogil:
-    """Add e[0:n] to the lanes."""
+cdef inline void accumulate(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
+    """Add e[0:n], whole steps, to `lanes`."""
     if real is float:
         accumulate_block(lanes, e, n)
     else:
-        add_double(lanes, e, n)
+        accumulate_doubles(lanes, e, n)
 
 
 # ---- pairs ---------------------------------------------------------------------------------------

@@ -21,13 +21,14 @@ ctypedef fused out_ptr:
     out_ptr64
 
 # What a function returns that is not to be built into others, nor to be built twice: the larger a
-# function, the more of its loops stay scalar.
+# function, the more of its loops stay scalar. In a .pxd it has the word `inline` all the same.
 cdef extern from *:
     """
     #ifdef __clang__
     #define FS_SEPARATE __attribute__((noinline)) void
     #else
     #define FS_SEPARATE __attribute__((noinline, noclone)) void
+    #pragma GCC diagnostic ignored "-Wattributes"
     #endif
     """
     ctypedef void noinline_void "FS_SEPARATE"
