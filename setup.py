@@ -84,7 +84,8 @@ def extensions():
     ]
     # The longest ones first, so that in the end no core waits for another.
     shared = Extension(f"fastsoftmax.{ISA.SHARED}", [], extra_compile_args=FLAGS)
-    return [*kernels, extension("_front/front"), shared, extension("_dispatch/cpu")]
+    once = [extension(m) for m in ("_front/front", "_front/long_row", "_dispatch/cpu")]
+    return [*kernels, *once, shared]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)

@@ -24,7 +24,7 @@ def _missing(isa: Isa) -> str:
     """Say why `isa` cannot run here, or return an empty string if it can."""
     if isa not in isas_for(platform.machine()):
         return f"this machine is {platform.machine()}"
-    needed = (*_modules(isa), "_front.front", "_dispatch.cpu", SHARED)
+    needed = (*_modules(isa), "_front.front", "_front.long_row", "_dispatch.cpu", SHARED)
     absent = [m for m in needed if find_spec(f"{PACKAGE}.{m}") is None]
     if absent:
         return f"not built: no {', '.join(absent)}"

@@ -27,7 +27,6 @@ cdef extern from "numpy/random/bitgen.h":
         double (*next_double)(void *state) noexcept nogil
 
 from .. import _arrays, _reference, _targets, _threads
-from . import long_row
 
 from fastsoftmax._front.fast_path cimport (
     SIGNAL_INTERVAL,
@@ -43,6 +42,7 @@ from fastsoftmax._front.fast_path cimport (
     scalar,
     words_for,
 )
+from fastsoftmax._front.long_row cimport run_long_row
 from fastsoftmax._front.strided cimport (
     FLOAT64,
     StridedPlan,
@@ -59,6 +59,8 @@ from fastsoftmax._kernels.abi cimport (
     Filters,
     LogprobOutput,
     Op,
+    SoftmaxCall,
+    SoftmaxKernels,
     temperature_in_range,
 )
 from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels, OldSelectKernels, OldSoftmaxKernels
@@ -198,7 +200,8 @@ cdef class Implementation:
     cdef OldSoftmaxKernels row
     cdef OldSelectKernels select
     cdef OldSampleKernels sampling
-    cdef object map_rows, reduce_rows, long_rows, top_k_rows, rank_rows
+    cdef SoftmaxKernels softmax_kernels
+    cdef object map_rows, reduce_rows, top_k_rows, rank_rows
     cdef object draw_rows, filter_rows, support_rows, logprobs_rows
     cdef object loss_rows, weigh_targets, add_losses, backward_rows
 
@@ -222,7 +225,9 @@ cdef class Implementation:
         kinds = ("float", "double")
         self.map_rows = {k: softmax.map_rows[k] for k in kinds}
         self.reduce_rows = {k: softmax.reduce_rows[k] for k in kinds}
-        self.long_rows = {k: long_row.LongRows(softmax, k) for k in kinds}
+        self.softmax_kernels = (
+            <SoftmaxKernels *>PyCapsule_GetPointer(softmax.kernels, "fastsoftmax.SoftmaxKernels")
+        )[0]
         self.top_k_rows = {k: select.top_k_rows[k] for k in (*kinds, "int64_t")}
         self.rank_rows = {k: select.rank_rows[k] for k in (*kinds, "int64_t")}
         self.draw_rows = {k: sample.draw_rows[k] for k in kinds}
@@ -361,15 +366,30 @@ cdef class Implementation:
         cdef Py_ssize_t threads = threads_for_row(x, workers)
         kind = _SELECT[x.dtype.char]
         if threads > 1:
-            row = self.long_rows[kind]
-            work = exponentials(x) / len(x)
             for i in range(len(x)):
                 t = ts[i:i + 1] if len(ts) > 1 else ts
-                if not (temperature_in_range(t[0]) and row.map(x[i], y[i], t[0], log, work, threads)):
+                if not self.long_row(
+                    x[i], y[i], t[0], LOG_SOFTMAX if log else SOFTMAX, exponentials(x) / len(x), threads
+                ):
                     self.map_rows[kind](x[i:i + 1], y[i:i + 1], t, log)
             return
         run(
             self.map_rows[kind], (x, y, ts, log), 3 if len(ts) > 1 else 2, exponentials(x), workers
+        )
+
+    cdef bint long_row(
+        self, cnp.ndarray x, cnp.ndarray y, double temperature, Op kind, double work,
+        Py_ssize_t threads
+    ) except -1:
+        """Write the answer for a row by some threads; False where one has to."""
+        cdef SoftmaxCall call
+        call.dtype = dtype_of(x)
+        call.op = kind
+        call.n = cnp.PyArray_SIZE(x)
+        call.temperature = &temperature
+        call.temperature_stride = 0
+        return run_long_row(
+            &self.softmax_kernels, &call, cnp.PyArray_DATA(x), cnp.PyArray_DATA(y), work, threads
         )
 
     cdef void answer(
@@ -434,9 +454,10 @@ cdef class Implementation:
         kind = _SELECT[y.dtype.char]
         threads = threads_for_row(x, workers)
         if threads > 1:
-            row = self.long_rows[kind]
             for i in range(len(x)):
-                if not row.logsumexp(x[i], y[i:i + 1], exponentials(x) / len(x), threads):
+                if not self.long_row(
+                    x[i], y[i:i + 1], 1, LOGSUMEXP, exponentials(x) / len(x), threads
+                ):
                     self.reduce_rows[kind](x[i:i + 1], y[i:i + 1])
         else:
             run(self.reduce_rows[kind], (x, y), 2, exponentials(x), workers)

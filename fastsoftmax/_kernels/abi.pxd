@@ -52,6 +52,39 @@ cdef struct BackwardCall:  # x: gradient of the result, x2: the result
     Py_ssize_t temperature_stride
 
 
+# One long row, shared by threads.
+cdef struct LongRow:
+    int dtype  # DType
+    int op  # Op
+    Py_ssize_t n
+    double temperature  # in range
+    const void *x
+    void *y  # is x, or does not overlap it; one element for LOGSUMEXP
+    double *lanes  # scratch: 16 for each of the row's blocks, of `row_block` elements
+    # Between the phases:
+    bint is_max
+    double pivot  # the maximum, if `is_max`
+    Py_ssize_t max_block
+    double sum_high
+    double sum_low
+    double log_sum
+
+cdef enum RowPhase:
+    ROW_PIVOT  # choose a pivot, for softmax with y apart from x; 0 if none serves
+    ROW_MAXIMA  # of each block
+    ROW_MAXIMUM  # by those; 0 if it is not finite
+    ROW_SUMS  # of each block's exponentials, which softmax writes into y
+    ROW_SUM  # of those; 0 if the pivot did not serve: on from ROW_MAXIMA
+    ROW_RESULT
+
+# Does a phase for blocks `start` to `stop`. ROW_PIVOT, ROW_MAXIMUM, ROW_SUM, and ROW_RESULT for
+# LOGSUMEXP, are for one thread, with all blocks; the others' blocks may be shared. 1 but for the
+# above.
+ctypedef int (*phase_fn)(
+    LongRow *row, int phase, Py_ssize_t start, Py_ssize_t stop,
+) noexcept nogil
+
+
 cdef inline bint temperature_in_range(double temperature) noexcept nogil:
     """Return whether exponentials are made at `temperature`; at others, scores are rewritten."""
     return 1e-30 <= temperature <= 1e30
@@ -159,6 +192,8 @@ cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient; each may 
 cdef struct SoftmaxKernels:
     rows_fn softmax_rows
     columns_fn softmax_columns
+    phase_fn long_row
+    Py_ssize_t row_block
 
 cdef struct BackwardKernels:
     rows_fn backward

@@ -13,7 +13,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Op
-from fastsoftmax._kernels.batch_scale cimport max_terms, scales_from_maxima
+from fastsoftmax._kernels.batch_scale cimport SCALE_FIELDS, max_terms, scales_from_maxima, set_rate
 from fastsoftmax._kernels.columns cimport (
     PANEL_BYTES,
     PANEL_COLUMNS,
@@ -33,17 +33,13 @@ from fastsoftmax._kernels.columns cimport (
 )
 from fastsoftmax._kernels.exp cimport exp_clamped
 from fastsoftmax._kernels.exp_scale cimport (
-    HIGH,
-    LOW,
-    MAGIC,
-    SCALE_FIELDS,
+    ExpScale,
     ExpVariant,
     inverse_temperature,
     max_invertible_sum,
     pivot_exponent,
     pivot_in_range,
     scale_from_pivot,
-    set_rate,
 )
 from fastsoftmax._kernels.maxima cimport row_max
 from fastsoftmax._kernels.normalize cimport log1p_sums, propagate_nan, reciprocals, write_logsumexp
@@ -117,21 +113,24 @@ cdef inline void exp_in_place(
 
 cdef inline void exp_step(
     const real *x, Py_ssize_t stride, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t n,
-    Py_ssize_t columns, Py_ssize_t tiles, out_ptr e, const real *exp_scale, const real *next_panel,
+    Py_ssize_t columns, Py_ssize_t tiles, out_ptr e, const ExpScale *exp_scale, const real *next_panel,
 ) noexcept nogil:
     """e = the exponentials of `rows` rows of n, from row i on; `next_panel` are rows to be met later."""
     cdef Py_ssize_t width = columns * tiles
     cdef Py_ssize_t r
+    cdef real low = <real>exp_scale.low
+    cdef real high = <real>exp_scale.high
+    cdef real magic = <real>exp_scale.magic
     if tiles > 1:
         copy_tiles(x + i * stride, stride, rows, columns, tiles, n * stride, e, width)
-        exp_in_place(e, rows * width, exp_scale[LOW], exp_scale[HIGH], exp_scale[MAGIC])
+        exp_in_place(e, rows * width, low, high, magic)
     elif columns == stride:  # the rows are one
-        exp_row(x + i * stride, e, rows * width, exp_scale[LOW], exp_scale[HIGH], exp_scale[MAGIC])
+        exp_row(x + i * stride, e, rows * width, low, high, magic)
     else:
         for r in range(i, i + rows):
             prefetch_lines(row_ahead(x, r, n, stride, next_panel), columns)
             exp_row(
-                x + r * stride, e + (r - i) * width, columns, exp_scale[LOW], exp_scale[HIGH], exp_scale[MAGIC]
+                x + r * stride, e + (r - i) * width, columns, low, high, magic
             )
 
 
@@ -154,7 +153,7 @@ cdef inline bint sums_in_range(
 
 cdef inline bint sums_from_pivot(
     const real *x, out_ptr e, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t columns,
-    Py_ssize_t tiles, Py_ssize_t rows, real *exp_scale, DoubleDouble *s, const real *next_panel, Py_ssize_t *since_check,
+    Py_ssize_t tiles, Py_ssize_t rows, ExpScale *exp_scale, DoubleDouble *s, const real *next_panel, Py_ssize_t *since_check,
 ) except -1 nogil:
     """Write the sums of the exponentials of a panel, and those of its last `rows` into e.
 
@@ -169,12 +168,12 @@ cdef inline bint sums_from_pivot(
     cdef real highest = <real>row_max(x, columns).value
     if not pivot_in_range(highest, <real>1):
         return False
-    scale_from_pivot(highest, 1, pivot_exponent(highest), False, exp_scale)
+    exp_scale[0] = scale_from_pivot(highest, 1, pivot_exponent(highest), False)
     zero_sums(s, lanes, lows, zeros, width)
     for i from 0 <= i < n by STEP:
         k = min(STEP, n - i)
         d = e + i % rows * width
-        exp_step(x, stride, i, k, n, columns, tiles, d, <const real *>exp_scale, next_panel)
+        exp_step(x, stride, i, k, n, columns, tiles, d, exp_scale, next_panel)
         accumulate_step(<const real *>d, k, width, zeros, lanes, lows)
         if (i + k) % BLOCK == 0 or i + k == n:
             fold_columns(s, lanes, lows, width, highest)
@@ -197,7 +196,7 @@ cdef inline void store_repeated(
 
 cdef inline int store_from_pivot(
     const real *x, real *y, out_ptr e, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t columns,
-    Py_ssize_t tiles, Py_ssize_t rows, const real *exp_scale, real *high, real *low, const real *next_panel,
+    Py_ssize_t tiles, Py_ssize_t rows, const ExpScale *exp_scale, real *high, real *low, const real *next_panel,
     Py_ssize_t *since_check,
 ) except -1 nogil:
     """y = the exponentials of the panel, times high + low, which have room for PANEL columns"""
@@ -342,7 +341,7 @@ cdef inline int softmax_panel(
     tells whether to try one, and whether it served. `next_panel` is where the next panel begins.
     """
     cdef real highest[PANEL_COLUMNS]
-    cdef real pivot_scale[SCALE_FIELDS]
+    cdef ExpScale pivot_scale
     cdef real max_e[PANEL_COLUMNS]
     cdef real high[PANEL_COLUMNS]
     cdef real low[PANEL_COLUMNS]
@@ -354,12 +353,12 @@ cdef inline int softmax_panel(
     cdef const real *next = <const real *>y if rows == n and op != LOGSUMEXP else x
     if try_pivot[0]:
         try_pivot[0] = sums_from_pivot(
-            x, e, n, stride, columns, tiles, rows, pivot_scale, s, next, since_check
+            x, e, n, stride, columns, tiles, rows, &pivot_scale, s, next, since_check
         )
     if try_pivot[0]:
         reciprocals(s, columns * tiles, high, low)
         store_from_pivot(
-            x, y, e, n, stride, columns, tiles, rows, <const real *>pivot_scale, high, low, next_panel,
+            x, y, e, n, stride, columns, tiles, rows, &pivot_scale, high, low, next_panel,
             since_check,
         )
         return 0

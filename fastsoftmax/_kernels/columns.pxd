@@ -13,14 +13,10 @@ scratch a panel's columns are whole vectors; what fills up the last one is compu
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
+from fastsoftmax._kernels.batch_scale cimport HIGH, LOW, MAGIC, RATE, SHIFT
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
     CLAMPED,
-    HIGH,
-    LOW,
-    MAGIC,
-    RATE,
-    SHIFT,
     Centered,
     CenteredPow2,
     Clamped,

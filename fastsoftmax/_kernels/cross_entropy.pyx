@@ -28,7 +28,7 @@ from libc.stdint cimport int64_t
 
 from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels
-from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
+from fastsoftmax._kernels.exp_scale cimport ExpScale, scale_to_one
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.row cimport exp_of_row, scale_row, sum_excluding_max
@@ -173,14 +173,14 @@ cdef void reciprocal_of_sum(double a, DoubleDouble s, real *high, real *low) noe
 
 
 cdef noinline_void noinline_sum_excluding_max(
-    const real *x, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top, const real *next_row
+    const real *x, Py_ssize_t n, const ExpScale *how, DoubleDouble *rest, RowMax *top, const real *next_row
 ) noexcept nogil:
     """rest = the sum of a row's exponentials without the largest entry's own term"""
     rest[0] = sum_excluding_max(x, n, how, top, next_row)
 
 
 cdef noinline_void noinline_exp_of_row(
-    const real *x, real *y, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top,
+    const real *x, real *y, Py_ssize_t n, const ExpScale *how, DoubleDouble *rest, RowMax *top,
     const real *next_row
 ) noexcept nogil:
     """y = the exponentials of a row, and that sum added to `rest`"""
@@ -212,7 +212,7 @@ cdef double loss_row(
     cdef double log_sum, sum_e, share, rate
     cdef real at = 0, high, low
     cdef real highest = <real>top.value
-    cdef real how[SCALE_FIELDS]
+    cdef ExpScale how
     cdef bint spread = label != NULL or labels.share != 0
     if label == NULL:
         at = x[target]
@@ -223,12 +223,12 @@ cdef double loss_row(
     if spread:
         loss += cross_term(labels, x, label, n, highest, &others)
     total = own + others
-    scale_to_one(highest, 1, how)
+    how = scale_to_one(highest, 1)
     if y == NULL:
-        noinline_sum_excluding_max(x, n, how, &rest, top, next_row)
+        noinline_sum_excluding_max(x, n, &how, &rest, top, next_row)
     else:
         rest.high = rest.low = 0
-        noinline_exp_of_row(x, y, n, how, &rest, top, next_row)
+        noinline_exp_of_row(x, y, n, &how, &rest, top, next_row)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_nonneg(rest.high + rest.low)

@@ -13,15 +13,11 @@ from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
     CENTERED_POW2,
     CLAMPED_POW2,
-    HIGH,
-    LOW,
-    MAGIC,
-    RATE,
-    SHIFT,
     Centered,
     CenteredPow2,
     Clamped,
     ClampedPow2,
+    ExpScale,
     ExpVariant,
     exp_variant,
     scaled_exp,
@@ -51,28 +47,28 @@ from fastsoftmax._kernels.types cimport fma, infinity, out_ptr, out_ptr32, out_p
 
 cdef enum:
     LINE = 64  # bytes of a cache line
-    ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
+    ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements from which on vectors that share no line pay
 
 
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
 
 
 cdef inline void exp_loop(
-    const real *x, real *y, Py_ssize_t n, const real *exp_scale, exp_variant variant
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, exp_variant variant
 ) noexcept nogil:
-    """y = the exponentials of x"""
-    cdef real shift = exp_scale[SHIFT]
-    cdef real rate = exp_scale[RATE]
-    cdef real low = exp_scale[LOW]
-    cdef real high = exp_scale[HIGH]
-    cdef real magic = exp_scale[MAGIC]
+    """Write the exponentials of x[0:n] into y, by `exp_scale`."""
+    cdef real shift = <real>exp_scale.shift
+    cdef real rate = <real>exp_scale.rate
+    cdef real low = <real>exp_scale.low
+    cdef real high = <real>exp_scale.high
+    cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t j
     for j in range(n):
         y[j] = scaled_exp(x[j], shift, rate, low, high, magic, variant)
 
 
 cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
-    """Have the whole lines of n elements, which need not exist, brought to L1."""
+    """Bring the whole lines of p[0:n], which need not exist, to L1."""
     cdef Py_ssize_t line = LINE // sizeof(real)
     cdef Py_ssize_t j
     for j from 0 <= j <= n - line by line:
@@ -80,14 +76,14 @@ cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void exp_prefetching_loop(
-    const real *x, out_ptr y, Py_ssize_t n, const real *exp_scale, const real *prefetch_src, exp_variant variant
+    const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src, exp_variant variant
 ) noexcept nogil:
-    """exp_of, with as many elements of another row brought to L1"""
-    cdef real shift = exp_scale[SHIFT]
-    cdef real rate = exp_scale[RATE]
-    cdef real low = exp_scale[LOW]
-    cdef real high = exp_scale[HIGH]
-    cdef real magic = exp_scale[MAGIC]
+    """Write the exponentials of x[0:n] into y; bring n elements from `prefetch_src` on to L1."""
+    cdef real shift = <real>exp_scale.shift
+    cdef real rate = <real>exp_scale.rate
+    cdef real low = <real>exp_scale.low
+    cdef real high = <real>exp_scale.high
+    cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
         prefetch_lines(prefetch_src + j, STEP)
@@ -99,10 +95,10 @@ cdef inline real exp_and_max_loop(
     const real *x, out_ptr e, Py_ssize_t n, real low, real magic, real highest,
     const real *prefetch_src,
 ) noexcept nogil:
-    """e = the exponentials of x, with as many elements of `prefetch_src` brought to L1.
+    """Write the Unclamped exponentials of x[0:n] into e; return the largest of `highest` and x[0:n].
 
-    Return the largest of `highest` and x[0:n], without which one could not tell whether some were
-    too large; NaN is passed over.
+    Without the maximum nothing would show whether some were too large. NaN is passed over. n
+    elements from `prefetch_src` on are brought to L1.
     """
     cdef real lane[STEP]
     cdef Py_ssize_t j, l
@@ -117,7 +113,7 @@ cdef inline real exp_and_max_loop(
 
 
 cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
-    """y = y * (high + low), rounded once (nearly)"""
+    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly)."""
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
         for l in range(STEP):
@@ -127,7 +123,7 @@ cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogi
 cdef inline void subtract(
     const real *x, real *y, Py_ssize_t n, real highest, real inverse, real log_sum
 ) noexcept nogil:
-    """y = (x - highest) * inverse - log_sum"""
+    """Write (x - highest) * inverse - log_sum into y, for n elements; y does not overlap x."""
     cdef Py_ssize_t j
     for j in range(n):
         y[j] = (x[j] - highest) * inverse - log_sum
@@ -137,39 +133,39 @@ cdef inline void subtract(
 
 
 cdef inline void exp_block(
-    const real *x, real *y, Py_ssize_t n, const real *exp_scale
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale
 ) noexcept nogil:
-    """y = the exponentials of x, over any whole number of steps"""
-    cdef ExpVariant form = variant_of(exp_scale)
-    if form == CLAMPED_POW2:
+    """Write the exponentials of x[0:n], whole steps, into y, by the variant of `exp_scale`."""
+    cdef ExpVariant variant = variant_of(exp_scale)
+    if variant == CLAMPED_POW2:
         exp_loop(x, y, n, exp_scale, <ClampedPow2>0)
-    elif form == CENTERED_POW2:
+    elif variant == CENTERED_POW2:
         exp_loop(x, y, n, exp_scale, <CenteredPow2>0)
-    elif form == CENTERED:
+    elif variant == CENTERED:
         exp_loop(x, y, n, exp_scale, <Centered>0)
     else:
         exp_loop(x, y, n, exp_scale, <Clamped>0)
 
 
 cdef inline void exp_block_prefetching(
-    const real *x, out_ptr y, Py_ssize_t n, const real *exp_scale, const real *prefetch_src
+    const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src
 ) noexcept nogil:
-    """exp_block over whole steps; as many elements from `prefetch_src` on, if not NULL, come to L1."""
-    cdef ExpVariant form = variant_of(exp_scale)
+    """Call `exp_block`; bring n elements from `prefetch_src` on, unless that is NULL, to L1."""
+    cdef ExpVariant variant = variant_of(exp_scale)
     if prefetch_src == NULL:
         exp_block(x, <real *>y, n, exp_scale)
-    elif form == CLAMPED_POW2:
+    elif variant == CLAMPED_POW2:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <ClampedPow2>0)
-    elif form == CENTERED_POW2:
+    elif variant == CENTERED_POW2:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <CenteredPow2>0)
-    elif form == CENTERED:
+    elif variant == CENTERED:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <Centered>0)
     else:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <Clamped>0)
 
 
-cdef inline void exp_padded(real *tail, const real *exp_scale) noexcept nogil:
-    """exp_block over one step, in place"""
+cdef inline void exp_padded(real *tail, const ExpScale *exp_scale) noexcept nogil:
+    """Make the step `tail` its exponentials."""
     cdef real x[STEP]
     cdef Py_ssize_t j
     for j in range(STEP):
@@ -178,11 +174,11 @@ cdef inline void exp_padded(real *tail, const real *exp_scale) noexcept nogil:
 
 
 cdef inline Py_ssize_t exp_of_block(
-    const real *x, real *e, Py_ssize_t n, const real *exp_scale, const real *prefetch_src
+    const real *x, real *e, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src
 ) noexcept nogil:
-    """e = the exponentials of x, filled up with 0 to whole steps; return how many.
+    """Write the exponentials of x[0:n] into e, filled up with 0 to whole steps; return how many.
 
-    As many elements are fetched from `prefetch_src` on, if that is not NULL.
+    n elements from `prefetch_src` on, unless that is NULL, are brought to L1.
     """
     cdef Py_ssize_t w = round_to_step(n)
     if real is float:
@@ -197,11 +193,14 @@ cdef inline Py_ssize_t exp_of_block(
 
 
 cdef inline void lanes_excluding_max(
-    const real *x, Py_ssize_t n, real highest, const real *exp_scale, bint with_max,
+    const real *x, Py_ssize_t n, real highest, const ExpScale *exp_scale, bint with_max,
     LaneSums *lanes, const real *prefetch_src
 ) noexcept nogil:
-    """Write the lanes of a block's exponentials, without the largest entry's if it is `with_max`."""
-    cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
+    """Write the lanes of a block's exponentials; without that of `highest` if `with_max`.
+
+    `with_max` says that this is the block of the row's maximum.
+    """
+    cdef real e[BLOCK + 1]  # the last one takes the 0 of a block that has no `highest` (any more)
     cdef Py_ssize_t w = exp_of_block(x, e, n, exp_scale, prefetch_src)
     if with_max and highest < infinity(<real>0):
         e[find_first(x, n, highest)] = 0
@@ -211,17 +210,17 @@ cdef inline void lanes_excluding_max(
 
 # ---- rows, and parts of a row that begin at a block ----------------------------------------------
 #
-# While a row's exponentials are made, which waits for nothing, the `next_row` row (NULL if there
-# is none) is brought to L1 and its largest element found: alone that would wait for memory.
+# While a row's exponentials are made, which waits for nothing, `next_row` (NULL if there is none) is
+# brought to L1 and its maximum found: alone that would wait for memory.
 
 
 cdef inline DoubleDouble sum_excluding_max(
-    const real *x, Py_ssize_t n, const real *exp_scale, RowMax *top,
+    const real *x, Py_ssize_t n, const ExpScale *exp_scale, RowMax *top,
     const real *next_row
 ) noexcept nogil:
-    """Return the sum of a row's exponentials without the largest entry's own term.
+    """Return the sum of a row's exponentials without the maximum's own term.
 
-    `top` is the row's, and becomes that of the `next_row` one.
+    `top` is the row's maximum, and becomes that of `next_row`.
     """
     cdef Py_ssize_t start
     cdef Py_ssize_t block = top.block
@@ -242,31 +241,34 @@ cdef inline DoubleDouble sum_excluding_max(
 
 
 cdef inline DoubleDouble sum_and_max_from_pivot(
-    const real *x, Py_ssize_t n, const real *exp_scale, real *largest,
+    const real *x, Py_ssize_t n, const ExpScale *exp_scale, real *largest,
     const real *next_row
 ) noexcept nogil:
-    """The same sum without knowing the largest entry, which is written; `exp_scale` is by a guess.
+    """Return the sum of a row's exponentials without the maximum's term; write the maximum.
 
-    Where a block has an entry larger than all before, its sum is made again without that.
+    `exp_scale` is by a pivot, for T = 1. Where a block has an entry larger than all before, its sum
+    is made again without that.
     """
+    cdef real low = <real>exp_scale.low
+    cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t start, m, w
     cdef real e[BLOCK + 1]
     cdef real highest = -infinity(<real>0)
     cdef real before
-    cdef DoubleDouble all_of, s
+    cdef DoubleDouble total, s
     cdef LaneSums lanes
-    all_of.high = all_of.low = s.high = s.low = 0
+    total.high = total.low = s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = round_to_step(m)
         before = highest
         if real is float:
             highest = exp_and_max_loop(
-                x + start, <out_ptr32>e, w, exp_scale[LOW], exp_scale[MAGIC], highest, next_row + start
+                x + start, <out_ptr32>e, w, low, magic, highest, next_row + start
             )
         else:
             highest = exp_and_max_loop(
-                x + start, <out_ptr64>e, w, exp_scale[LOW], exp_scale[MAGIC], highest, next_row + start
+                x + start, <out_ptr64>e, w, low, magic, highest, next_row + start
             )
         if w < m:
             pad(x + start + w, e + w, m - w)
@@ -276,34 +278,37 @@ cdef inline DoubleDouble sum_and_max_from_pivot(
         zero(&lanes)
         accumulate(&lanes, <const real *>e, w)
         if highest > before:
-            s = all_of
-            fold_lanes(&all_of, &lanes, <real>0)
+            s = total
+            fold_lanes(&total, &lanes, <real>0)
             e[find_first(x + start, m, highest)] = 0
             zero(&lanes)
             accumulate(&lanes, <const real *>e, w)
         else:
-            fold_lanes(&all_of, &lanes, <real>0)
+            fold_lanes(&total, &lanes, <real>0)
         fold_lanes(&s, &lanes, <real>0)
     largest[0] = highest
     return s
 
 
 cdef inline Py_ssize_t unaligned_head(const real *x, const real *y, Py_ssize_t n) noexcept nogil:
-    """Return how many elements of a row y, made of x, are not written line by line at first."""
+    """Return how many of n elements of y, made of x, come before its first line of cache.
+
+    0 where lines do not matter: in a short row, or in place.
+    """
     if n < ALIGNED_WRITE_LENGTH or x == y:
         return 0
     return (-<size_t>y & (LINE - 1)) // sizeof(real)
 
 
 cdef inline void exp_of_row(
-    const real *x, real *y, Py_ssize_t n, const real *exp_scale, bint with_max, LaneSums *lanes,
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, bint with_max, LaneSums *lanes,
     DoubleDouble *s, RowMax *top, const real *next_row
 ) noexcept nogil:
-    """y = the exponentials of x, and their sum added to `s`.
+    """Write the exponentials of x[0:n] into y, and add their sum to `s`; y is x or overlaps nothing.
 
-    If `s` is NULL, each block has its own of the `lanes`. Unless `top` is NULL it is the row's, the
-    largest entry's term is not in the sum, if not `with_max`, and it becomes that of the `next_row`
-    row; else what follows is fetched alone. y is x or does not overlap it.
+    If `s` is NULL, block i leaves its lanes in lanes[i]. Unless `top` is NULL it is the row's
+    maximum, whose term is not in the sum if not `with_max`, and becomes that of `next_row`; else n
+    elements from `next_row` on are brought to L1.
     """
     cdef real highest = <real>top.value if top != NULL else <real>0
     cdef Py_ssize_t block = -1 if with_max else top.block
@@ -359,7 +364,7 @@ cdef inline void exp_of_row(
 cdef inline void scale_row(
     const real *x, real *y, Py_ssize_t n, real high, real low
 ) noexcept nogil:
-    """y = y * (high + low), in the steps of `exp_of_row`."""
+    """Multiply the exponentials y[0:n] by `high` + `low`, in the steps of `exp_of_row` made of x."""
     cdef real step[STEP]
     cdef Py_ssize_t end = round_to_step(n)
     cdef Py_ssize_t skip = unaligned_head(x, <const real *>y, n)

@@ -12,17 +12,8 @@ a mask makes +0: the caller sees to it that they can be read.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
-from fastsoftmax._kernels.exp_scale cimport (
-    HIGH,
-    LOW,
-    MAGIC,
-    RATE,
-    SHIFT,
-    Unclamped,
-    exp_variant,
-    scaled_exp,
-)
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
+from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, scaled_exp
 from fastsoftmax._kernels.maxima cimport find_first, larger, partial_maxima, row_maxima
 from fastsoftmax._kernels.row cimport scale
 from fastsoftmax._kernels.sums cimport (

@@ -9,8 +9,8 @@ for overlap.
 
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
-from fastsoftmax._kernels.exp_scale cimport HIGH, LOW, MAGIC, RATE, SHIFT, exp_variant, scaled_exp
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
+from fastsoftmax._kernels.exp_scale cimport exp_variant, scaled_exp
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.normalize cimport reciprocal

@@ -7,7 +7,7 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 from libc.math cimport log
 
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
-from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
+from fastsoftmax._kernels.exp_scale cimport ExpScale, scale_to_one
 from fastsoftmax._kernels.row cimport exp_block
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
@@ -108,14 +108,13 @@ cdef inline double block_weights_f32(
 ) noexcept nogil:
     """Write the weights of a block in float32, filled up with 0 to whole steps; return their sum.
     """
-    cdef float exp_scale[SCALE_FIELDS]
+    cdef ExpScale exp_scale = scale_to_one(<float>highest, inverse)
     cdef float step[STEP]
     cdef Py_ssize_t w = round_to_step(n)
-    scale_to_one(<float>highest, inverse, exp_scale)
-    exp_block(x, e, w, <const float *>exp_scale)
+    exp_block(x, e, w, &exp_scale)
     if w < n:
         pad(x + w, step, n - w)
-        exp_block(<const float *>step, e + w, STEP, <const float *>exp_scale)
+        exp_block(<const float *>step, e + w, STEP, &exp_scale)
         w += STEP
     return sum_lanes_f32(e, w)
 

@@ -36,7 +36,8 @@ ROOM = {
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
     "abi", "legacy_abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row", "normalize",
-    "batch_scale", "row_batch", "transpose", "short_rows", "columns", "column_panels",
+    "batch_scale", "row_batch", "transpose", "short_rows", "softmax_row", "softmax_batch", "row_parts",
+    "columns", "column_panels",
     "softmax", "cross_entropy", "backward",
     "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
     "inverse_cdf", "token_logprobs", "select", "sample",
