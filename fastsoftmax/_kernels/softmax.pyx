@@ -52,18 +52,14 @@ from fastsoftmax._kernels.row_parts cimport long_row_phase
 from fastsoftmax._kernels.softmax_batch cimport softmax_batch
 from fastsoftmax._kernels.softmax_row cimport short_softmax, softmax_rows_one_by_one
 from fastsoftmax._kernels.sums cimport BLOCK, STEP
-from fastsoftmax._kernels.types cimport HAS_FMA, infinity, not_a_number, real
+from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, not_a_number, real
 
 
-cdef void softmax_rows(
+cdef noinline_void softmax_batches(
     const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const double *temperature,
     Py_ssize_t temperature_stride, Op op,
 ) noexcept nogil:
-    """Write the result of `op` for each row of n > 0 elements; y is x or does not overlap it.
-
-    `temperature_stride` is 1 if there is a temperature for each row, else 0. LOGSUMEXP takes T = 1
-    alone.
-    """
+    """Write the result of `op` for rows as `softmax_rows`, batch by batch where they fit one."""
     cdef real e[BATCH_ELEMENTS]
     cdef real inverse[BATCH_ROWS]
     cdef real exp_scale[SCALE_FIELDS * BATCH_ROWS]
@@ -75,11 +71,6 @@ cdef void softmax_rows(
     cdef Py_ssize_t width = 1 if op == LOGSUMEXP else n
     cdef Py_ssize_t size = BATCH_ROWS
     cdef Py_ssize_t last = 0
-    if rows == 1:  # the shortest way
-        if op == SOFTMAX and n < STEP and short_softmax(x, y, n, temperature[0]):
-            return
-        softmax_rows_one_by_one(x, y, rows, n, temperature, temperature_stride, op)
-        return
     if n >= MIN_BATCH_LENGTH:
         size = BATCH_ELEMENTS // (STEP * ((n + STEP - 1) // STEP))
         # The last row goes alone: behind it there may be nothing that can be read.
@@ -125,6 +116,21 @@ cdef void softmax_rows(
                 temperature_stride, op,
             )
         start += r
+
+
+cdef void softmax_rows(
+    const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, const double *temperature,
+    Py_ssize_t temperature_stride, Op op,
+) noexcept nogil:
+    """Write the result of `op` for each row of n > 0 elements; y is x or does not overlap it.
+
+    `temperature_stride` is 1 if there is a temperature for each row, else 0. LOGSUMEXP takes T = 1
+    alone.
+    """
+    if rows > 1:
+        softmax_batches(x, y, rows, n, temperature, temperature_stride, op)
+    elif not (op == SOFTMAX and n < STEP and short_softmax(x, y, n, temperature[0])):
+        softmax_rows_one_by_one(x, y, rows, n, temperature, temperature_stride, op)
 
 
 # ---- what Python and _front see ------------------------------------------------------------------
