@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True
-"""log1p: straight-line code, as exp, that loops over it become vector instructions of."""
+"""log1p for sums of exponentials, as straight-line code that loops make vector instructions of."""
 
 from libc.stdint cimport uint64_t
 

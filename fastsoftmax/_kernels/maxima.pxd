@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The largest elements of rows: of one, block by block, or of each row of a batch."""
+"""Maxima: of one row, block by block, or of each row of a batch."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -7,19 +7,18 @@ from fastsoftmax._kernels.sums cimport BLOCK, LANES, STEP, pad, round_to_step
 from fastsoftmax._kernels.types cimport infinity, lowest_bit, out_ptr, out_ptr32, out_ptr64, real
 
 cdef enum:
-    MIN_BATCH_LENGTH = 16  # elements of a row that does not lie across
+    MIN_BATCH_LENGTH = 16  # elements of a row below which a batch is transposed
 
 cdef struct RowMax:
-    # The largest element of a row (NaN is passed over), and where the block starts that has it.
-    double value
-    Py_ssize_t block
+    double value  # the largest element of a row; NaN is passed over
+    Py_ssize_t block  # where the block starts that has it
 
 
 # ---- of one row ----------------------------------------------------------------------------------
 
 
 cdef inline real max_of_lanes(real *lane) noexcept nogil:
-    """Return the largest of STEP lanes; they are lost."""
+    """Return the largest of the STEP numbers in `lane`, which are overwritten."""
     cdef Py_ssize_t l
     for l in range(16):  # in halves: one chain of 32 would take as long as hundreds of elements
         lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
@@ -45,13 +44,15 @@ cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogi
 
 
 cdef inline void init_max(RowMax *top) noexcept nogil:
-    """Make it that of no elements."""
+    """Set `top` to the maximum of no elements."""
     top.value = -infinity(<double>0)
     top.block = 0
 
 
-cdef inline void update_max(RowMax *top, const real *x, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """Take into account the block of a row of n elements that begins at `start`."""
+cdef inline void update_max(
+    RowMax *top, const real *x, Py_ssize_t start, Py_ssize_t n
+) noexcept nogil:
+    """Update `top` with the block of the row x[0:n] that begins at `start`."""
     cdef Py_ssize_t m = min(BLOCK, n - start)
     cdef Py_ssize_t w = round_to_step(m)
     cdef real highest = <real>top.value
@@ -67,7 +68,7 @@ cdef inline void update_max(RowMax *top, const real *x, Py_ssize_t start, Py_ssi
 
 
 cdef inline RowMax row_max(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return the largest element of a row."""
+    """Return the maximum of the row x[0:n]."""
     cdef Py_ssize_t start
     cdef RowMax top
     init_max(&top)
@@ -77,7 +78,7 @@ cdef inline RowMax row_max(const real *x, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline Py_ssize_t find_first(const real *x, Py_ssize_t n, real highest) noexcept nogil:
-    """Return the first place of `highest` in a block, n if it is not there."""
+    """Return the first place of `highest` in the block x[0:n], `n` if it is not there."""
     cdef Py_ssize_t j = 0, l
     cdef uint32_t found
     while j + STEP <= n:
@@ -98,9 +99,9 @@ cdef inline Py_ssize_t find_first(const real *x, Py_ssize_t n, real highest) noe
 cdef inline void row_maxima(
     const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
 ) noexcept nogil:
-    """Write the largest element of each row of n >= SHORTEST; `q` is scratch for 40 a row.
+    """Write the maximum of each of `rows` rows of n >= MIN_BATCH_LENGTH into `highest`.
 
-    Of a row with NaN it may be NaN.
+    `q` is scratch for 40 a row. The maximum of a row with NaN may be NaN.
     """
     if n > STEP:
         partial_maxima(x, rows, n, q)
@@ -112,7 +113,7 @@ cdef inline void row_maxima(
 cdef inline void row_maxima_of_steps(
     const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
 ) noexcept nogil:
-    """maxima, of rows up to STEP; x may be q"""
+    """Call `row_maxima` for rows of up to STEP elements; `x` may be `q`."""
     cdef real *other = q + STEP * rows
     if real is float:
         partial_maxima_of_step(x, rows, n, <out_ptr32>other)
@@ -124,12 +125,14 @@ cdef inline void row_maxima_of_steps(
 
 
 cdef inline real larger(real a, real b) noexcept nogil:
-    """Return the larger one, `b` if one is NaN."""
+    """Return the larger of `a` and `b`, `b` if one is NaN."""
     return a if a > b else b
 
 
-cdef inline void partial_maxima(const real *x, Py_ssize_t rows, Py_ssize_t n, real *q) noexcept nogil:
-    """Write 32 partial maxima of each row of n >= STEP elements."""
+cdef inline void partial_maxima(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *q
+) noexcept nogil:
+    """Write STEP partial maxima of each row of n >= STEP elements into `q`."""
     cdef real lane[STEP]
     cdef const real *p
     cdef Py_ssize_t r, j, l
@@ -147,7 +150,7 @@ cdef inline void partial_maxima(const real *x, Py_ssize_t rows, Py_ssize_t n, re
 cdef inline void partial_maxima_of_step(
     const real *x, Py_ssize_t rows, Py_ssize_t n, out_ptr q
 ) noexcept nogil:
-    """Write 8 partial maxima of each row of SHORTEST <= n <= STEP elements."""
+    """Write 8 partial maxima of each row of MIN_BATCH_LENGTH <= n <= STEP elements into `q`."""
     cdef real a[LANES]
     cdef real b[LANES]
     cdef const real *p
@@ -169,7 +172,7 @@ cdef inline void partial_maxima_of_step(
 cdef inline void reduce_halves(
     const real *a, real *b, Py_ssize_t rows, Py_ssize_t half
 ) noexcept nogil:
-    """b = the larger of the first and the second half of each row of a"""
+    """Write the larger of the first and the second `half` of each row of `a` into `b`."""
     cdef Py_ssize_t r, l
     for r in range(rows):
         for l in range(half):

@@ -76,7 +76,8 @@ cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void exp_prefetching_loop(
-    const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src, exp_variant variant
+    const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src,
+    exp_variant variant,
 ) noexcept nogil:
     """Write the exponentials of x[0:n] into y; bring n elements from `prefetch_src` on to L1."""
     cdef real shift = <real>exp_scale.shift
@@ -95,10 +96,10 @@ cdef inline real exp_and_max_loop(
     const real *x, out_ptr e, Py_ssize_t n, real low, real magic, real highest,
     const real *prefetch_src,
 ) noexcept nogil:
-    """Write the Unclamped exponentials of x[0:n] into e; return the largest of `highest` and x[0:n].
+    """Write the Unclamped exponentials of x[0:n] into e; return the maximum of x and `highest`.
 
-    Without the maximum nothing would show whether some were too large. NaN is passed over. n
-    elements from `prefetch_src` on are brought to L1.
+    Without it nothing would show whether some were too large. NaN is passed over. n elements from
+    `prefetch_src` on are brought to L1.
     """
     cdef real lane[STEP]
     cdef Py_ssize_t j, l
@@ -210,13 +211,12 @@ cdef inline void lanes_excluding_max(
 
 # ---- rows, and parts of a row that begin at a block ----------------------------------------------
 #
-# While a row's exponentials are made, which waits for nothing, `next_row` (NULL if there is none) is
-# brought to L1 and its maximum found: alone that would wait for memory.
+# While a row's exponentials are made, which waits for nothing, `next_row` (NULL if there is none)
+# is brought to L1 and its maximum found: alone that would wait for memory.
 
 
 cdef inline DoubleDouble sum_excluding_max(
-    const real *x, Py_ssize_t n, const ExpScale *exp_scale, RowMax *top,
-    const real *next_row
+    const real *x, Py_ssize_t n, const ExpScale *exp_scale, RowMax *top, const real *next_row
 ) noexcept nogil:
     """Return the sum of a row's exponentials without the maximum's own term.
 
@@ -304,11 +304,11 @@ cdef inline void exp_of_row(
     const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, bint with_max, LaneSums *lanes,
     DoubleDouble *s, RowMax *top, const real *next_row
 ) noexcept nogil:
-    """Write the exponentials of x[0:n] into y, and add their sum to `s`; y is x or overlaps nothing.
+    """Write the exponentials of x[0:n] into y, and add their sum to `s`.
 
-    If `s` is NULL, block i leaves its lanes in lanes[i]. Unless `top` is NULL it is the row's
-    maximum, whose term is not in the sum if not `with_max`, and becomes that of `next_row`; else n
-    elements from `next_row` on are brought to L1.
+    y is x or does not overlap it. If `s` is NULL, block i leaves its lanes in lanes[i]. Unless
+    `top` is NULL it is the row's maximum, whose term is not in the sum if not `with_max`, and
+    becomes that of `next_row`; else n elements from `next_row` on are brought to L1.
     """
     cdef real highest = <real>top.value if top != NULL else <real>0
     cdef Py_ssize_t block = -1 if with_max else top.block
@@ -336,9 +336,13 @@ cdef inline void exp_of_row(
             prefetch_src = next_row + start if next_row != NULL else NULL
             w_ahead = round_to_step(min(BLOCK, end - ahead))
             if real is float:
-                exp_block_prefetching(x + ahead, <out_ptr32>(y + ahead), w_ahead, exp_scale, prefetch_src)
+                exp_block_prefetching(
+                    x + ahead, <out_ptr32>(y + ahead), w_ahead, exp_scale, prefetch_src
+                )
             else:
-                exp_block_prefetching(x + ahead, <out_ptr64>(y + ahead), w_ahead, exp_scale, prefetch_src)
+                exp_block_prefetching(
+                    x + ahead, <out_ptr64>(y + ahead), w_ahead, exp_scale, prefetch_src
+                )
         zero(lanes)
         if w < m:
             pad(x + start + w, tail, m - w)
@@ -364,7 +368,7 @@ cdef inline void exp_of_row(
 cdef inline void scale_row(
     const real *x, real *y, Py_ssize_t n, real high, real low
 ) noexcept nogil:
-    """Multiply the exponentials y[0:n] by `high` + `low`, in the steps of `exp_of_row` made of x."""
+    """Multiply y[0:n], as `exp_of_row` made it of x, by `high` + `low`."""
     cdef real step[STEP]
     cdef Py_ssize_t end = round_to_step(n)
     cdef Py_ssize_t skip = unaligned_head(x, <const real *>y, n)

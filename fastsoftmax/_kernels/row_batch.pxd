@@ -1,13 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The phases of softmax over a group of rows that fills L1: maxima, exponentials, sums, scale.
+"""The loops of softmax over a batch of rows that fills L1: exponentials, sums, results.
 
 A row alone loses some 200 cycles between its phases: reductions through memory, a division, a
-pipeline that drains. Phase by phase over a group these are paid once, or become vector work over
-the rows. The order of sums is that of ``row.pxd``: a row has the same bits in any group.
+pipeline that drains. Phase by phase over a batch these are paid once, or become vector work over
+the rows. The order of sums is that of ``sums.pxd``: a row has the same bits in any batch.
 
-This is for rows of SHORTEST elements and more; ``short_rows.pxd`` has shorter ones. In scratch a row
-takes whole steps. The last vector of a row reads up to 7 elements past its end, whose exponentials
-a mask makes +0: the caller sees to it that they can be read.
+This is for rows of MIN_BATCH_LENGTH elements and more; ``short_rows.pxd`` has shorter ones. In
+scratch a row takes whole steps. The last vector of a row reads up to 7 elements past its end, whose
+exponentials a mask makes +0: the caller sees to it that they can be read.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -38,15 +38,15 @@ from fastsoftmax._kernels.types cimport (
 )
 
 cdef enum:
-    BATCH_ELEMENTS = 2048  # elements of scratch
-    MASKED_SEARCH_LENGTH = 128  # elements of a row up to which its largest one is sought in all rows at once
+    BATCH_ELEMENTS = 2048  # of scratch
+    MASKED_SEARCH_LENGTH = 128  # of rows whose maxima are sought in all of them at once
 
 
 # ---- exponentials --------------------------------------------------------------------------------
 
 
 cdef inline real bitmask(real e, const uint32_t *m32, const uint64_t *m64) noexcept nogil:
-    """Return `e` where the mask is all ones, +0 where it is 0."""
+    """Return `e` where the mask (`m32` or `m64`, by its type) is all ones, +0 where it is 0."""
     if real is float:
         return from_bits32(bits32(e) & m32[0])
     else:
@@ -64,10 +64,11 @@ cdef inline void exp_batch(
     const real *out,
     real *q,
 ) noexcept nogil:
-    """Write the exponentials of each row.
+    """Write the exponentials of `rows` rows of `n` elements of `x` into `e`.
 
     `width` is the distance of rows in `e`, where what lies between them must be 0. `out` is where
-    the answer will be, or x. If Open, n is at least STEP, and q gets what `partial_maxima` writes.
+    the result will be, or `x`. If Unclamped, `n` is at least STEP, and `q` gets what
+    `partial_maxima` writes.
     """
     cdef Py_ssize_t j = n // STEP * STEP
     if j:
@@ -87,10 +88,10 @@ cdef inline void exp_steps(
     const real *out,
     real *q,
 ) noexcept nogil:
-    """The whole steps of each row.
+    """Write the exponentials of the whole steps of each row; arguments as in `exp_batch`.
 
-    Exponentials wait for nothing. Meanwhile the next group is fetched, and the lines of `out`,
-    where this one's answer will be written.
+    Exponentials wait for nothing. Meanwhile the next batch is fetched, and the lines of `out`,
+    where this one's result will be written.
     """
     cdef Py_ssize_t r, l, _
     cdef const real *p
@@ -136,7 +137,7 @@ cdef inline void exp_tails(
     exp_variant variant,
     const real *out,
 ) noexcept nogil:
-    """The `left` elements of each row that fill no step, in vectors of LANES."""
+    """Write the exponentials of the `left` last elements of each row, in vectors of LANES."""
     cdef uint32_t m32[STEP]
     cdef uint64_t m64[STEP]
     cdef Py_ssize_t r, j, l
@@ -176,9 +177,10 @@ cdef inline void exclude_max(
     real *q,
     real *max_e,
 ) noexcept nogil:
-    """Move the first largest element of each row from what `exp_batch` wrote into `max_e`.
+    """Move the exponential of each row's first maximum from `e` into `max_e`; leave 0 there.
 
-    `places` is scratch for the rows, `q` for 40 a row, `place` for one.
+    `places` is scratch for the rows, `q` for 40 a row, `place` for one. A maximum that is gone,
+    because another thread has written `x`, is not sought beyond the row.
     """
     cdef Py_ssize_t r
     if n <= MASKED_SEARCH_LENGTH:  # in all rows at once
@@ -203,7 +205,7 @@ cdef inline void mark_max(
     Py_ssize_t n,
     const real *highest,
 ) noexcept nogil:
-    """Write minus its place where an element is the largest of its row, elsewhere -inf."""
+    """Write minus its place where an element equals its row's `highest`, elsewhere -inf."""
     cdef real none = -infinity(<real>0)
     cdef real at[MASKED_SEARCH_LENGTH]
     cdef const real *p
@@ -227,7 +229,10 @@ cdef inline void mark_max(
 cdef inline void batch_sums(
     const real *e, Py_ssize_t width, Py_ssize_t rows, double *d, DoubleDouble *s
 ) noexcept nogil:
-    """Add each row of `width` elements, whole steps, to `s`, which is 0; `d` has 12 a row."""
+    """Add each row of `width` elements, whole steps, to its `s`, which is 0.
+
+    `d` is scratch for 12 a row.
+    """
     cdef Py_ssize_t r
     cdef LaneSums lanes[BATCH_ROWS]
     if real is float:
@@ -247,7 +252,7 @@ cdef inline void batch_sums(
 cdef inline void lane_sums(
     const float *e, Py_ssize_t width, Py_ssize_t rows, double *d
 ) noexcept nogil:
-    """Add each row in eight lanes."""
+    """Write the sums of each row in eight lanes into `d`."""
     cdef double lane[LANES]
     cdef Py_ssize_t r, l, _
     for r in range(rows):
@@ -261,15 +266,17 @@ cdef inline void lane_sums(
             d[LANES * r + l] = lane[l]
 
 
-cdef inline void add_halves(const double *a, double *b, Py_ssize_t rows, Py_ssize_t half) noexcept nogil:
-    """b = the first half of each row of a + the second half"""
+cdef inline void add_halves(
+    const double *a, double *b, Py_ssize_t rows, Py_ssize_t half
+) noexcept nogil:
+    """Write the first plus the second `half` of each row of `a` into `b`."""
     cdef Py_ssize_t r, l
     for r in range(rows):
         for l in range(half):
             b[r * half + l] = a[2 * r * half + l] + a[(2 * r + 1) * half + l]
 
 
-# ---- scale ---------------------------------------------------------------------------------------
+# ---- results -------------------------------------------------------------------------------------
 
 
 cdef inline void scaled_rows(
@@ -281,7 +288,7 @@ cdef inline void scaled_rows(
     const real *high,
     const real *low,
 ) noexcept nogil:
-    """y = e * (high + low) of each row, rounded once (nearly)"""
+    """Write e * (high + low) of each row, rounded once (nearly), into `y`."""
     cdef Py_ssize_t r, j, i, l
     cdef const real *p
     cdef out_ptr o
@@ -312,7 +319,7 @@ cdef inline void difference_rows(
     const real *inverse,
     const real *log_sum,
 ) noexcept nogil:
-    """y = (x - highest) * inverse - log_sum of each row"""
+    """Write (x - highest) * inverse - log_sum of each row into `y`."""
     cdef Py_ssize_t r, j, i, l
     cdef const real *p
     cdef out_ptr o

@@ -1,10 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The phases of softmax over a group of rows of fewer than SHORTEST elements, which lie across.
+"""The loops of softmax over a batch of rows of fewer than MIN_BATCH_LENGTH elements, transposed.
 
-Plane j holds element j of each row; the lanes of a vector are rows, which fill whole strips.
-``row_batch.pxd`` has the phases of longer rows, and the reason for groups. The order of sums is that
-of ``row.pxd``. The distance of planes is a constant, without which the compiler would check them
-for overlap.
+Plane j of such a batch, ``soa[j * BATCH_ROWS:]``, holds element j of each row; the lanes of a
+vector are rows, which fill whole strips. ``row_batch.pxd`` has the loops for longer rows, and the
+reason for batches. The order of sums is that of ``sums.pxd``.
 """
 
 from libc.string cimport memcpy
@@ -22,7 +21,7 @@ from fastsoftmax._kernels.types cimport fma, infinity, out_ptr, out_ptr64, real
 cdef inline void soa_maxima(
     const real *soa, Py_ssize_t rows, Py_ssize_t n, out_ptr highest
 ) noexcept nogil:
-    """Write the largest element of each row; NaN is passed over."""
+    """Write the maximum of each row into `highest`; NaN is passed over."""
     cdef Py_ssize_t r, j
     for r in range(whole_strips(rows)):
         highest[r] = -infinity(<real>0)
@@ -39,20 +38,21 @@ cdef inline void soa_exp(
     const real *exp_scale,
     exp_variant variant,
 ) noexcept nogil:
-    """e = the exponentials of each plane"""
+    """Write the exponentials of each plane of `soa` into `e`."""
     cdef Py_ssize_t r, j
     for j in range(n):
         for r in range(whole_strips(rows)):
             e[j * BATCH_ROWS + r] = scaled_exp(
-                soa[j * BATCH_ROWS + r], exp_scale[SHIFT * BATCH_ROWS + r], exp_scale[RATE * BATCH_ROWS + r],
-                exp_scale[LOW * BATCH_ROWS + r], exp_scale[HIGH * BATCH_ROWS + r], exp_scale[MAGIC * BATCH_ROWS + r], variant,
+                soa[j * BATCH_ROWS + r], exp_scale[SHIFT * BATCH_ROWS + r],
+                exp_scale[RATE * BATCH_ROWS + r], exp_scale[LOW * BATCH_ROWS + r],
+                exp_scale[HIGH * BATCH_ROWS + r], exp_scale[MAGIC * BATCH_ROWS + r], variant,
             )
 
 
 cdef inline void soa_exclude_max(
     const real *soa, out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *highest
 ) noexcept nogil:
-    """Take the first largest element of each row out of e."""
+    """Set the exponential of each row's first maximum, in `e`, to 0."""
     cdef bint found[BATCH_ROWS]
     cdef bint hit
     cdef Py_ssize_t r, j
@@ -68,7 +68,7 @@ cdef inline void soa_exclude_max(
 cdef inline void soa_sums(
     const real *e, Py_ssize_t rows, Py_ssize_t n, out_ptr64 high, out_ptr64 low
 ) noexcept nogil:
-    """Write the sum over the planes, of which those from n on are 0; float32 has no low part."""
+    """Write the sum of each row as `high`, for float64 with `low`; planes from `n` on are 0."""
     if n <= LANES // 2:
         soa_add(e, rows, LANES // 2, high, low)
     elif n <= LANES:
@@ -78,14 +78,14 @@ cdef inline void soa_sums(
 
 
 cdef inline real soa_lane(const real *e, int l, int count) noexcept nogil:
-    """Return what lane l of a sum of a row gets."""
+    """Return what lane `l` of the sum of row ``e[0]`` gets, of `count` planes."""
     if count > LANES:
         return e[l * BATCH_ROWS] + e[(LANES + l) * BATCH_ROWS]
     return e[l * BATCH_ROWS]
 
 
 cdef inline double soa_lane_pair(const real *e, int l, int count) noexcept nogil:
-    """Return what lanes l and l + 4 get."""
+    """Return what lanes `l` and `l` + 4 get, of `count` planes."""
     if count > LANES // 2:
         return <double>soa_lane(e, l, count) + <double>soa_lane(e, l + 4, count)
     return e[l * BATCH_ROWS]
@@ -94,7 +94,7 @@ cdef inline double soa_lane_pair(const real *e, int l, int count) noexcept nogil
 cdef inline void soa_add(
     const real *e, Py_ssize_t rows, int count, out_ptr64 high, out_ptr64 low
 ) noexcept nogil:
-    """Write the sum over `count` planes, a literal."""
+    """Call `soa_sums` for `count` planes, a literal."""
     cdef Py_ssize_t r
     cdef int l
     cdef DoubleDouble s
@@ -115,7 +115,7 @@ cdef inline void soa_add(
 cdef inline void soa_reciprocals(
     const double *s, const double *rest, Py_ssize_t rows, real *high, real *low
 ) noexcept nogil:
-    """high + low = 1 / (s + rest), NaN if that is infinite"""
+    """Write 1 / (s + rest) of each row as `high`, `low`; NaN where the sum is infinite."""
     cdef Py_ssize_t r
     for r in range(whole_strips(rows)):
         reciprocal(s[r], <double>0 if real is float else rest[r], high + r, low + r)
@@ -124,7 +124,7 @@ cdef inline void soa_reciprocals(
 cdef inline void soa_log1p_sums(
     const double *s, const double *rest, const real *max_e, Py_ssize_t rows, out_ptr64 logs
 ) noexcept nogil:
-    """logs = log1p((s + rest) / own)"""
+    """Write log1p((s + rest) / max_e) of each row into `logs`."""
     cdef Py_ssize_t r
     for r in range(whole_strips(rows)):
         logs[r] = log1p_nonneg((s[r] if real is float else s[r] + rest[r]) / max_e[r])
@@ -133,11 +133,13 @@ cdef inline void soa_log1p_sums(
 cdef inline void soa_scale(
     out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *high, const real *low
 ) noexcept nogil:
-    """e = e * (high + low), rounded once (nearly)"""
+    """Multiply each row of `e` by its `high` + `low`, rounded once (nearly)."""
     cdef Py_ssize_t r, j
     for j in range(n):
         for r in range(whole_strips(rows)):
-            e[j * BATCH_ROWS + r] = fma(e[j * BATCH_ROWS + r], high[r], e[j * BATCH_ROWS + r] * low[r])
+            e[j * BATCH_ROWS + r] = fma(
+                e[j * BATCH_ROWS + r], high[r], e[j * BATCH_ROWS + r] * low[r]
+            )
 
 
 cdef inline void soa_log_softmax(
@@ -148,8 +150,10 @@ cdef inline void soa_log_softmax(
     const real *inverse,
     const real *log_sum,
 ) noexcept nogil:
-    """plane = (plane - highest) * inverse - log_sum"""
+    """Make each row of `soa` (row - highest) * inverse - log_sum."""
     cdef Py_ssize_t r, j
     for j in range(n):
         for r in range(whole_strips(rows)):
-            soa[j * BATCH_ROWS + r] = (soa[j * BATCH_ROWS + r] - highest[r]) * inverse[r] - log_sum[r]
+            soa[j * BATCH_ROWS + r] = (
+                (soa[j * BATCH_ROWS + r] - highest[r]) * inverse[r] - log_sum[r]
+            )

@@ -3,18 +3,18 @@
 """softmax, log_softmax and logsumexp of contiguous rows. Built once per instruction set.
 
 Formula
-    softmax:      e / sum(e),                    e = exp((x - c) / T) / 2**K
-    log_softmax:  (x - max) / T - log1p(S),      S = sum(e) / e_max without the largest entry's term
+    softmax:      e / sum(e),                    e = exp((x - shift) / T) / 2**K
+    log_softmax:  (x - max) / T - log1p(S),      S = sum(e) / e_max without the maximum's own term
     logsumexp:    max + log1p(S)
-    for any K; c is 0, unless the maximum is far from 0 (``needs_no_shift``): then it is that.
+    for any K; shift is 0, unless the maximum is far from 0 (`needs_no_shift`): then it is that.
 
 Passes over memory
     softmax: exponentials and their sum, a block that fits L1 at a time (read, write); scale (read,
-    write). K comes from the first block, or from rows before; what that makes too large or too
-    small shows in the sum, and the row is done again, with the maximum (one more pass), as rows are
-    that differ in T. log_softmax: sum, difference; logsumexp: sum. At T = 1 the maximum is found
-    meanwhile, by such a pivot; else in a pass before, that of a long row while the exponentials
-    of the row before are made.
+    write). K comes from a pivot, the maximum of the first block or of rows before; what that makes
+    too large or too small shows in the sum, and the row is done again, with its own maximum (one
+    more pass), as rows are that differ in T. log_softmax: sum, difference; logsumexp: sum. At T = 1
+    these go by a pivot, too, and find the maximum meanwhile; else in a pass before, that of a long
+    row while the exponentials of the row before are made.
 
 Precision policy
     Elements in the row's own type, sums in more (``sums.pxd`` says in which order). 1 / sum is a
@@ -153,7 +153,8 @@ def map_rows(
         stop = min(rows, start + max(1, SIGNAL_INTERVAL // n))
         with nogil:
             softmax_rows(
-                &x[start, 0], &y[start, 0], stop - start, n, &temperature[start * temperature_stride], temperature_stride,
+                &x[start, 0], &y[start, 0], stop - start, n,
+                &temperature[start * temperature_stride], temperature_stride,
                 LOG_SOFTMAX if log else SOFTMAX,
             )
         PyErr_CheckSignals()

@@ -219,7 +219,10 @@ cdef inline bint short_softmax(
 cdef inline bint softmax_row_from_pivot(
     const real *x, real *y, Py_ssize_t n, double temperature
 ) noexcept nogil:
-    """Write softmax(x / `temperature`) into y, which does not overlap x; False if no pivot serves."""
+    """Write softmax(x / `temperature`) into y; return False where no pivot serves.
+
+    y does not overlap x.
+    """
     cdef DoubleDouble s
     cdef LaneSums lanes
     cdef ExpScale exp_scale
@@ -260,7 +263,7 @@ cdef inline double log1p_sum_from_pivot(
 cdef inline bint row_from_pivot(
     const real *x, real *y, Py_ssize_t n, double temperature, Op op
 ) noexcept nogil:
-    """Write the result of `op` for a long row without a pass for its maximum; False if none serves."""
+    """Write the result of `op` for a long row by a pivot; return False where none serves."""
     cdef real highest
     cdef double log_sum
     if op == SOFTMAX:

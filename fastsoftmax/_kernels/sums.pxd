@@ -17,7 +17,7 @@ cdef enum:
 
 cdef struct LaneSums:
     double high[8]
-    double low[8]
+    double low[8]  # 0 for float32 rows
 
 cdef struct DoubleDouble:
     double high
@@ -25,12 +25,12 @@ cdef struct DoubleDouble:
 
 
 cdef inline Py_ssize_t round_to_step(Py_ssize_t n) noexcept nogil:
-    """Return how many of n elements fill whole steps."""
+    """Return how many of `n` elements fill whole steps."""
     return n & ~(<Py_ssize_t>STEP - 1)
 
 
 cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
-    """Copy n < STEP elements of x and fill up with -inf, whose exponential is 0."""
+    """Copy `n` < STEP elements of `x` into `tail`; fill it up with -inf, whose exponential is 0."""
     cdef Py_ssize_t j
     for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
         tail[j] = x[j] if j < n else -infinity(<real>0)
@@ -40,14 +40,14 @@ cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void zero(LaneSums *lanes) noexcept nogil:
-    """Set the lanes to 0."""
+    """Set `lanes` to 0."""
     cdef Py_ssize_t j
     for j in range(8):
         lanes.high[j] = lanes.low[j] = 0
 
 
 cdef inline void accumulate_block(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
-    """Add e[0:n] to the lanes."""
+    """Add e[0:n], whole steps, to `lanes`."""
     cdef double high[8]
     cdef double low[8]
     cdef double quad[8]
@@ -95,7 +95,7 @@ cdef inline void accumulate(LaneSums *lanes, const real *e, Py_ssize_t n) noexce
 
 
 cdef inline void two_sum(DoubleDouble *s, double x) noexcept nogil:
-    """Add x to the pair, exactly (Knuth's TwoSum)."""
+    """Add `x` to the pair `s`, exactly (Knuth's TwoSum)."""
     cdef double total = s.high + x
     cdef double part = total - s.high
     s.low += (s.high - (total - part)) + (x - part)
@@ -103,12 +103,12 @@ cdef inline void two_sum(DoubleDouble *s, double x) noexcept nogil:
 
 
 cdef inline double to_double(DoubleDouble s) noexcept nogil:
-    """Return what the pair stands for; an infinite sum has left NaN in its low part."""
+    """Return the pair `s` as one number; an infinite sum has left NaN in its low part."""
     return s.high + s.low if s.low == s.low else s.high
 
 
 cdef inline void fold_lanes(DoubleDouble *s, LaneSums *lanes, real like) noexcept nogil:
-    """Add the lanes of a block to the sum, in one order for every implementation."""
+    """Add the `lanes` of a block to `s`, in one order for every instruction set."""
     cdef double *a = lanes.high
     cdef Py_ssize_t l
     if real is float:

@@ -10,7 +10,7 @@ from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
 from fastsoftmax._kernels.types cimport real
 
 cdef enum:
-    STRIP = 16  # rows that every vector divides
+    STRIP = 16  # rows, a multiple of every vector's length
 
 # Rows become planes and back by shuffles of vectors: of loops that do it gcc makes loads and stores
 # of single elements. A vector of AVX is two halves that go the same way; of rows, they are `half`
@@ -132,19 +132,19 @@ cdef extern from *:
 
 
 cdef inline Py_ssize_t whole_strips(Py_ssize_t rows) noexcept nogil:
-    """Return `rows`, which fill strips: so that the compiler knows, and makes no epilogues."""
+    """Return `rows`, which fill strips, so that the compiler knows it and makes no epilogues."""
     return rows & ~(<Py_ssize_t>STRIP - 1)
 
 
 cdef inline Py_ssize_t padded_rows(Py_ssize_t rows) noexcept nogil:
-    """Return how many rows fill strips that hold `rows`."""
+    """Return `rows`, rounded up to whole strips."""
     return whole_strips(rows + STRIP - 1)
 
 
 cdef inline void pad_rows(
     const real *x, real *whole, Py_ssize_t rows, Py_ssize_t n
 ) noexcept nogil:
-    """Copy some rows, and copies of them until strips are full."""
+    """Copy `rows` rows of `n` elements into `whole`, and repeat them until strips are full."""
     cdef Py_ssize_t left
     memcpy(whole, x, rows * n * sizeof(real))
     while rows < padded_rows(rows):
@@ -156,7 +156,7 @@ cdef inline void pad_rows(
 cdef inline void transpose_in(
     const real *x, Py_ssize_t rows, Py_ssize_t n, real *soa
 ) noexcept nogil:
-    """planes[j] = element j of each row, for rows of n < SHORTEST"""
+    """Write element j of each row of `x` into plane j of `soa`; a row has n < MIN_BATCH_LENGTH."""
     cdef Py_ssize_t r, j, k
     if n == 1:
         gather_columns(x, 1, rows, soa)
@@ -181,7 +181,7 @@ cdef inline void transpose_in(
 cdef inline void gather_columns(
     const real *x, int n, Py_ssize_t rows, real *soa
 ) noexcept nogil:
-    """Copy n columns, a literal, which are all."""
+    """Call `transpose_in` for rows of `n` elements, a literal, by loops."""
     cdef Py_ssize_t r
     cdef int j
     for r in range(whole_strips(rows)):
@@ -192,7 +192,7 @@ cdef inline void gather_columns(
 cdef inline void transpose_out(
     const real *soa, real *y, Py_ssize_t rows, Py_ssize_t n
 ) noexcept nogil:
-    """Element j of each row of y = planes[j]"""
+    """Write plane j of `soa` into element j of each row of `y`."""
     cdef Py_ssize_t r, j, k
     if n == 1:
         scatter_columns(soa, y, 1, rows)
@@ -217,7 +217,7 @@ cdef inline void transpose_out(
 cdef inline void scatter_columns(
     const real *soa, real *y, int n, Py_ssize_t rows
 ) noexcept nogil:
-    """Copy n columns back, likewise."""
+    """Call `transpose_out` for rows of `n` elements, a literal, by loops."""
     cdef Py_ssize_t r
     cdef int j
     for r in range(whole_strips(rows)):

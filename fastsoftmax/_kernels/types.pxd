@@ -1,5 +1,5 @@
 # cython: language_level=3, cdivision=True
-"""What kernels compute in and with: element types, pointers, bits, the fused multiply-add.
+"""What kernels compute in and with: element types, pointers, bits, a fused multiply-add.
 
 Where there is no fused multiply-add (x86-64 without AVX2) ``fma`` is a multiply and an add.
 """
@@ -63,7 +63,7 @@ cdef extern from *:
 
 
 cdef inline real infinity(real like) noexcept nogil:
-    """Return +inf of the argument's type."""
+    """Return +inf of the type of `like`."""
     if real is float:
         return from_bits32(0x7F800000)
     else:
@@ -71,7 +71,10 @@ cdef inline real infinity(real like) noexcept nogil:
 
 
 cdef inline real not_a_number(real like) noexcept nogil:
-    """Return the NaN of all results: which one comes out of several is the compiler's choice."""
+    """Return the NaN of all results, of the type of `like`.
+
+    Which of several NaN an operation gives is the compiler's choice.
+    """
     if real is float:
         return from_bits32(0x7FC00000)
     else:

@@ -35,12 +35,11 @@ ROOM = {
 }  # fmt: skip
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "abi", "legacy_abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row", "normalize",
-    "batch_scale", "row_batch", "transpose", "short_rows", "softmax_row", "softmax_batch", "row_parts",
-    "columns", "column_panels",
-    "softmax", "cross_entropy", "backward",
-    "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
-    "inverse_cdf", "token_logprobs", "select", "sample",
+    "abi", "legacy_abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row",
+    "normalize", "batch_scale", "row_batch", "transpose", "short_rows", "softmax_row",
+    "softmax_batch", "row_parts", "columns", "column_panels", "softmax", "cross_entropy",
+    "backward", "radix", "block_select", "weights", "histogram", "nucleus", "truncation",
+    "filter_logits", "inverse_cdf", "token_logprobs", "select", "sample",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 
