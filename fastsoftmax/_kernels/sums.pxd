@@ -8,7 +8,7 @@ Order of sums
     so every vector width gives the same bits.
 """
 
-from fastsoftmax._kernels.types cimport infinity, noinline_void, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, out_ptr64, real
 
 cdef enum:
     STEP = 32  # elements that a sum takes at once
@@ -46,35 +46,31 @@ cdef inline void zero(LaneSums *lanes) noexcept nogil:
         lanes.high[j] = lanes.low[j] = 0
 
 
+cdef inline void accumulate_lanes(
+    out_ptr64 high, out_ptr64 low, const real *e, Py_ssize_t n
+) noexcept nogil:
+    """Add e[0:n], whole steps, to the lanes `high`, for float64 with `low`.
+
+    Of lanes in local arrays gcc would make vectors, and scalars beside them.
+    """
+    cdef double quad, total, part
+    cdef Py_ssize_t j, l
+    for j from 0 <= j < n by STEP:
+        for l in range(LANES):
+            quad = (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
+            if real is float:
+                high[l] += quad
+            else:  # Knuth's TwoSum: high + low stays exact
+                total = high[l] + quad
+                part = total - high[l]
+                low[l] += (high[l] - (total - part)) + (quad - part)
+                high[l] = total
+
+
 cdef inline void accumulate_block(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
     """Add e[0:n], whole steps, to `lanes`."""
-    cdef double high[8]
-    cdef double low[8]
-    cdef double quad[8]
-    cdef double total[8]
-    cdef double part[8]
-    cdef Py_ssize_t j, l
-    for l in range(8):
-        high[l] = lanes.high[l]
-        low[l] = lanes.low[l]
-    for j from 0 <= j < n by STEP:
-        for l in range(8):
-            quad[l] = (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
-        if real is float:
-            for l in range(8):
-                high[l] += quad[l]
-        else:  # Knuth's TwoSum: high + low stays exact (one loop of it would stay scalar)
-            for l in range(8):
-                total[l] = high[l] + quad[l]
-            for l in range(8):
-                part[l] = total[l] - high[l]
-            for l in range(8):
-                low[l] += (high[l] - (total[l] - part[l])) + (quad[l] - part[l])
-            for l in range(8):
-                high[l] = total[l]
-    for l in range(8):
-        lanes.high[l] = high[l]
-        lanes.low[l] = low[l]
+    accumulate_lanes(<out_ptr64>lanes.high, <out_ptr64>lanes.low, e, n)
+
 
 cdef inline noinline_void accumulate_doubles(
     LaneSums *lanes, const double *e, Py_ssize_t n
