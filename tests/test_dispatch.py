@@ -85,6 +85,7 @@ def fake(pure):
         "    def __getattr__(self, name):\n"
         "        return getattr(_reference, name)\n"
     )
+    (pure / "_front" / "long_row.py").write_text("")
     (pure / f"{_isa.SHARED}.py").write_text("")
     (pure / "_dispatch" / "cpu.py").write_text(
         "import os\ndef features():\n    return frozenset(os.environ['FEATURES'].split())\n"
