@@ -80,13 +80,22 @@ cdef inline RowMax row_max(const real *x, Py_ssize_t n) noexcept nogil:
 cdef inline Py_ssize_t find_first(const real *x, Py_ssize_t n, real highest) noexcept nogil:
     """Return the first place of `highest` in the block x[0:n], `n` if it is not there."""
     cdef Py_ssize_t j = 0, l
-    cdef uint32_t found
+    cdef uint32_t hit32, found
+    cdef uint64_t hit64
     while j + STEP <= n:
-        found = 0
-        for l in range(STEP):
-            found |= <uint32_t>(x[j + l] == highest) << l
-        if found:
-            return j + lowest_bit(found)
+        hit32 = 0
+        hit64 = 0
+        for l in range(STEP):  # whether it is in the step takes half the time of where
+            if real is float:
+                hit32 |= -<uint32_t>(x[j + l] == highest)
+            else:
+                hit64 |= -<uint64_t>(x[j + l] == highest)
+        if hit32 or hit64:
+            found = 0
+            for l in range(STEP):
+                found |= <uint32_t>(x[j + l] == highest) << l
+            if found:  # another thread may have written x meanwhile
+                return j + lowest_bit(found)
         j += STEP
     while j < n and x[j] != highest:
         j += 1
