@@ -15,7 +15,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
 from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, scaled_exp
 from fastsoftmax._kernels.maxima cimport find_first, larger, partial_maxima, row_maxima
-from fastsoftmax._kernels.row cimport scale
 from fastsoftmax._kernels.sums cimport (
     LANES,
     STEP,
@@ -33,6 +32,8 @@ from fastsoftmax._kernels.types cimport (
     from_bits64,
     infinity,
     out_ptr,
+    out_ptr32,
+    out_ptr64,
     prefetch,
     real,
 )
@@ -173,20 +174,26 @@ cdef inline void exclude_max(
     Py_ssize_t n,
     const real *highest,
     real *place,
-    out_ptr places,
-    real *q,
+    real *scratch,
     real *max_e,
 ) noexcept nogil:
     """Move the exponential of each row's first maximum from `e` into `max_e`; leave 0 there.
 
-    `places` is scratch for the rows, `q` for 40 a row, `place` for one. A maximum that is gone,
-    because another thread has written `x`, is not sought beyond the row.
+    `scratch` has 40 a row of BATCH_ROWS, `place` one. A maximum that is gone, because another
+    thread has written `x`, is not sought beyond the row.
     """
-    cdef Py_ssize_t r
-    if n <= MASKED_SEARCH_LENGTH:  # in all rows at once
-        r = (n + LANES - 1) // LANES * LANES
-        mark_max(x, places, r, rows, n, highest)
-        row_maxima(<const real *>places, rows, r, place, q)
+    cdef Py_ssize_t half = 20 * BATCH_ROWS
+    cdef Py_ssize_t r, k, w, chunk
+    if n <= MASKED_SEARCH_LENGTH:  # in many rows at once
+        w = (n + LANES - 1) // LANES * LANES
+        chunk = min(half // w, half // 40)
+        for r from 0 <= r < rows by chunk:
+            k = min(chunk, rows - r)
+            if real is float:
+                mark_max(x + r * n, <out_ptr32>scratch, w, k, n, highest + r)
+            else:
+                mark_max(x + r * n, <out_ptr64>scratch, w, k, n, highest + r)
+            row_maxima(<const real *>scratch, k, w, place + r, scratch + half)
     else:
         for r in range(rows):
             place[r] = <real>-find_first(x + r * n, n, highest[r])
@@ -233,8 +240,8 @@ cdef inline void batch_sums(
 
     `d` is scratch for 12 a row.
     """
-    cdef Py_ssize_t r
-    cdef LaneSums lanes[BATCH_ROWS]
+    cdef Py_ssize_t start, r
+    cdef LaneSums lanes[LANES]
     if real is float:
         lane_sums(e, width, rows, d)
         add_halves(d, d + LANES * rows, rows, 4)
@@ -242,11 +249,12 @@ cdef inline void batch_sums(
         for r in range(rows):
             s[r].high = d[2 * r] + d[2 * r + 1]
     else:
-        for r in range(rows):
-            zero(lanes + r)
-            accumulate(lanes + r, e + r * width, width)
-        for r in range(rows):  # apart, more of these chains run at once
-            fold_lanes(s + r, lanes + r, <real>0)
+        for start from 0 <= start < rows by LANES:
+            for r in range(start, min(start + LANES, rows)):
+                zero(lanes + (r - start))
+                accumulate(lanes + (r - start), e + r * width, width)
+            for r in range(start, min(start + LANES, rows)):  # several chains run at once
+                fold_lanes(s + r, lanes + (r - start), <real>0)
 
 
 cdef inline void lane_sums(

@@ -132,7 +132,6 @@ cdef inline bint batch_rows(
     did not serve this one. It is NaN if each row has its own K. All rows have T = 1, or none has.
     """
     cdef real scratch[40 * BATCH_ROWS]
-    cdef real places[BATCH_ELEMENTS]
     cdef double lanes[12 * BATCH_ROWS]
     cdef real highest[BATCH_ROWS]
     cdef real high[BATCH_ROWS]
@@ -163,9 +162,7 @@ cdef inline bint batch_rows(
     else:
         exp_batch_variants(x, <out_ptr64>e, width, rows, n, <const real *>exp_scale, variant, out)
     if op != SOFTMAX:
-        exclude_max(
-            x, <real *>e, width, rows, n, highest, high, <out_ptr>places, scratch, low
-        )
+        exclude_max(x, <real *>e, width, rows, n, highest, high, scratch, low)
     memset(s, 0, rows * sizeof(DoubleDouble))
     batch_sums(<const real *>e, width, rows, lanes, s)
     if op == SOFTMAX:
