@@ -9,7 +9,7 @@ from fastsoftmax._kernels.exp cimport (
     bits64,
     fma,
     infinity,
-    log1p_nonneg,
+    log1p_ratio,
     not_a_number,
     real,
 )
@@ -74,7 +74,7 @@ cdef inline void log1p_sums(DoubleDouble *s, const real *max_e, Py_ssize_t rows,
     """logs = log1p(s / own)"""
     cdef Py_ssize_t r
     for r in range(rows):
-        logs[r] = log1p_nonneg((s[r].high + s[r].low) / max_e[r])
+        logs[r] = log1p_ratio(s[r].high + s[r].low, max_e[r])
 
 
 cdef inline bint pivot_kept_precision(const double *logs, Py_ssize_t rows) noexcept nogil:

@@ -9,7 +9,7 @@ for overlap.
 
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.exp cimport fma, infinity, log1p_nonneg, out_ptr, out_ptr64, real
+from fastsoftmax._kernels.exp cimport fma, infinity, log1p_ratio, out_ptr, out_ptr64, real
 from fastsoftmax._kernels.exp_scale cimport HIGH, LOW, MAGIC, RATE, SHIFT, exp_variant, scaled_exp
 from fastsoftmax._kernels.normalize cimport reciprocal
 from fastsoftmax._kernels.row cimport DoubleDouble, two_sum
@@ -339,7 +339,7 @@ cdef inline void soa_log1p_sums(
     """logs = log1p((s + rest) / own)"""
     cdef Py_ssize_t r
     for r in range(whole_strips(rows)):
-        logs[r] = log1p_nonneg((s[r] if real is float else s[r] + rest[r]) / max_e[r])
+        logs[r] = log1p_ratio(s[r] if real is float else s[r] + rest[r], max_e[r])
 
 
 cdef inline void soa_scale(
