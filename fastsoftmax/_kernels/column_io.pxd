@@ -7,7 +7,6 @@ panel fills whole vectors; what is behind its columns is computed and not used.
 """
 
 from fastsoftmax._kernels.exp cimport out_ptr, real
-from fastsoftmax._kernels.row cimport prefetch_lines
 
 cdef enum:
     VECTOR = 8  # columns that a row in scratch fills up to a multiple of
@@ -55,19 +54,16 @@ cdef inline void copy_vectors(const real *x, Py_ssize_t columns, out_ptr e) noex
 # ---- rows of one tile ----------------------------------------------------------------------------
 
 
-cdef inline void prefetch_ahead(const real *x, const Panel *p, Py_ssize_t i) noexcept nogil:
-    """Fetch the columns of the row that is met PREFETCH_ROWS after row i, in `x` or the next panel."""
+cdef inline const real *row_ahead(const real *x, const Panel *p, Py_ssize_t i) noexcept nogil:
+    """Return the row that is met PREFETCH_ROWS after row i, in the panel at `x` or the next one."""
     i += PREFETCH_ROWS
-    prefetch_lines(
-        x + i * p.stride if i < p.n else x + p.next_panel + (i - p.n) * p.stride, p.columns
-    )
+    return x + i * p.stride if i < p.n else x + p.next_panel + (i - p.n) * p.stride
 
 
 cdef inline const real *readable_row(
     const real *x, const Panel *p, Py_ssize_t i, out_ptr spare
 ) noexcept nogil:
     """Return row i of the panel at `x`, or a copy in `spare`, of which whole vectors can be read."""
-    prefetch_ahead(x, p, i)
     x += i * p.stride
     if i + 1 < p.n or not p.last_is_end:
         return x

@@ -40,7 +40,8 @@ from fastsoftmax._kernels.abi cimport (
     SoftmaxKernels,
     temperature_in_range,
 )
-from fastsoftmax._kernels.column_panels cimport SIGNAL_INTERVAL, softmax_columns
+from fastsoftmax._kernels.column_panels cimport softmax_columns
+from fastsoftmax._kernels.column_sums cimport SIGNAL_INTERVAL
 from fastsoftmax._kernels.exp cimport (
     HAS_FMA,
     infinity,
@@ -872,11 +873,24 @@ def exp_rows(
             exp_block(&x[0], &y[0], n, <const real *>exp_scale)
 
 
+cdef int old_columns(
+    const real *x, real *y, Py_ssize_t n, Py_ssize_t inner, const double *temperature,
+    Py_ssize_t temperature_stride, Op op, Py_ssize_t start, Py_ssize_t stop,
+) except -1 nogil:
+    """Call `softmax_columns` for the front that is being replaced."""
+    cdef SoftmaxCall call
+    call.op = op
+    call.n = n
+    call.temperature = temperature
+    call.temperature_stride = temperature_stride
+    return softmax_columns(&call, inner, start, stop, x, y)
+
+
 cdef OldSoftmaxKernels functions
 functions.rows32 = softmax_rows[float]
 functions.rows64 = softmax_rows[double]
-functions.columns32 = softmax_columns[float]
-functions.columns64 = softmax_columns[double]
+functions.columns32 = old_columns[float]
+functions.columns64 = old_columns[double]
 
 #: The same functions for `_front`, by pointer.
 row_functions = PyCapsule_New(&functions, "fastsoftmax.RowFunctions", NULL)
@@ -908,14 +922,8 @@ cdef int softmax_columns_entry(
 ) except -1 nogil:
     """Write softmax, log_softmax or logsumexp of columns; a `columns_fn`."""
     if call.dtype == FLOAT32:
-        return softmax_columns(
-            <const float *>x, <float *>y, call.n, inner, call.temperature,
-            call.temperature_stride, call.op, start, stop,
-        )
-    return softmax_columns(
-        <const double *>x, <double *>y, call.n, inner, call.temperature,
-        call.temperature_stride, call.op, start, stop,
-    )
+        return softmax_columns(call, inner, start, stop, <const float *>x, <float *>y)
+    return softmax_columns(call, inner, start, stop, <const double *>x, <double *>y)
 
 
 cdef SoftmaxKernels table
