@@ -22,7 +22,7 @@ cdef struct Panel:
     Py_ssize_t pitch  # elements of scratch from a row to the next
     Py_ssize_t rows  # rows that scratch has room for
     Py_ssize_t next_panel  # elements of the array from this panel's first one to the next panel's
-    bint last_is_end  # behind the last row there may be no whole vector that can be read
+    Py_ssize_t readable  # elements of the array from this panel's first one to the last of all
 
 
 cdef inline Py_ssize_t round_to_vector(Py_ssize_t columns) noexcept nogil:
@@ -63,9 +63,9 @@ cdef inline const real *row_ahead(const real *x, const Panel *p, Py_ssize_t i) n
 cdef inline const real *readable_row(
     const real *x, const Panel *p, Py_ssize_t i, out_ptr spare
 ) noexcept nogil:
-    """Return row i of the panel at `x`, or a copy in `spare`, of which whole vectors can be read."""
+    """Return row i of the panel at `x`, or a copy in `spare` where whole vectors reach too far."""
     x += i * p.stride
-    if i + 1 < p.n or not p.last_is_end:
+    if i * p.stride + p.width <= p.readable:
         return x
     copy_row(x, p.columns, spare)
     return <const real *>spare
@@ -111,9 +111,9 @@ cdef inline void store_tiles(
     cdef Py_ssize_t pitch = p.pitch
     cdef Py_ssize_t tile_stride = p.n * stride
     cdef Py_ssize_t left = p.tiles * tile_stride - vectors
-    cdef Py_ssize_t t, r
+    cdef Py_ssize_t r, _
     y += i * stride
-    for t in range(p.tiles):
+    for _ in range(p.tiles):
         if rows < p.n:  # the next tile's first rows are there already
             left = rows * stride - vectors
         for r in range(rows):

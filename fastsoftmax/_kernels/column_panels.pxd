@@ -64,7 +64,7 @@ from fastsoftmax._kernels.row_batch cimport max_terms
 
 cdef enum:
     PANEL_BYTES = 1 << 18  # bytes of scratch, which leave room for lines that come and go in L2
-    MIN_SEGMENT_BYTES = 256  # bytes of a row below which memory is slow, even if a panel fits no cache
+    MIN_SEGMENT_BYTES = 256  # bytes of a row below which memory is slow, whatever fits a cache
     SOLO_COLUMNS = 64  # columns of one `outer` from which on they make a panel alone
 
 
@@ -106,7 +106,8 @@ cdef inline void store_rows(
                 scale_row(e + r * pitch + c, columns, to + r * p.stride, high + c, low + c)
             else:
                 difference_row(
-                    e + r * pitch + c, columns, to + r * p.stride, highest + c, inverse + c, high + c
+                    e + r * pitch + c, columns, to + r * p.stride, highest + c, inverse + c,
+                    high + c,
                 )
 
 
@@ -162,6 +163,7 @@ cdef inline int softmax_panel(
 
     y may be x. `e` and `kept` are scratch for `p.rows` rows, `e` 0 from row n on.
     """
+    cdef const real *highest = v + HIGHEST * PANEL_COLUMNS
     cdef real *factor = v + FACTOR * PANEL_COLUMNS
     cdef double *logs = s + LOGS * PANEL_COLUMNS
     cdef Py_ssize_t c, t
@@ -181,15 +183,15 @@ cdef inline int softmax_panel(
     else:
         if not from_pivot:
             max_terms(
-                <const real *>v + HIGHEST * PANEL_COLUMNS, <const real *>v + EXP_SCALE * PANEL_COLUMNS,
-                p.width, PANEL_COLUMNS, <out_ptr>factor,
+                highest, <const real *>v + EXP_SCALE * PANEL_COLUMNS, p.width, PANEL_COLUMNS,
+                <out_ptr>factor,
             )
             column_logs(
                 <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
                 <const real *>factor, p.width, <out_ptr64>logs,
             )
         if state.op == LOGSUMEXP:
-            store_logsumexp(x, p, y, <const real *>v + HIGHEST * PANEL_COLUMNS, <const double *>logs)
+            store_logsumexp(x, p, y, highest, <const double *>logs)
             return 0
         for c in range(p.width):
             factor[c] = <real>logs[c]
@@ -209,7 +211,7 @@ cdef inline int softmax_panel(
 cdef inline void set_temperatures(
     const double *temperature, Py_ssize_t temperature_stride, Py_ssize_t columns, real *v
 ) noexcept nogil:
-    """Set what columns have of their temperatures, and those that fill up vectors of the first's."""
+    """Set what columns have of their temperatures; what fills up vectors has the first one's."""
     cdef real *inverse = v + INVERSE * PANEL_COLUMNS
     cdef real *rate = v + (EXP_SCALE + RATE) * PANEL_COLUMNS
     cdef Py_ssize_t c, known = columns if temperature_stride else 1
@@ -312,7 +314,7 @@ cdef inline int softmax_columns(
             p.next_panel = columns
             if within + columns == inner:  # the panel is the end of an `outer`
                 p.next_panel += inner * (p.tiles * n - 1)
-            p.last_is_end = first + (p.n - 1) * inner + p.width > end
+            p.readable = end - first
             if real is float:
                 softmax_panel(
                     x + first, y + (start if op == LOGSUMEXP else first), &p, &state,

@@ -96,14 +96,21 @@ cdef inline int check_signals(Py_ssize_t elements, Py_ssize_t *since_check) exce
 
 
 cdef inline void exp_flat(
-    const real *x, const Panel *p, Py_ssize_t elements, bint is_end, out_ptr e, real *v,
+    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, real *v,
     const real *exp_scale, exp_variant variant,
 ) noexcept nogil:
-    """Write the exponentials of rows of x that follow each other, in scratch as in the array."""
-    cdef Py_ssize_t whole = elements // VECTOR * VECTOR if is_end else round_to_vector(elements)
-    exp_row(x, whole, e, exp_scale, variant)
+    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
+
+    Rows follow each other without a gap, in scratch as in the array.
+    """
+    cdef Py_ssize_t first = i * p.stride
+    cdef Py_ssize_t elements = rows * p.stride
+    cdef Py_ssize_t whole = round_to_vector(elements)
+    if first + whole > p.readable:
+        whole -= VECTOR
+    exp_row(x + first, whole, e, exp_scale, variant)
     if whole < elements:
-        copy_row(x + whole, elements - whole, <out_ptr>(v + SPARE * PANEL_COLUMNS))
+        copy_row(x + first + whole, elements - whole, <out_ptr>(v + SPARE * PANEL_COLUMNS))
         exp_row(<const real *>v + SPARE * PANEL_COLUMNS, VECTOR, e + whole, exp_scale, variant)
 
 
@@ -122,12 +129,9 @@ cdef inline void exp_rows(
         for r in range(rows):
             exp_row(<const real *>kept + r * pitch, p.width, e + r * pitch, exp_scale, variant)
     elif pitch == p.stride == p.columns:
-        exp_flat(
-            x + i * pitch, p, rows * pitch, p.last_is_end and i + rows == p.n, e, v, exp_scale,
-            variant,
-        )
+        exp_flat(x, p, i, rows, e, v, exp_scale, variant)
     else:
-        for r in range(rows):  # gcc drops a function that does nothing but prefetch
+        for r in range(rows):  # of a function that did nothing but prefetch gcc would drop the call
             prefetch_lines(row_ahead(x, p, i + r), p.columns)
             exp_row(
                 readable_row(x, p, i + r, <out_ptr>(v + SPARE * PANEL_COLUMNS)), p.width,
@@ -139,9 +143,10 @@ cdef inline void exp_max_rows(
     const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
     const real *exp_scale, exp_variant variant, bint find,
 ) noexcept nogil:
-    """Write the exponentials of the same rows, and the rows themselves to `kept`.
+    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
 
-    The maxima so far, and if `find`, a literal, their places, are taken along.
+    The rows themselves go to `kept`. The maxima so far, and if `find`, a literal, their places, are
+    taken along.
     """
     cdef Py_ssize_t r
     cdef Py_ssize_t pitch = p.pitch
@@ -168,7 +173,7 @@ cdef inline void exp_step(
     const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
     const real *exp_scale, Op op,
 ) noexcept nogil:
-    """Call `exp_rows`, or for logarithms `exp_max_rows`."""
+    """Call `exp_rows`, or for logarithms `exp_max_rows`, for what `exp_scale` says."""
     if op == SOFTMAX:
         if exp_scale[RATE] != 0:
             exp_rows(x, p, i, rows, e, kept, v, exp_scale, <ClampedPow2>0)
@@ -185,7 +190,7 @@ cdef inline void exp_step(
 cdef inline void add_rows(
     const real *e, const Panel *p, Py_ssize_t i, Py_ssize_t rows, real *v, double *s
 ) noexcept nogil:
-    """Add the exponentials of `rows` rows of the panel, from row i on, to the sums."""
+    """Add `rows` rows of the exponentials `e`, from row i of the panel on, to the sums in `s`."""
     if p.n <= STEP:
         sum_planes(
             e, p.n, p.width, <out_ptr64>(s + SUM * PANEL_COLUMNS),
@@ -205,9 +210,9 @@ cdef inline void add_rows(
 cdef inline void exclude_max(
     const real *x, const Panel *p, Py_ssize_t rows, out_ptr e, real *v, bint is_first
 ) noexcept nogil:
-    """Make 0 what is in `e`, for `rows` rows `x`, of each column's first largest element.
+    """Make the exponential in `e` of each column's first largest element, among rows `x`, 0.
 
-    It is looked for anew if these rows are the first ones.
+    `is_first` says that these `rows` rows are the first ones, so that none is found yet.
     """
     cdef Py_ssize_t r
     cdef out_ptr unmatched = <out_ptr>(v + UNMATCHED * PANEL_COLUMNS)
@@ -218,7 +223,7 @@ cdef inline void exclude_max(
 
 
 cdef inline void zero_sums(const Panel *p, double *s, real like) noexcept nogil:
-    """Set the sums of a panel to 0."""
+    """Set the sums in `s` to 0, where they are made step by step."""
     if p.n > STEP:
         memset(s + SUM * PANEL_COLUMNS, 0, p.width * sizeof(double))
         memset(s + REST * PANEL_COLUMNS, 0, p.width * sizeof(double))
