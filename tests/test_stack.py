@@ -3,12 +3,16 @@
 Where a stack overflows the process ends, so each implementation has one of its own.
 """
 
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+import fastsoftmax
 
 SIZE = 96 * 1024  # bytes; a thread of musl has 128 KiB
 
@@ -78,13 +82,12 @@ def in_thread(work):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows rounds a thread's stack up")
 def test_a_thread_of_96_kib_can_call_everything(compiled):
+    env = {**os.environ, "PYTHONPATH": str(Path(fastsoftmax.__file__).parents[1])}
     command = [sys.executable, __file__, compiled.NAME]
-    child = subprocess.run(command, capture_output=True, text=True)
+    child = subprocess.run(command, env=env, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
 
 
 if __name__ == "__main__":
-    from fastsoftmax import _dispatch
-
-    implementation = _dispatch.load(sys.argv[1])
+    implementation = fastsoftmax._dispatch.load(sys.argv[1])
     sys.exit(str(found[0]) if (found := in_thread(lambda: call_everything(implementation))) else 0)
