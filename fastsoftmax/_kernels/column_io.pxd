@@ -55,8 +55,11 @@ cdef inline void copy_vectors(const real *x, Py_ssize_t columns, out_ptr e) noex
 
 
 cdef inline const real *row_ahead(const real *x, const Panel *p, Py_ssize_t i) noexcept nogil:
-    """Return the row that is met PREFETCH_ROWS after row i, in the panel at `x` or the next one."""
-    i += PREFETCH_ROWS
+    """Return the row that is met PREFETCH_ROWS after row i, in the panel at `x` or the next one.
+
+    Of panels of fewer rows it is the next one's row i.
+    """
+    i += min(PREFETCH_ROWS, p.n)
     return x + i * p.stride if i < p.n else x + p.next_panel + (i - p.n) * p.stride
 
 
