@@ -142,16 +142,27 @@ cdef struct TopLogprobsCall:
 
 # ---- losses --------------------------------------------------------------------------------------
 
-cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient; each may be NULL
+cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient, not x2; each may be NULL
     int dtype  # DType
     Py_ssize_t n  # classes
-    double temperature
+    double temperature  # above 0 and finite
     const int64_t *targets  # NULL where there are label probabilities; may change meanwhile
     const double *weight  # of each class; NULL is 1
     double smoothing
     int64_t ignore_index
-    double factor  # of the gradient
+    double factor  # of the gradient, without 1 / temperature
     double *losses
+
+# Of `rows` targets, return where the first one is that is neither `ignore_index` nor one of n
+# classes, or -1 and in `total` the sum of the weights of those that are not `ignore_index`.
+# `weight` of each class; NULL is 1, and then `total` is their number. Targets may change meanwhile.
+ctypedef Py_ssize_t (*weigh_targets_fn)(
+    const int64_t *targets, Py_ssize_t rows, Py_ssize_t n, int64_t ignore_index,
+    const double *weight, double *total,
+) noexcept nogil
+
+# Return the sum of `rows` losses: in 8 lanes, each a pair of float64, and these in order.
+ctypedef double (*sum_losses_fn)(const double *losses, Py_ssize_t rows) noexcept nogil
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -176,3 +187,5 @@ cdef struct SamplingKernels:
 
 cdef struct LossKernels:
     rows_fn cross_entropy
+    weigh_targets_fn weigh_targets
+    sum_losses_fn sum_losses

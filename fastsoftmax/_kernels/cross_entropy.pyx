@@ -24,22 +24,37 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
-from fastsoftmax._front.strided cimport FLOAT32
-from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels
+from fastsoftmax._front.strided cimport FLOAT32, FLOAT64
+from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels, temperature_in_range
 from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    fma,
-    fma64,
     infinity,
     log1p_nonneg,
     noinline_void,
     real,
 )
-from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
+from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, SHIFT, inverse_temperature
+from fastsoftmax._kernels.labels cimport (
+    Labels,
+    at_target,
+    cross_term,
+    labels_gradient,
+    own_label,
+    set_labels,
+    uniform_label,
+)
+from fastsoftmax._kernels.loss_batch cimport (
+    BATCH_DOUBLES,
+    RowTerms,
+    loss_of_rows,
+    reciprocal_of_sum,
+    set_loss_scale,
+    set_loss_scales,
+)
 from fastsoftmax._kernels.row cimport (
-    BLOCK,
     STEP,
     DoubleDouble,
     LaneSums,
@@ -47,7 +62,6 @@ from fastsoftmax._kernels.row cimport (
     accumulate_block,
     accumulate_fn,
     exp_of_row,
-    fold_lanes,
     row_max,
     scale_row,
     sum_excluding_max,
@@ -55,230 +69,362 @@ from fastsoftmax._kernels.row cimport (
     two_sum,
     zero,
 )
+from fastsoftmax._kernels.row_batch cimport BATCH_ROWS, LANES
+from fastsoftmax._kernels.short_losses cimport LABEL_ROWS, loss_of_short_rows, max_short_length
+from fastsoftmax._kernels.short_rows cimport STRIP, padded_rows
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
-
-
-# ---- loops over elements, each a function of its own for the vectoriser --------------------------
-
-
-cdef void uniform_labels(double *q, Py_ssize_t n, double share) noexcept nogil:
-    """q = share"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        q[j] = share
-
-
-cdef void smooth_labels(
-    const real *label, double *q, Py_ssize_t n, double keep, double share
-) noexcept nogil:
-    """q = label * keep + share"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        q[j] = fma64(<double>label[j], keep, share)
-
-
-cdef void weight_labels(const double *weight, double *q, Py_ssize_t n) noexcept nogil:
-    """q = q * weight"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        q[j] *= weight[j]
-
-
-cdef void cross_terms(
-    const real *x, const double *q, double *term, Py_ssize_t n, double highest
-) noexcept nogil:
-    """term = q * (highest - x), 0 where q is 0"""
-    cdef Py_ssize_t j
-    cdef double product
-    for j in range(n):
-        product = q[j] * (highest - <double>x[j])
-        term[j] = 0.0 if q[j] == 0.0 else product
-
-
-cdef void subtract_labels(
-    real *y, const double *q, Py_ssize_t n, double scale_by, double factor
-) noexcept nogil:
-    """y = y * scale_by - q * factor"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        y[j] = <real>fma64(<double>y[j], scale_by, -(q[j] * factor))
-
-
-# ---- rows ----------------------------------------------------------------------------------------
-
-cdef struct Labels:
-    double keep  # what is left of a label: 1 - label_smoothing
-    double share  # what every class gets of it: label_smoothing / classes
-    const double *weight  # of each class; NULL is 1
-    double shares  # the sum of share * weight over the classes
-
-
-cdef inline void weighted_labels(
-    const Labels *labels, const real *label, Py_ssize_t start, double *q, Py_ssize_t n
-) noexcept nogil:
-    """Write the weighted labels of n classes from `start`, without that of a target, into q."""
-    if label == NULL:
-        uniform_labels(q, n, labels.share)
-    else:
-        smooth_labels(label + start, q, n, labels.keep, labels.share)
-    if labels.weight != NULL:
-        weight_labels(labels.weight + start, q, n)
-
+    CHECKED = 1024  # targets whose range is checked at once
 
 cdef accumulate_fn add_double = accumulate_block[double]
 
 
-cdef inline void add_padded(LaneSums *lanes, double *term, Py_ssize_t n) noexcept nogil:
-    """Add n <= BLOCK terms to the lanes; fills up the last step with 0."""
-    cdef Py_ssize_t j, m = (n + STEP - 1) & ~(<Py_ssize_t>STEP - 1)
-    for j in range(n, m):
-        term[j] = 0
-    add_double(lanes, term, m)
+# ---- one row -------------------------------------------------------------------------------------
 
-
-cdef double cross_term(
-    const Labels *labels,
-    const real *x,
-    const real *label,
-    Py_ssize_t n,
-    real highest,
-    double *total,
-) noexcept nogil:
-    """Return sum q (highest - x) without a target's own q, and sum q likewise in `total`."""
-    cdef Py_ssize_t start, m
-    cdef DoubleDouble fall, sum_q
-    cdef LaneSums lanes
-    cdef double q[BLOCK]
-    cdef double term[BLOCK]
-    fall.high = fall.low = sum_q.high = sum_q.low = 0
-    for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        weighted_labels(labels, label, start, q, m)
-        cross_terms(x + start, q, term, m, highest)
-        zero(&lanes)
-        add_padded(&lanes, term, m)
-        fold_lanes(&fall, &lanes, <double>0)
-        if label != NULL:
-            zero(&lanes)
-            add_padded(&lanes, q, m)
-            fold_lanes(&sum_q, &lanes, <double>0)
-    total[0] = labels.shares if label == NULL else to_double(sum_q)
-    return to_double(fall)
-
-
-cdef void reciprocal_of_sum(double a, DoubleDouble s, real *high, real *low) noexcept nogil:
-    """high + low = a / s"""
-    cdef double total = s.high + s.low
-    if real is float:
-        a /= total
-        high[0] = <float>a
-        low[0] = <float>(a - high[0])
-    else:
-        s.low -= total - s.high
-        high[0] = a / total
-        low[0] = (fma(-high[0], total, a) - high[0] * s.low) / total
-    if not HAS_FMA:
-        low[0] = 0  # as in softmax
-
-
-# Not within loss_row: gcc would not put exp into so large a function, but call it for each element.
+# Not within loss_of_row: gcc would not put exp into so large a function, but call it for each element.
 
 
 cdef noinline_void noinline_sum_excluding_max(
-    const real *x, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top, const real *next_row
+    const real *x, Py_ssize_t n, const real *exp_scale, DoubleDouble *rest, RowMax *top,
+    const real *next_row,
 ) noexcept nogil:
     """rest = the sum of a row's exponentials without the largest entry's own term"""
-    rest[0] = sum_excluding_max(x, n, how, add_double, top, next_row)
+    rest[0] = sum_excluding_max(x, n, exp_scale, add_double, top, next_row)
 
 
 cdef noinline_void noinline_exp_of_row(
-    const real *x, real *y, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top,
-    const real *next_row
-) noexcept nogil:
-    """y = the exponentials of a row, and that sum added to `rest`"""
-    cdef LaneSums lanes
-    exp_of_row(x, y, n, how, False, &lanes, rest, add_double, top, next_row)
-
-
-cdef double loss_row(
-    const Labels *labels,
-    const real *x,
-    real *y,
-    Py_ssize_t n,
-    Py_ssize_t target,
-    const real *label,
-    double factor,
-    RowMax *top,
+    const real *x, real *y, Py_ssize_t n, const real *exp_scale, DoubleDouble *rest, RowMax *top,
     const real *next_row,
 ) noexcept nogil:
-    """Return the loss of a row, and write its gradient times `factor` into y unless that is NULL.
+    """y = the exponentials of a row; their sum, without the largest entry's, is added to `rest`"""
+    cdef LaneSums lanes
+    exp_of_row(x, y, n, exp_scale, False, &lanes, rest, add_double, top, next_row)
 
-    `label` has the probabilities of the classes, or is NULL and `target` is the right class. y may
-    be x. `top` is the row's, and becomes that of the `next_row` one, if that is not NULL.
+
+cdef double loss_of_row(
+    const Labels *labels, const real *x, const real *scores, const real *label, real *y,
+    Py_ssize_t n, Py_ssize_t target, real highest, RowMax *top, const real *next_row,
+) noexcept nogil:
+    """Return the loss of a row x, and write its gradient into y unless that is NULL.
+
+    `label` has the probabilities of the classes, or is NULL and `target` is the right class.
+    `highest` is the largest element. Exponentials are made of `scores`: x, or what `scaled_scores`
+    made of it. `top` is their maximum, and becomes that of `next_row`, if that is not NULL. y may
+    be x.
     """
-    cdef Py_ssize_t start, m
     cdef DoubleDouble rest, s
-    cdef double q[BLOCK]
-    cdef double loss = 0, own = 0, others = 0, total = 0
-    cdef double weight = 1, at_target = 0, rest_of_target = 0
-    cdef double log_sum, sum_e, share, rate
-    cdef real at = 0, high, low
-    cdef real highest = <real>top.value
-    cdef real how[SCALE_FIELDS]
-    cdef bint spread = label != NULL or labels.share != 0
+    cdef double loss = 0, own = 0, others = 0, total, log_sum, sum_e, rate
+    cdef double target_e = 0, others_e = 0
+    cdef real gap = 0
+    cdef real high, low
+    cdef real exp_scale[SCALE_FIELDS]
+    cdef bint spread = label != NULL or labels.uniform != 0
     if label == NULL:
-        at = x[target]
-        weight = labels.weight[target] if labels.weight != NULL else 1.0
-        own = labels.keep * weight
+        gap = x[target]
+        own = own_label(labels, target)
         if own != 0:
-            loss = own * (<double>highest - <double>at)
+            loss = own * (<double>highest - <double>gap)
     if spread:
-        loss += cross_term(labels, x, label, n, highest, &others)
+        loss += cross_term(labels, x, label, n, highest, &others, add_double)
     total = own + others
-    scale_to_one(highest, 1, how)
+    set_loss_scale(labels.temperature if scores == x else 1.0, exp_scale)
+    exp_scale[SHIFT] = <real>top.value
     if y == NULL:
-        noinline_sum_excluding_max(x, n, how, &rest, top, next_row)
+        noinline_sum_excluding_max(scores, n, exp_scale, &rest, top, next_row)
     else:
         rest.high = rest.low = 0
-        noinline_exp_of_row(x, y, n, how, &rest, top, next_row)
+        noinline_exp_of_row(scores, y, n, exp_scale, &rest, top, next_row)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_nonneg(rest.high + rest.low)
-    loss += total * log_sum
+    loss = loss * labels.inverse + total * log_sum
     if y == NULL:
         return loss
 
     s = rest
     two_sum(&s, 1.0)
     sum_e = s.high + s.low
+    rate = labels.factor * total / sum_e
     if label == NULL:
-        at_target = y[target]
-        rest_of_target = rest.high + rest.low
-        if at != highest:
-            rest_of_target = ((1.0 - at_target) + rest.high) + rest.low
-    if spread:
-        rate = factor * total / sum_e
-        for start from 0 <= start < n by BLOCK:
-            m = min(BLOCK, n - start)
-            weighted_labels(labels, label, start, q, m)
-            subtract_labels(y + start, q, m, rate, factor)
+        target_e = y[target]
+        others_e = rest.high + rest.low
+        if gap != highest:
+            others_e = ((1.0 - target_e) + rest.high) + rest.low
+    reciprocal_of_sum(labels.factor * total, s, &high, &low)
+    if spread or not -infinity(<real>0) < high < infinity(<real>0):
+        labels_gradient(labels, <const real *>y, label, y, n, rate)
     else:
-        reciprocal_of_sum(factor * total, s, &high, &low)
         scale_row(x, y, n, high, low)
     if label == NULL:
-        share = labels.share * weight
-        at_target *= total / sum_e
-        if at_target + own + share > total:  # of the two ways to write it, what cancels less
-            at_target = (others - share) - total * (rest_of_target / sum_e)
-        else:
-            at_target -= own + share
-        y[target] = <real>(factor * at_target)
+        y[target] = <real>(
+            labels.factor
+            * at_target(
+                labels, target_e, sum_e, others_e, own, uniform_label(labels, target), others
+            )
+        )
     return loss
 
 
-# ---- what _front sees ----------------------------------------------------------------------------
+cdef void scaled_scores(
+    const real *x, real *scores, Py_ssize_t n, real highest, double temperature
+) noexcept nogil:
+    """Write scores whose softmax at T = 1 is that of x at a T that is not `temperature_in_range`."""
+    cdef real inf = infinity(<real>0)
+    cdef real inverse = inverse_temperature(temperature, <real>0)
+    cdef Py_ssize_t j
+    if inverse == 0:
+        for j in range(n):
+            scores[j] = 0 if -inf < x[j] < inf else x[j]
+    else:
+        for j in range(n):
+            scores[j] = (x[j] - highest) * inverse
+
+
+cdef void losses_sequential(
+    const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
+    Py_ssize_t n, const Py_ssize_t *target, double *losses, real *scores,
+) noexcept nogil:
+    """Write the losses and gradients of rows, one after the other.
+
+    `target` has -1 for rows that do not count. `scores` is scratch for a row, NULL where the
+    temperature is `temperature_in_range`.
+    """
+    cdef const real *known = NULL  # the row that `top` is of
+    cdef const real *source
+    cdef real highest
+    cdef Py_ssize_t i
+    cdef RowMax top
+    for i in range(rows):
+        if target[i] >= 0:
+            source = x + i * n
+            if known != source:
+                top = row_max(source, n)
+            known = NULL
+            if i + 1 < rows and target[i + 1] >= 0 and scores == NULL:
+                known = source + n
+            highest = <real>top.value
+            if scores != NULL:
+                scaled_scores(source, scores, n, highest, labels.temperature)
+                top = row_max(<const real *>scores, n)
+            losses[i] = loss_of_row(
+                labels, source, scores if scores != NULL else source,
+                label + i * n if label != NULL else NULL, y + i * n if y != NULL else NULL, n,
+                target[i], highest, &top, known,
+            )
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+cdef bint batch_of_losses(
+    const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
+    Py_ssize_t n, const Py_ssize_t *target, double *losses, real *exp_scale, real *e,
+) noexcept nogil:
+    """Write the losses and gradients of some rows; return False if they must go one by one."""
+    cdef RowTerms t
+    cdef Py_ssize_t class_of[BATCH_ROWS]
+    cdef Py_ssize_t r
+    cdef bint done
+    for r in range(padded_rows(rows)):
+        class_of[r] = 0
+    for r in range(rows):
+        class_of[r] = max(target[r], 0)
+    if n <= max_short_length(<real>0):
+        done = loss_of_short_rows(labels, x, label, y, rows, n, class_of, exp_scale, e, &t)
+    else:
+        done = loss_of_rows(
+            labels, x, label, y, rows, n, class_of, exp_scale, e, &t, add_double
+        )
+    for r in range(rows):
+        losses[r] = t.loss[r]
+    return done
+
+
+cdef inline Py_ssize_t batch_size(Py_ssize_t n, bint has_labels, real like) noexcept nogil:
+    """Return how many rows make a batch; 1 or 0 if rows of n elements go one by one."""
+    cdef Py_ssize_t fit = BATCH_DOUBLES * (2 if real is float else 1)
+    if n <= max_short_length(like):
+        return LABEL_ROWS if has_labels else BATCH_ROWS
+    return min(BATCH_ROWS, fit // ((n + STEP - 1) // STEP * STEP))
+
+
+cdef inline void read_targets(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t *target
+) noexcept nogil:
+    """Copy targets, -1 for rows that do not count.
+
+    Each is read once and checked: another thread may write to them meanwhile.
+    """
+    cdef Py_ssize_t r
+    cdef int64_t t
+    for r in range(rows):
+        target[r] = 0 if call.n else -1
+    if call.targets != NULL:
+        for r in range(rows):
+            t = call.targets[first + r]
+            target[r] = t if <uint64_t>t < <uint64_t>call.n and t != call.ignore_index else -1
+
+
+cdef void cross_entropy_rows(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+    const real *label, real *y, real *scores,
+) noexcept nogil:
+    """Write the loss of each row, and its gradient into y unless that is NULL; y may be x.
+
+    `scores` is scratch for a row, NULL where the temperature is `temperature_in_range`.
+    """
+    cdef double e[BATCH_DOUBLES]
+    cdef real exp_scale[SCALE_FIELDS * BATCH_ROWS]
+    cdef Py_ssize_t target[BATCH_ROWS]
+    cdef Labels labels
+    cdef Py_ssize_t n = call.n
+    cdef Py_ssize_t size = batch_size(n, label != NULL, <real>0)
+    cdef bint short_rows = n <= max_short_length(<real>0)
+    cdef bint batched = rows > 1 and size > 1 and scores == NULL
+    # The last row goes alone if behind it there may be nothing that can be read.
+    cdef Py_ssize_t last = 1 if batched and not short_rows and n % LANES else 0
+    cdef Py_ssize_t i, r, skip, start = 0
+    cdef const real *row_labels
+    cdef real *row_y
+    cdef bint done
+    set_labels(call, &labels)
+    if batched:
+        set_loss_scales(labels.temperature, exp_scale)
+        memset(e, 0, sizeof(e))
+    else:
+        size = BATCH_ROWS
+    while start < rows:
+        r = max(1, min(size, rows - last - start))
+        read_targets(call, first + start, r, target)
+        skip = 0
+        while skip < r and target[skip] < 0:
+            skip += 1
+        while r > skip and target[r - 1] < 0:
+            r -= 1
+        if batched and short_rows and r - skip > STRIP:
+            r -= (r - skip) % STRIP
+        row_labels = label + (start + skip) * n if label != NULL else NULL
+        row_y = y + (start + skip) * n if y != NULL else NULL
+        done = False
+        if batched and r - skip > 1:
+            done = batch_of_losses(
+                &labels, x + (start + skip) * n, row_labels, row_y, r - skip, n, target + skip,
+                call.losses + first + start + skip, exp_scale, <real *>e,
+            )
+        if not done:
+            losses_sequential(
+                &labels, x + (start + skip) * n, row_labels, row_y, r - skip, n, target + skip,
+                call.losses + first + start + skip, scores,
+            )
+        r = max(r, skip)
+        for i in range(r):
+            if target[i] < 0:
+                call.losses[first + start + i] = 0
+                if y != NULL:
+                    memset(y + (start + i) * n, 0, n * sizeof(real))
+        start += r
+
+
+cdef int cross_entropy(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+    const real *label, real *y,
+) noexcept nogil:
+    """Do what `cross_entropy_rows` does, at any temperature above 0; return -1 without memory."""
+    cdef real *scores
+    if temperature_in_range(call.temperature):
+        cross_entropy_rows(call, first, rows, x, label, y, <real *>NULL)
+        return 0
+    scores = <real *>malloc(max(1, call.n) * sizeof(real))
+    if scores == NULL:
+        return -1
+    cross_entropy_rows(call, first, rows, x, label, y, scores)
+    free(scores)
+    return 0
+
+
+# ---- all rows: weights of the targets, sum of the losses -----------------------------------------
+
+
+cdef Py_ssize_t count_targets(
+    const int64_t *targets, Py_ssize_t rows, Py_ssize_t n, int64_t ignore_index, bint *bad
+) noexcept nogil:
+    """Return how many targets are not `ignore_index`, and tell in `bad` if one is no class."""
+    cdef int64_t count = 0
+    cdef int64_t wrong = 0
+    cdef int64_t counts, is_class
+    cdef Py_ssize_t i
+    for i in range(rows):
+        counts = targets[i] != ignore_index
+        is_class = <uint64_t>targets[i] < <uint64_t>n
+        count += counts
+        wrong |= counts & ~is_class
+    bad[0] = wrong & 1
+    return count
+
+
+cdef Py_ssize_t weigh_targets_entry(
+    const int64_t *targets, Py_ssize_t rows, Py_ssize_t n, int64_t ignore_index,
+    const double *weight, double *total,
+) noexcept nogil:
+    """Return where the first target is that is no class, -1 if there is none; a `weigh_targets_fn`.
+
+    Write the sum of the weights of those that are not `ignore_index`.
+    """
+    cdef Py_ssize_t i, m, start, count = 0
+    cdef int64_t t
+    cdef bint bad = False
+    cdef DoubleDouble s
+    s.high = s.low = 0
+    for start from 0 <= start < rows by CHECKED:
+        m = min(CHECKED, rows - start)
+        if weight == NULL:
+            count += count_targets(targets + start, m, n, ignore_index, &bad)
+            if not bad:
+                continue
+        for i in range(start, start + m):
+            t = targets[i]
+            if t != ignore_index:
+                if not <uint64_t>t < <uint64_t>n:
+                    return i
+                if weight != NULL:
+                    two_sum(&s, weight[t])
+    total[0] = count if weight == NULL else to_double(s)
+    return -1
+
+
+cdef double sum_losses_entry(const double *losses, Py_ssize_t rows) noexcept nogil:
+    """Return the sum of the losses, in 8 lanes that are added in order; a `sum_losses_fn`."""
+    cdef double high[LANES]
+    cdef double low[LANES]
+    cdef double total[LANES]
+    cdef double part[LANES]
+    cdef const double *v
+    cdef Py_ssize_t i, l
+    cdef Py_ssize_t whole = rows // LANES * LANES
+    cdef DoubleDouble s
+    for l in range(LANES):
+        high[l] = low[l] = 0
+    for i from 0 <= i < whole by LANES:
+        v = losses + i
+        for l in range(LANES):
+            total[l] = high[l] + v[l]
+        for l in range(LANES):
+            part[l] = total[l] - high[l]
+        for l in range(LANES):
+            low[l] += (high[l] - (total[l] - part[l])) + (v[l] - part[l])
+        for l in range(LANES):
+            high[l] = total[l]
+    s.high = s.low = 0
+    for l in range(LANES):
+        two_sum(&s, high[l])
+        s.low += low[l]
+    for i in range(whole, rows):
+        two_sum(&s, losses[i])
+    return to_double(s)
+
+
+# ---- what Python sees ----------------------------------------------------------------------------
 
 
 def weigh_targets(
@@ -288,30 +434,20 @@ def weigh_targets(
 
     Targets equal to `ignore` do not count. `weight` has one element a class; None is 1.
     """
-    cdef Py_ssize_t i, bad = -1
-    cdef int64_t target
-    cdef DoubleDouble s
-    s.high = s.low = 0
-    with nogil:
-        for i in range(targets.shape[0]):
-            target = targets[i]
-            if target == ignore:
-                continue
-            if not 0 <= target < classes:
-                bad = i
-                break
-            two_sum(&s, weight[target] if weight is not None else 1.0)
-    return bad, to_double(s)
+    cdef Py_ssize_t bad = -1
+    cdef double total = 0
+    if targets.shape[0]:
+        with nogil:
+            bad = weigh_targets_entry(
+                &targets[0], targets.shape[0], classes, ignore,
+                &weight[0] if weight is not None and classes else NULL, &total,
+            )
+    return bad, total
 
 
 def add_losses(const double[::1] losses):
-    """Return the sum of the losses, in their order."""
-    cdef Py_ssize_t i
-    cdef DoubleDouble s
-    s.high = s.low = 0
-    for i in range(losses.shape[0]):
-        two_sum(&s, losses[i])
-    return to_double(s)
+    """Return the sum of `losses`."""
+    return sum_losses_entry(&losses[0], losses.shape[0]) if losses.shape[0] else 0.0
 
 
 def loss_rows(
@@ -331,45 +467,27 @@ def loss_rows(
     """
     cdef Py_ssize_t n = x.shape[1]
     cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t i, j, stop, start = 0
-    cdef Py_ssize_t seen = -1  # the row that `top` is of
-    cdef RowMax top
-    cdef int64_t target
-    cdef Labels how
-    cdef DoubleDouble shares
-    how.keep = 1 - smoothing
-    how.share = smoothing / n if n else 0.0
-    how.weight = &weight[0] if weight is not None and n else NULL
-    shares.high = shares.low = 0
-    for j in range(n if weight is not None and smoothing != 0 else 0):
-        two_sum(&shares, how.share * weight[j])
-    how.shares = to_double(shares) if weight is not None else how.share * n
+    cdef Py_ssize_t stop, start = 0
+    cdef CrossEntropyCall call
+    if rows == 0:
+        return
+    call.dtype = FLOAT32 if real is float else FLOAT64
+    call.n = n
+    call.temperature = 1
+    call.targets = &targets[0] if targets is not None else NULL
+    call.weight = &weight[0] if weight is not None and n else NULL
+    call.smoothing = smoothing
+    call.ignore_index = ignore
+    call.factor = factor
+    call.losses = &losses[0]
     while start < rows:
         stop = min(rows, start + max(1, SIGNAL_INTERVAL // max(n, 1)))
         with nogil:
-            for i in range(start, stop):
-                # Checked again: another thread may have written to the targets meanwhile.
-                target = targets[i] if targets is not None else -1
-                if n and (targets is None or 0 <= target < n and target != ignore):
-                    if seen != i:
-                        top = row_max(&x[i, 0], n)
-                    seen = i + 1
-                    losses[i] = loss_row(
-                        &how,
-                        &x[i, 0],
-                        &y[i, 0] if y is not None else NULL,
-                        n,
-                        target,
-                        &labels[i, 0] if labels is not None else NULL,
-                        factor,
-                        &top,
-                        &x[i + 1, 0] if i + 1 < rows else NULL,
-                    )
-                    continue
-                losses[i] = 0
-                if y is not None:
-                    for j in range(n):
-                        y[i, j] = 0
+            cross_entropy(
+                &call, start, stop - start, &x[start, 0],
+                &labels[start, 0] if labels is not None else NULL,
+                &y[start, 0] if y is not None else NULL,
+            )
         PyErr_CheckSignals()
         start = stop
 
@@ -377,61 +495,24 @@ def loss_rows(
 # ---- the table of this instruction set -----------------------------------------------------------
 
 
-cdef void cross_entropy_loop(
-    CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
-    const real *label, real *y,
-) noexcept nogil:
-    """Write the loss of each row, and its gradient into y unless that is NULL; y may be x."""
-    cdef Py_ssize_t i, j, n = call.n
-    cdef Py_ssize_t seen = -1  # the row that `top` is of
-    cdef RowMax top
-    cdef int64_t target
-    cdef Labels how
-    cdef DoubleDouble shares
-    how.keep = 1 - call.smoothing
-    how.share = call.smoothing / n if n else 0.0
-    how.weight = call.weight
-    shares.high = shares.low = 0
-    for j in range(n if call.weight != NULL and call.smoothing != 0 else 0):
-        two_sum(&shares, how.share * call.weight[j])
-    how.shares = to_double(shares) if call.weight != NULL else how.share * n
-    for i in range(rows):
-        # Read once: another thread may write to the targets meanwhile.
-        target = call.targets[first + i] if call.targets != NULL else -1
-        if n and (call.targets == NULL or 0 <= target < n and target != call.ignore_index):
-            if seen != i:
-                top = row_max(x + i * n, n)
-            seen = i + 1
-            call.losses[first + i] = loss_row(
-                &how, x + i * n, y + i * n if y != NULL else NULL, n, target,
-                label + i * n if label != NULL else NULL, call.factor, &top,
-                x + (i + 1) * n if i + 1 < rows else NULL,
-            )
-            continue
-        call.losses[first + i] = 0
-        if y != NULL:
-            for j in range(n):
-                y[i * n + j] = 0
-
-
 cdef int cross_entropy_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Write losses and gradients of rows; a `rows_fn`. x2 are label probabilities, or NULL."""
-    cdef CrossEntropyCall *call = <CrossEntropyCall *>_call
+    cdef const CrossEntropyCall *call = <const CrossEntropyCall *>_call
     if call.dtype == FLOAT32:
-        cross_entropy_loop(
+        return cross_entropy(
             call, first, rows, <const float *>x, <const float *>x2, <float *>y
         )
-    else:
-        cross_entropy_loop(
-            call, first, rows, <const double *>x, <const double *>x2, <double *>y
-        )
-    return 0
+    return cross_entropy(
+        call, first, rows, <const double *>x, <const double *>x2, <double *>y
+    )
 
 
 cdef LossKernels table
 table.cross_entropy = cross_entropy_entry
+table.weigh_targets = weigh_targets_entry
+table.sum_losses = sum_losses_entry
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.LossKernels", NULL)
