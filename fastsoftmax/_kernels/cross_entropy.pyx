@@ -26,7 +26,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastsoftmax._front.strided cimport FLOAT32, FLOAT64
 from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels, temperature_in_range
@@ -43,6 +43,7 @@ from fastsoftmax._kernels.labels cimport (
     cross_term,
     labels_gradient,
     own_label,
+    quotient,
     set_labels,
     uniform_label,
 )
@@ -50,7 +51,7 @@ from fastsoftmax._kernels.loss_batch cimport (
     BATCH_DOUBLES,
     RowTerms,
     loss_of_rows,
-    reciprocal_of_sum,
+    rate_of_sum,
     set_loss_scale,
     set_loss_scales,
 )
@@ -114,7 +115,7 @@ cdef double loss_of_row(
     be x.
     """
     cdef DoubleDouble rest, s
-    cdef double loss = 0, own = 0, others = 0, total, log_sum, sum_e, rate
+    cdef double loss = 0, own = 0, others = 0, total, log_sum, sum_e, inverse_sum, rate
     cdef double target_e = 0, others_e = 0
     cdef real gap = 0
     cdef real high, low
@@ -145,24 +146,23 @@ cdef double loss_of_row(
     s = rest
     two_sum(&s, 1.0)
     sum_e = s.high + s.low
-    rate = labels.factor * total / sum_e
+    inverse_sum = 1 / sum_e
+    rate = quotient(labels.factor * total, sum_e, inverse_sum, <real>0)
     if label == NULL:
         target_e = y[target]
         others_e = rest.high + rest.low
         if gap != highest:
             others_e = ((1.0 - target_e) + rest.high) + rest.low
-    reciprocal_of_sum(labels.factor * total, s, &high, &low)
+    rate_of_sum(labels.factor * total, s, inverse_sum, &high, &low)
     if spread or not -infinity(<real>0) < high < infinity(<real>0):
         labels_gradient(labels, <const real *>y, label, y, n, rate)
     else:
         scale_row(x, y, n, high, low)
     if label == NULL:
-        y[target] = <real>(
-            labels.factor
-            * at_target(
-                labels, target_e, sum_e, others_e, own, uniform_label(labels, target), others
-            )
-        )
+        y[target] = <real>(labels.factor * at_target(
+            target_e, sum_e, inverse_sum, others_e, own, uniform_label(labels, target), others,
+            <real>0,
+        ))
     return loss
 
 
@@ -249,21 +249,26 @@ cdef inline Py_ssize_t batch_size(Py_ssize_t n, bint has_labels, real like) noex
     return min(BATCH_ROWS, fit // ((n + STEP - 1) // STEP * STEP))
 
 
-cdef inline void read_targets(
+cdef inline bint read_targets(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t *target
 ) noexcept nogil:
-    """Copy targets, -1 for rows that do not count.
+    """Copy targets, -1 for rows that do not count; return whether all rows do.
 
     Each is read once and checked: another thread may write to them meanwhile.
     """
+    cdef int64_t copy[BATCH_ROWS]
+    cdef int64_t counts, all_count = 1
     cdef Py_ssize_t r
-    cdef int64_t t
-    for r in range(rows):
-        target[r] = 0 if call.n else -1
-    if call.targets != NULL:
+    if call.targets == NULL or call.n == 0:
         for r in range(rows):
-            t = call.targets[first + r]
-            target[r] = t if <uint64_t>t < <uint64_t>call.n and t != call.ignore_index else -1
+            target[r] = 0 if call.n else -1
+        return call.n > 0
+    memcpy(copy, call.targets + first, rows * sizeof(int64_t))
+    for r in range(rows):
+        counts = <int64_t>(<uint64_t>copy[r] < <uint64_t>call.n) & (copy[r] != call.ignore_index)
+        target[r] = copy[r] | (counts - 1)
+        all_count &= counts
+    return all_count
 
 
 cdef void cross_entropy_rows(
@@ -287,7 +292,7 @@ cdef void cross_entropy_rows(
     cdef Py_ssize_t i, r, skip, start = 0
     cdef const real *row_labels
     cdef real *row_y
-    cdef bint done
+    cdef bint done, all_count
     set_labels(call, &labels)
     if batched:
         set_loss_scales(labels.temperature, exp_scale)
@@ -296,7 +301,7 @@ cdef void cross_entropy_rows(
         size = BATCH_ROWS
     while start < rows:
         r = max(1, min(size, rows - last - start))
-        read_targets(call, first + start, r, target)
+        all_count = read_targets(call, first + start, r, target)
         skip = 0
         while skip < r and target[skip] < 0:
             skip += 1
@@ -318,7 +323,7 @@ cdef void cross_entropy_rows(
                 call.losses + first + start + skip, scores,
             )
         r = max(r, skip)
-        for i in range(r):
+        for i in range(0 if all_count else r):
             if target[i] < 0:
                 call.losses[first + start + i] = 0
                 if y != NULL:

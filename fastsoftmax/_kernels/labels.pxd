@@ -6,7 +6,8 @@ leaves at the target (`own`) is kept apart from what smoothing gives to every cl
 no pass over the row. Label probabilities have no target, and all of them are read.
 
 Order of sums
-    That of ``row.pxd`` for float64, whatever the type of the logits.
+    That of ``row.pxd``, of float64 terms: in lanes of float64 for float32 logits, of pairs for
+    float64.
 """
 
 from fastsoftmax._kernels.abi cimport CrossEntropyCall
@@ -67,9 +68,14 @@ cdef inline double uniform_label(const Labels *labels, Py_ssize_t j) noexcept no
     return labels.uniform * (labels.weight[j] if labels.weight != NULL else 1.0)
 
 
+cdef inline double quotient(double a, double b, double inverse_b, real like) noexcept nogil:
+    """Return a / b: for float32, where two roundings of float64 do not count, a * inverse_b."""
+    return a * inverse_b if real is float else a / b
+
+
 cdef inline double at_target(
-    const Labels *labels, double e, double sum_e, double others_e, double own, double uniform,
-    double others,
+    double e, double sum_e, double inverse_sum, double others_e, double own, double uniform,
+    double others, real like,
 ) noexcept nogil:
     """Return the gradient at a target, without `factor`: total * p - own - uniform.
 
@@ -78,8 +84,9 @@ cdef inline double at_target(
     over all classes. Of the two ways to write the difference, the one that cancels less is taken.
     """
     cdef double total = own + others
-    cdef double share = e * (total / sum_e)
-    cdef double near_one = (others - uniform) - total * (others_e / sum_e)
+    cdef double share = e * quotient(total, sum_e, inverse_sum, like)
+    cdef double others_p = quotient(others_e, sum_e, inverse_sum, like)
+    cdef double near_one = (others - uniform) - total * others_p
     cdef double near_zero = share - (own + uniform)
     return near_one if share + own + uniform > total else near_zero
 
@@ -148,6 +155,24 @@ cdef inline void weighted_labels(
         weight_labels(labels.weight + start, q, n)
 
 
+cdef inline void accumulate_terms(
+    LaneSums *lanes, const double *term, Py_ssize_t n, accumulate_fn add_double, real like
+) noexcept nogil:
+    """Add n terms, whole steps, to the lanes."""
+    cdef double lane[8]
+    cdef Py_ssize_t j, l
+    if real is double:
+        add_double(lanes, term, n)
+        return
+    for l in range(8):
+        lane[l] = lanes.high[l]
+    for j from 0 <= j < n by STEP:
+        for l in range(8):
+            lane[l] += (term[j + l] + term[j + 8 + l]) + (term[j + 16 + l] + term[j + 24 + l])
+    for l in range(8):
+        lanes.high[l] = lane[l]
+
+
 cdef inline double cross_term(
     const Labels *labels, const real *x, const real *label, Py_ssize_t n, real highest,
     double *total, accumulate_fn add_double,
@@ -169,13 +194,13 @@ cdef inline double cross_term(
         cross_terms(x + start, q, term, m, highest)
         for j in range(m, whole):
             term[j] = q[j] = 0
-        add_double(&cross_lanes, term, whole)
+        accumulate_terms(&cross_lanes, term, whole, add_double, <real>0)
         if label != NULL:
-            add_double(&q_lanes, q, whole)
+            accumulate_terms(&q_lanes, q, whole, add_double, <real>0)
         if (start + PIECE) % BLOCK == 0 or start + PIECE >= n:
-            fold_lanes(&cross, &cross_lanes, <double>0)
+            fold_lanes(&cross, &cross_lanes, <real>0)
             if label != NULL:
-                fold_lanes(&sum_q, &q_lanes, <double>0)
+                fold_lanes(&sum_q, &q_lanes, <real>0)
     total[0] = labels.uniform_sum if label == NULL else to_double(sum_q)
     return to_double(cross)
 

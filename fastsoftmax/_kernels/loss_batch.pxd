@@ -33,6 +33,7 @@ from fastsoftmax._kernels.labels cimport (
     cross_term,
     labels_gradient,
     own_label,
+    quotient,
     uniform_label,
 )
 from fastsoftmax._kernels.normalize cimport all_finite
@@ -64,7 +65,6 @@ cdef struct RowTerms:  # one number a row
     double others[BATCH_ROWS]  # and the sum of them
     double rest[BATCH_ROWS]  # the sum of exponentials without the largest one, which is 1
     double rest_low[BATCH_ROWS]
-    double sum_e[BATCH_ROWS]
     double loss[BATCH_ROWS]
     double rate[BATCH_ROWS]  # factor * total / sum_e
     double target_grad[BATCH_ROWS]
@@ -87,10 +87,12 @@ cdef inline void set_loss_scales(double temperature, real *exp_scale) noexcept n
             exp_scale[i * BATCH_ROWS + r] = one[i]
 
 
-cdef inline void reciprocal_of_sum(double a, DoubleDouble s, real *high, real *low) noexcept nogil:
+cdef inline void rate_of_sum(
+    double a, DoubleDouble s, double inverse_sum, real *high, real *low
+) noexcept nogil:
     """high + low = a / s"""
     cdef double total = s.high + s.low
-    cdef double ratio = a / total
+    cdef double ratio = quotient(a, total, inverse_sum, <real>0)
     high[0] = <real>ratio
     if not HAS_FMA:
         low[0] = 0  # as in softmax
@@ -131,7 +133,9 @@ cdef inline void finish_losses(const Labels *labels, RowTerms *t, Py_ssize_t row
 cdef inline void finish_rates(
     const Labels *labels, RowTerms *t, Py_ssize_t rows, real *high, real *low
 ) noexcept nogil:
-    """Set `sum_e`, `rate` and `target_grad`; high + low = rate."""
+    """Set `rate` and `target_grad`; high + low = rate."""
+    cdef double sum_e[BATCH_ROWS]
+    cdef double inverse_sum[BATCH_ROWS]
     cdef DoubleDouble s
     cdef double others_e
     cdef Py_ssize_t r
@@ -139,16 +143,22 @@ cdef inline void finish_rates(
         s.high = t.rest[r]
         s.low = t.rest_low[r]
         two_sum(&s, 1.0)
-        t.sum_e[r] = s.high + s.low
-        reciprocal_of_sum(labels.factor * (t.own[r] + t.others[r]), s, high + r, low + r)
+        sum_e[r] = s.high + s.low
+        inverse_sum[r] = 1 / sum_e[r]
+        rate_of_sum(
+            labels.factor * (t.own[r] + t.others[r]), s, inverse_sum[r], high + r, low + r
+        )
     for r in range(rows):
-        t.rate[r] = labels.factor * (t.own[r] + t.others[r]) / t.sum_e[r]
+        t.rate[r] = quotient(
+            labels.factor * (t.own[r] + t.others[r]), sum_e[r], inverse_sum[r], <real>0
+        )
     for r in range(rows):
         others_e = t.rest[r] + t.rest_low[r]
         if t.gap[r] != 0:
             others_e = ((1.0 - t.e[r]) + t.rest[r]) + t.rest_low[r]
         t.target_grad[r] = labels.factor * at_target(
-            labels, t.e[r], t.sum_e[r], others_e, t.own[r], t.uniform[r], t.others[r]
+            t.e[r], sum_e[r], inverse_sum[r], others_e, t.own[r], t.uniform[r], t.others[r],
+            <real>0,
         )
 
 

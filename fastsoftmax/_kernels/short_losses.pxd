@@ -5,7 +5,7 @@ Element j of all rows lies in one array, so that the lanes of a vector are rows 
 says how). The order of sums is that of ``row.pxd``.
 """
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastsoftmax._kernels.exp cimport (
     fma,
@@ -26,7 +26,13 @@ from fastsoftmax._kernels.loss_batch cimport (
     set_row_labels,
 )
 from fastsoftmax._kernels.normalize cimport all_finite
-from fastsoftmax._kernels.row cimport STEP, DoubleDouble, to_double, two_sum
+from fastsoftmax._kernels.row cimport (
+    STEP,
+    DoubleDouble,
+    prefetch_lines,
+    to_double,
+    two_sum,
+)
 from fastsoftmax._kernels.row_batch cimport BATCH_ROWS, LANES, MIN_BATCH_LENGTH
 from fastsoftmax._kernels.short_rows cimport (
     STRIP,
@@ -126,59 +132,106 @@ cdef inline double soa_label(
     return fma64(<double>label[j * BATCH_ROWS + r], labels.kept, labels.uniform)
 
 
+cdef inline void soa_lane_terms(
+    const Labels *labels, const real *soa, const real *label, Py_ssize_t rows, Py_ssize_t n,
+    const real *highest, Py_ssize_t l, out_ptr64 term, out_ptr64 sum_q,
+) noexcept nogil:
+    """Write what lane l of the sums of q (highest - x) and of q gets, for n <= STEP."""
+    cdef double pair_term[BATCH_ROWS]
+    cdef double pair_q[BATCH_ROWS]
+    cdef double q, product, weight
+    cdef Py_ssize_t r, j, half
+    for r in range(whole_strips(rows)):
+        term[r] = 0
+        sum_q[r] = 0
+    for half from l <= half < n by 16:
+        for r in range(whole_strips(rows)):
+            pair_term[r] = pair_q[r] = 0
+        for j from half <= j < min(n, half + 9) by 8:
+            weight = labels.weight[j] if labels.weight != NULL else 1.0
+            for r in range(whole_strips(rows)):
+                q = soa_label(labels, label, j, r) * weight
+                product = q * (<double>highest[r] - <double>soa[j * BATCH_ROWS + r])
+                pair_term[r] += 0.0 if q == 0.0 else product
+                pair_q[r] += q
+        for r in range(whole_strips(rows)):
+            term[r] += pair_term[r]
+            sum_q[r] += pair_q[r]
+
+
+cdef inline void fold_level(out_ptr64 level, double *value, Py_ssize_t rows) noexcept nogil:
+    """value = level + value"""
+    cdef Py_ssize_t r
+    for r in range(whole_strips(rows)):
+        value[r] = level[r] + value[r]
+
+
+cdef inline void soa_two_sum(
+    out_ptr64 high, out_ptr64 low, const double *value, Py_ssize_t rows
+) noexcept nogil:
+    """high + low = high + low + value"""
+    cdef Py_ssize_t r
+    cdef DoubleDouble s
+    for r in range(whole_strips(rows)):
+        s.high = high[r]
+        s.low = low[r]
+        two_sum(&s, value[r])
+        high[r] = s.high
+        low[r] = s.low
+
+
 cdef inline void soa_cross_term(
     const Labels *labels, const real *soa, const real *label, Py_ssize_t rows, Py_ssize_t n,
-    const real *highest, out_ptr64 cross, out_ptr64 total,
+    const real *highest, double *cross, double *total,
 ) noexcept nogil:
-    """Write sum q (highest - x) of each row, and sum q if there are probabilities.
+    """Write sum q (highest - x) of each row, and sum q.
 
-    `label` has these (NULL: targets, whose own label is left out).
+    `label` has probabilities (NULL: there are targets, whose own label is left out).
     """
-    cdef double quad_q[BATCH_ROWS]
-    cdef double quad[BATCH_ROWS]
-    cdef double cross_low[BATCH_ROWS]
-    cdef double total_low[BATCH_ROWS]
-    cdef double pair_q[BATCH_ROWS]
-    cdef double pair[BATCH_ROWS]
-    cdef double q, weight, term
+    cdef double term[BATCH_ROWS]
+    cdef double sum_q[BATCH_ROWS]
+    # float32: of neighbouring sums of the tree that adds the lanes, those that wait for their
+    # partner. float64: the low parts.
+    cdef double terms[3 * BATCH_ROWS]
+    cdef double sums_q[3 * BATCH_ROWS]
     cdef DoubleDouble s
-    cdef Py_ssize_t r, l, j, half
-    for r in range(whole_strips(rows)):
-        cross[r] = cross_low[r] = total_low[r] = 0
-        total[r] = 0
-    for l in range(min(n, LANES)):
-        for half in range(2):
-            for r in range(whole_strips(rows)):
-                pair[r] = pair_q[r] = 0
-            for j from l + 16 * half <= j < min(n, l + 16 * half + 9) by 8:
-                weight = labels.weight[j] if labels.weight != NULL else 1.0
-                for r in range(whole_strips(rows)):
-                    q = soa_label(labels, label, j, r) * weight
-                    term = q * (<double>highest[r] - <double>soa[j * BATCH_ROWS + r])
-                    pair[r] += 0.0 if q == 0.0 else term
-                    pair_q[r] += q
-            for r in range(whole_strips(rows)):
-                quad[r] = pair[r] if half == 0 else quad[r] + pair[r]
-                quad_q[r] = pair_q[r] if half == 0 else quad_q[r] + pair_q[r]
+    cdef Py_ssize_t i, k, r
+    if real is double:
+        memset(cross, 0, rows * sizeof(double))
+        memset(total, 0, rows * sizeof(double))
+        memset(terms, 0, rows * sizeof(double))
+        memset(sums_q, 0, rows * sizeof(double))
+        for i in range(min(n, LANES)):
+            soa_lane_terms(
+                labels, soa, label, rows, n, highest, i, <out_ptr64>term, <out_ptr64>sum_q
+            )
+            soa_two_sum(<out_ptr64>cross, <out_ptr64>terms, term, rows)
+            soa_two_sum(<out_ptr64>total, <out_ptr64>sums_q, sum_q, rows)
         for r in range(whole_strips(rows)):
             s.high = cross[r]
-            s.low = cross_low[r]
-            two_sum(&s, quad[r])
-            cross[r] = s.high
-            cross_low[r] = s.low
-        for r in range(whole_strips(rows)):
+            s.low = terms[r]
+            cross[r] = to_double(s)
             s.high = total[r]
-            s.low = total_low[r]
-            two_sum(&s, quad_q[r])
-            total[r] = s.high
-            total_low[r] = s.low
-    for r in range(whole_strips(rows)):
-        s.high = cross[r]
-        s.low = cross_low[r]
-        cross[r] = to_double(s)
-        s.high = total[r]
-        s.low = total_low[r]
-        total[r] = to_double(s) if label != NULL else labels.uniform_sum
+            s.low = sums_q[r]
+            total[r] = to_double(s)
+    else:
+        for i in range(LANES):  # lanes in the order 0 4 2 6 1 5 3 7
+            soa_lane_terms(
+                labels, soa, label, rows, n, highest, (i & 1) * 4 + (i & 2) + (i >> 2),
+                <out_ptr64>term, <out_ptr64>sum_q,
+            )
+            k = 0
+            while i >> k & 1:
+                fold_level(<out_ptr64>(terms + k * BATCH_ROWS), term, rows)
+                fold_level(<out_ptr64>(sums_q + k * BATCH_ROWS), sum_q, rows)
+                k += 1
+            if k < 3:
+                memcpy(terms + k * BATCH_ROWS, term, rows * sizeof(double))
+                memcpy(sums_q + k * BATCH_ROWS, sum_q, rows * sizeof(double))
+        memcpy(cross, term, rows * sizeof(double))
+        memcpy(total, sum_q, rows * sizeof(double))
+    for r in range(whole_strips(rows) if label == NULL else 0):
+        total[r] = labels.uniform_sum
 
 
 cdef inline noinline_void loss_soa_cross_term(
@@ -187,11 +240,9 @@ cdef inline noinline_void loss_soa_cross_term(
 ) noexcept nogil:
     """Write what `soa_cross_term` does."""
     if label == NULL:
-        soa_cross_term(
-            labels, soa, <const real *>NULL, rows, n, highest, <out_ptr64>cross, <out_ptr64>total
-        )
+        soa_cross_term(labels, soa, <const real *>NULL, rows, n, highest, cross, total)
     else:
-        soa_cross_term(labels, soa, label, rows, n, highest, <out_ptr64>cross, <out_ptr64>total)
+        soa_cross_term(labels, soa, label, rows, n, highest, cross, total)
 
 
 cdef inline void soa_gradient(
@@ -277,6 +328,9 @@ cdef inline bint loss_of_short_rows(
             pad_rows(label, whole, rows, n)
             source = whole
         loss_transpose_in(source, filled, n, soa + LABEL_ROWS)
+    prefetch_lines(x + rows * n, rows * n)  # the next batch
+    if y != NULL:
+        prefetch_lines(<const real *>y, rows * n)
     loss_soa_exp(<const real *>soa, e, filled, n, highest, exp_scale)
     loss_soa_sums(<const real *>e, filled, n, t.rest, t.rest_low)
     for r in range(filled):
