@@ -19,6 +19,7 @@ from fastsoftmax._kernels.row cimport (
     LaneSums,
     accumulate_fn,
     fold_lanes,
+    round_to_step,
     to_double,
     two_sum,
     zero,
@@ -131,10 +132,13 @@ cdef inline void cross_terms(
 cdef inline void subtract_labels(
     const real *e, real *y, const double *q, Py_ssize_t n, double rate, double factor
 ) noexcept nogil:
-    """y = e * rate - q * factor"""
+    """y = e * rate - q * factor for n <= STEP; y may be e."""
+    cdef real step[STEP]
     cdef Py_ssize_t j
+    for j in range(n):  # all read first: the loop must know that it does not read what it writes
+        step[j] = <real>fma64(<double>e[j], rate, -(q[j] * factor))
     for j in range(n):
-        y[j] = <real>fma64(<double>e[j], rate, -(q[j] * factor))
+        y[j] = step[j]
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -186,14 +190,19 @@ cdef inline double cross_term(
     cross.high = cross.low = sum_q.high = sum_q.low = 0
     for start from 0 <= start < n by PIECE:
         m = min(PIECE, n - start)
-        whole = (m + STEP - 1) // STEP * STEP
+        whole = round_to_step(m)
         if start % BLOCK == 0:
             zero(&cross_lanes)
             zero(&q_lanes)
-        weighted_labels(labels, label, start, q, m)
-        cross_terms(x + start, q, term, m, highest)
-        for j in range(m, whole):
-            term[j] = q[j] = 0
+        for j from 0 <= j < whole by STEP:
+            weighted_labels(labels, label, start + j, q + j, STEP)
+            cross_terms(x + start + j, q + j, term + j, STEP, highest)
+        if whole < m:
+            for j in range(STEP):
+                q[whole + j] = term[whole + j] = 0
+            weighted_labels(labels, label, start + whole, q + whole, m - whole)
+            cross_terms(x + start + whole, q + whole, term + whole, m - whole, highest)
+            whole += STEP
         accumulate_terms(&cross_lanes, term, whole, add_double, <real>0)
         if label != NULL:
             accumulate_terms(&q_lanes, q, whole, add_double, <real>0)
@@ -209,9 +218,12 @@ cdef inline void labels_gradient(
     const Labels *labels, const real *e, const real *label, real *y, Py_ssize_t n, double rate
 ) noexcept nogil:
     """y = e * rate - q * factor over a row; y is e or does not overlap it."""
-    cdef Py_ssize_t start, m
-    cdef double q[PIECE]
-    for start from 0 <= start < n by PIECE:
-        m = min(PIECE, n - start)
-        weighted_labels(labels, label, start, q, m)
-        subtract_labels(e + start, y + start, q, m, rate, labels.factor)
+    cdef Py_ssize_t j
+    cdef Py_ssize_t whole = round_to_step(n)
+    cdef double q[STEP]
+    for j from 0 <= j < whole by STEP:
+        weighted_labels(labels, label, j, q, STEP)
+        subtract_labels(e + j, y + j, q, STEP, rate, labels.factor)
+    if whole < n:
+        weighted_labels(labels, label, whole, q, n - whole)
+        subtract_labels(e + whole, y + whole, q, n - whole, rate, labels.factor)
