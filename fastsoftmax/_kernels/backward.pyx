@@ -28,7 +28,6 @@ from fastsoftmax._kernels.row cimport (
     DoubleDouble,
     LaneSums,
     fold_lanes,
-    prefetch_lines,
     round_to_step,
     to_double,
     zero,
@@ -177,7 +176,7 @@ cdef inline void log_softmax_vjp(
 cdef inline void softmax_backward_row(
     const real *g, const real *p, real *y, Py_ssize_t n, double inverse
 ) noexcept nogil:
-    """y = (g - sum(g * p)) * p * inverse; y may be g or p. As much behind g and p is fetched."""
+    """y = (g - sum(g * p)) * p * inverse; y may be g or p."""
     cdef real last_g[STEP]
     cdef real last_p[STEP]
     cdef real most = <real>(3.4028234663852886e+38 if real is float else 1.7976931348623157e+308)
@@ -185,8 +184,6 @@ cdef inline void softmax_backward_row(
     cdef real mean = <real>dot(g, p, n)
     cdef Py_ssize_t j, w = round_to_step(n)
     for j from 0 <= j < w by STEP:
-        prefetch_lines(g + n + j, STEP)
-        prefetch_lines(p + n + j, STEP)
         softmax_vjp(g + j, p + j, y + j, mean, factor)
     if w < n:
         pad_with_zeros(g + w, last_g, n - w)
