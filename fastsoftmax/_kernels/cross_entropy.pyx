@@ -3,18 +3,21 @@
 """Cross entropy with its gradient. Built once per instruction set.
 
 Formula
-    With p = softmax(x), S = sum exp(x - max), q the labels times the weights of the classes, Q
-    their sum: loss = sum q (max - x) + Q log1p(S - 1),     gradient = factor (Q p - q).
+    With z = x / T, p = softmax(z), S = sum exp(z - max z), q the labels times the weights of the
+    classes, Q their sum: loss = sum q (max z - z) + Q log1p(S - 1),
+    gradient with respect to x = factor (Q p - q) / T.
 
 Passes over memory
-    Maximum (read); exponentials and their sum, a block that fits L1 at a time (read; they go to
-    where the gradient will be, if it is wanted); scale (read, write). Labels other than one target
-    a row cost another reading pass for the loss.
+    By batches of rows that fill L1: maxima and exponentials (read), gradient (written). Rows too
+    long for that go one by one, by blocks that fit L1: maximum (read); exponentials and their sum
+    (read; they go to where the gradient will be, if it is wanted); scale (read, write). Labels
+    other than one target a row cost another reading pass.
 
 Precision policy
     Exponentials and gradient in the row's own type; sums, losses and labels in float64
     (``row.pxd`` says in which order). No term is lost by cancellation: those of the loss have one
     sign, and at the target p - 1 is computed as minus the sum of the other exponentials over S.
+    Where a factor of the gradient is not finite in the type, that row is made in float64.
 
 Source
     C. M. Bishop, "Pattern Recognition and Machine Learning" (2006), section 4.3.4; R. Müller,
@@ -24,9 +27,9 @@ Source
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastsoftmax._front.strided cimport FLOAT32, FLOAT64
 from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels, temperature_in_range
@@ -66,24 +69,23 @@ from fastsoftmax._kernels.row cimport (
     row_max,
     scale_row,
     sum_excluding_max,
-    to_double,
     two_sum,
-    zero,
 )
 from fastsoftmax._kernels.row_batch cimport BATCH_ROWS, LANES
 from fastsoftmax._kernels.short_losses cimport LABEL_ROWS, loss_of_short_rows, max_short_length
 from fastsoftmax._kernels.short_rows cimport STRIP, padded_rows
+from fastsoftmax._kernels.targets cimport read_targets, sum_losses
+from fastsoftmax._kernels.targets cimport weigh_targets as c_weigh_targets
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
-    CHECKED = 1024  # targets whose range is checked at once
 
 cdef accumulate_fn add_double = accumulate_block[double]
 
 
 # ---- one row -------------------------------------------------------------------------------------
 
-# Not within loss_of_row: gcc would not put exp into so large a function, but call it for each element.
+# Not within loss_of_row: gcc would not put exp into so large a function, but call it each time.
 
 
 cdef noinline_void noinline_sum_excluding_max(
@@ -169,7 +171,7 @@ cdef double loss_of_row(
 cdef void scaled_scores(
     const real *x, real *scores, Py_ssize_t n, real highest, double temperature
 ) noexcept nogil:
-    """Write scores whose softmax at T = 1 is that of x at a T that is not `temperature_in_range`."""
+    """Write scores whose softmax at T = 1 is that of x at a T not `temperature_in_range`."""
     cdef real inf = infinity(<real>0)
     cdef real inverse = inverse_temperature(temperature, <real>0)
     cdef Py_ssize_t j
@@ -192,6 +194,7 @@ cdef void losses_sequential(
     """
     cdef const real *known = NULL  # the row that `top` is of
     cdef const real *source
+    cdef const real *exp_source
     cdef real highest
     cdef Py_ssize_t i
     cdef RowMax top
@@ -204,13 +207,14 @@ cdef void losses_sequential(
             if i + 1 < rows and target[i + 1] >= 0 and scores == NULL:
                 known = source + n
             highest = <real>top.value
+            exp_source = source
             if scores != NULL:
+                exp_source = scores
                 scaled_scores(source, scores, n, highest, labels.temperature)
                 top = row_max(<const real *>scores, n)
             losses[i] = loss_of_row(
-                labels, source, scores if scores != NULL else source,
-                label + i * n if label != NULL else NULL, y + i * n if y != NULL else NULL, n,
-                target[i], highest, &top, known,
+                labels, source, exp_source, label + i * n if label != NULL else NULL,
+                y + i * n if y != NULL else NULL, n, target[i], highest, &top, known,
             )
 
 
@@ -247,28 +251,6 @@ cdef inline Py_ssize_t batch_size(Py_ssize_t n, bint has_labels, real like) noex
     if n <= max_short_length(like):
         return LABEL_ROWS if has_labels else BATCH_ROWS
     return min(BATCH_ROWS, fit // ((n + STEP - 1) // STEP * STEP))
-
-
-cdef inline bint read_targets(
-    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t *target
-) noexcept nogil:
-    """Copy targets, -1 for rows that do not count; return whether all rows do.
-
-    Each is read once and checked: another thread may write to them meanwhile.
-    """
-    cdef int64_t copy[BATCH_ROWS]
-    cdef int64_t counts, all_count = 1
-    cdef Py_ssize_t r
-    if call.targets == NULL or call.n == 0:
-        for r in range(rows):
-            target[r] = 0 if call.n else -1
-        return call.n > 0
-    memcpy(copy, call.targets + first, rows * sizeof(int64_t))
-    for r in range(rows):
-        counts = <int64_t>(<uint64_t>copy[r] < <uint64_t>call.n) & (copy[r] != call.ignore_index)
-        target[r] = copy[r] | (counts - 1)
-        all_count &= counts
-    return all_count
 
 
 cdef void cross_entropy_rows(
@@ -348,87 +330,6 @@ cdef int cross_entropy(
     return 0
 
 
-# ---- all rows: weights of the targets, sum of the losses -----------------------------------------
-
-
-cdef Py_ssize_t count_targets(
-    const int64_t *targets, Py_ssize_t rows, Py_ssize_t n, int64_t ignore_index, bint *bad
-) noexcept nogil:
-    """Return how many targets are not `ignore_index`, and tell in `bad` if one is no class."""
-    cdef int64_t count = 0
-    cdef int64_t wrong = 0
-    cdef int64_t counts, is_class
-    cdef Py_ssize_t i
-    for i in range(rows):
-        counts = targets[i] != ignore_index
-        is_class = <uint64_t>targets[i] < <uint64_t>n
-        count += counts
-        wrong |= counts & ~is_class
-    bad[0] = wrong & 1
-    return count
-
-
-cdef Py_ssize_t weigh_targets_entry(
-    const int64_t *targets, Py_ssize_t rows, Py_ssize_t n, int64_t ignore_index,
-    const double *weight, double *total,
-) noexcept nogil:
-    """Return where the first target is that is no class, -1 if there is none; a `weigh_targets_fn`.
-
-    Write the sum of the weights of those that are not `ignore_index`.
-    """
-    cdef Py_ssize_t i, m, start, count = 0
-    cdef int64_t t
-    cdef bint bad = False
-    cdef DoubleDouble s
-    s.high = s.low = 0
-    for start from 0 <= start < rows by CHECKED:
-        m = min(CHECKED, rows - start)
-        if weight == NULL:
-            count += count_targets(targets + start, m, n, ignore_index, &bad)
-            if not bad:
-                continue
-        for i in range(start, start + m):
-            t = targets[i]
-            if t != ignore_index:
-                if not <uint64_t>t < <uint64_t>n:
-                    return i
-                if weight != NULL:
-                    two_sum(&s, weight[t])
-    total[0] = count if weight == NULL else to_double(s)
-    return -1
-
-
-cdef double sum_losses_entry(const double *losses, Py_ssize_t rows) noexcept nogil:
-    """Return the sum of the losses, in 8 lanes that are added in order; a `sum_losses_fn`."""
-    cdef double high[LANES]
-    cdef double low[LANES]
-    cdef double total[LANES]
-    cdef double part[LANES]
-    cdef const double *v
-    cdef Py_ssize_t i, l
-    cdef Py_ssize_t whole = rows // LANES * LANES
-    cdef DoubleDouble s
-    for l in range(LANES):
-        high[l] = low[l] = 0
-    for i from 0 <= i < whole by LANES:
-        v = losses + i
-        for l in range(LANES):
-            total[l] = high[l] + v[l]
-        for l in range(LANES):
-            part[l] = total[l] - high[l]
-        for l in range(LANES):
-            low[l] += (high[l] - (total[l] - part[l])) + (v[l] - part[l])
-        for l in range(LANES):
-            high[l] = total[l]
-    s.high = s.low = 0
-    for l in range(LANES):
-        two_sum(&s, high[l])
-        s.low += low[l]
-    for i in range(whole, rows):
-        two_sum(&s, losses[i])
-    return to_double(s)
-
-
 # ---- what Python sees ----------------------------------------------------------------------------
 
 
@@ -443,7 +344,7 @@ def weigh_targets(
     cdef double total = 0
     if targets.shape[0]:
         with nogil:
-            bad = weigh_targets_entry(
+            bad = c_weigh_targets(
                 &targets[0], targets.shape[0], classes, ignore,
                 &weight[0] if weight is not None and classes else NULL, &total,
             )
@@ -452,7 +353,7 @@ def weigh_targets(
 
 def add_losses(const double[::1] losses):
     """Return the sum of `losses`."""
-    return sum_losses_entry(&losses[0], losses.shape[0]) if losses.shape[0] else 0.0
+    return sum_losses(&losses[0], losses.shape[0]) if losses.shape[0] else 0.0
 
 
 def loss_rows(
@@ -516,8 +417,8 @@ cdef int cross_entropy_entry(
 
 cdef LossKernels table
 table.cross_entropy = cross_entropy_entry
-table.weigh_targets = weigh_targets_entry
-table.sum_losses = sum_losses_entry
+table.weigh_targets = c_weigh_targets
+table.sum_losses = sum_losses
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.LossKernels", NULL)

@@ -167,14 +167,14 @@ cdef inline void accumulate_terms(
     cdef Py_ssize_t j, l
     if real is double:
         add_double(lanes, term, n)
-        return
-    for l in range(8):
-        lane[l] = lanes.high[l]
-    for j from 0 <= j < n by STEP:
+    else:
         for l in range(8):
-            lane[l] += (term[j + l] + term[j + 8 + l]) + (term[j + 16 + l] + term[j + 24 + l])
-    for l in range(8):
-        lanes.high[l] = lane[l]
+            lane[l] = lanes.high[l]
+        for j from 0 <= j < n by STEP:
+            for l in range(8):
+                lane[l] += (term[j + l] + term[j + 8 + l]) + (term[j + 16 + l] + term[j + 24 + l])
+        for l in range(8):
+            lanes.high[l] = lane[l]
 
 
 cdef inline double cross_term(
@@ -188,12 +188,11 @@ cdef inline double cross_term(
     cdef double q[PIECE]
     cdef double term[PIECE]
     cross.high = cross.low = sum_q.high = sum_q.low = 0
+    zero(&cross_lanes)
+    zero(&q_lanes)
     for start from 0 <= start < n by PIECE:
         m = min(PIECE, n - start)
         whole = round_to_step(m)
-        if start % BLOCK == 0:
-            zero(&cross_lanes)
-            zero(&q_lanes)
         for j from 0 <= j < whole by STEP:
             weighted_labels(labels, label, start + j, q + j, STEP)
             cross_terms(x + start + j, q + j, term + j, STEP, highest)
@@ -208,8 +207,9 @@ cdef inline double cross_term(
             accumulate_terms(&q_lanes, q, whole, add_double, <real>0)
         if (start + PIECE) % BLOCK == 0 or start + PIECE >= n:
             fold_lanes(&cross, &cross_lanes, <real>0)
-            if label != NULL:
-                fold_lanes(&sum_q, &q_lanes, <real>0)
+            fold_lanes(&sum_q, &q_lanes, <real>0)
+            zero(&cross_lanes)
+            zero(&q_lanes)
     total[0] = labels.uniform_sum if label == NULL else to_double(sum_q)
     return to_double(cross)
 

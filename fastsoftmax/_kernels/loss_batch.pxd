@@ -234,9 +234,12 @@ cdef inline bint loss_of_rows(
     cdef real *highest = exp_scale + SHIFT * BATCH_ROWS
     cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
     cdef bint spread = label != NULL or labels.uniform != 0
+    cdef const real *out = x  # to be fetched
     cdef Py_ssize_t r
+    if y != NULL:
+        out = y
     row_maxima(x, rows, n, highest, scratch)
-    loss_exp_batch(x, e, width, rows, n, <const real *>exp_scale, y if y != NULL else x)
+    loss_exp_batch(x, e, width, rows, n, <const real *>exp_scale, out)
     loss_exclude_max(
         x, e, width, rows, n, <const real *>highest, place, <real *>_places, scratch, max_e
     )

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Cross entropy phase by phase over a batch of rows of at most STEP elements, a structure of arrays.
+"""Cross entropy phase by phase over a batch of short rows, a structure of arrays.
 
 Element j of all rows lies in one array, so that the lanes of a vector are rows (``short_rows.pxd``
 says how). The order of sums is that of ``row.pxd``.

@@ -36,7 +36,8 @@ ROOM = {
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
     "abi", "legacy_abi", "exp", "philox", "exp_scale", "row", "normalize", "row_batch", "short_rows", "columns",
-    "column_panels", "softmax", "cross_entropy", "backward",
+    "column_panels", "softmax", "labels", "targets", "loss_batch", "short_losses", "cross_entropy",
+    "backward",
     "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
     "inverse_cdf", "token_logprobs", "select", "sample",
 ]  # fmt: skip
