@@ -229,20 +229,17 @@ cdef bint batch_of_losses(
     cdef RowTerms t
     cdef Py_ssize_t class_of[BATCH_ROWS]
     cdef Py_ssize_t r
-    cdef bint done
     for r in range(padded_rows(rows)):
         class_of[r] = 0
     for r in range(rows):
         class_of[r] = max(target[r], 0)
     if n <= max_short_length(<real>0):
-        done = loss_of_short_rows(labels, x, label, y, rows, n, class_of, exp_scale, e, &t)
+        loss_of_short_rows(labels, x, label, y, rows, n, class_of, exp_scale, e, &t)
     else:
-        done = loss_of_rows(
-            labels, x, label, y, rows, n, class_of, exp_scale, e, &t, add_double
-        )
+        loss_of_rows(labels, x, label, y, rows, n, class_of, exp_scale, e, &t, add_double)
     for r in range(rows):
         losses[r] = t.loss[r]
-    return done
+    return t.done
 
 
 cdef inline Py_ssize_t batch_size(Py_ssize_t n, bint has_labels, real like) noexcept nogil:

@@ -68,6 +68,7 @@ cdef struct RowTerms:  # one number a row
     double loss[BATCH_ROWS]
     double rate[BATCH_ROWS]  # factor * total / sum_e
     double target_grad[BATCH_ROWS]
+    bint done  # False if gradients are not written: their factors are not finite in the type
 
 
 cdef inline void set_loss_scale(double temperature, real *exp_scale) noexcept nogil:
@@ -211,7 +212,7 @@ cdef inline void gradient_rows(
         scaled_rows(e, width, <out_ptr64>y, rows, n, high, low)
 
 
-cdef inline bint loss_of_rows(
+cdef inline noinline_void loss_of_rows(
     const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
     Py_ssize_t n, const Py_ssize_t *target, real *exp_scale, real *e, RowTerms *t,
     accumulate_fn add_double,
@@ -221,7 +222,7 @@ cdef inline bint loss_of_rows(
     Write the gradients into y unless that is NULL; y may be x. `label` has the probabilities of the
     classes, or is NULL and `target` has the right class of each row. Up to 7 elements behind the
     last row are read. `exp_scale` is of `set_loss_scales`; `e` is scratch, 0 before the first
-    batch. Return False, and write no gradient, if factors of gradients are not finite in the type.
+    batch. Set `done`.
     """
     cdef double _scratch[20 * BATCH_ROWS]
     cdef double _places[BATCH_DOUBLES]
@@ -264,11 +265,13 @@ cdef inline bint loss_of_rows(
                 t.others + r, add_double,
             )
     finish_losses(labels, t, rows)
+    t.done = True
     if y == NULL:
-        return True
+        return
     finish_rates(labels, t, rows, high, low)
     if not all_finite(<const real *>high, rows):
-        return False
+        t.done = False
+        return
     for r in range(rows):
         if place[r] > -n and highest[r] < infinity(<real>0):
             e[r * width - <Py_ssize_t>place[r]] = max_e[r]
@@ -283,4 +286,3 @@ cdef inline bint loss_of_rows(
         )
     for r in range(rows if label == NULL else 0):
         y[r * n + target[r]] = <real>t.target_grad[r]
-    return True

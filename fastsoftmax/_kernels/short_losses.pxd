@@ -298,7 +298,7 @@ cdef inline void soa_gradients(
         soa_gradient(soa, e, rows, n, highest, high, low)
 
 
-cdef inline bint loss_of_short_rows(
+cdef inline noinline_void loss_of_short_rows(
     const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
     Py_ssize_t n, const Py_ssize_t *target, real *exp_scale, real *e, RowTerms *t,
 ) noexcept nogil:
@@ -350,11 +350,13 @@ cdef inline bint loss_of_short_rows(
     if soa_labels != NULL or labels.uniform != 0:
         loss_soa_cross_term(labels, soa, soa_labels, filled, n, highest, t.cross, t.others)
     finish_losses(labels, t, filled)
+    t.done = True
     if y == NULL:
-        return True
+        return
     finish_rates(labels, t, filled, high, low)
     if not all_finite(<const real *>high, filled):
-        return False
+        t.done = False
+        return
     loss_soa_gradient(
         labels, soa, soa_labels, e, filled, n, highest, t, <const real *>high, <const real *>low
     )
@@ -366,4 +368,3 @@ cdef inline bint loss_of_short_rows(
         memcpy(y, whole, rows * n * sizeof(real))
     else:
         loss_transpose_out(<const real *>e, y, filled, n)
-    return True
