@@ -26,7 +26,7 @@ from fastsoftmax._kernels.row cimport (
 )
 
 cdef enum:
-    PIECE = 256  # elements of a row whose labels are in scratch, of float64
+    PIECE = 128  # elements of a row whose labels are in scratch, of float64
 
 cdef struct Labels:
     double kept  # what smoothing leaves of a label: 1 - eps
