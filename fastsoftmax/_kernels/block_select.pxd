@@ -263,12 +263,15 @@ cdef inline Py_ssize_t compact_reaching(
 ) noexcept nogil:
     """Append what reaches t in x[start:stop] to the m elements in `work`; return how many it has.
 
-    `place` as in `keep`, and as there x may be what is written.
+    The index of x[i] is place[i], or i if `place` is NULL; x may be the values of `work`. It ends
+    when `work` is full: t is a lower bound, but only of values that nothing changes meanwhile.
     """
     cdef value_t *value = <value_t *>work.value
     cdef Py_ssize_t j, i, l
     cdef uint32_t mask
     for j from start <= j < stop by STEP:
+        if m > work.room - STEP:
+            break
         i = min(j, stop - STEP)
         mask = 0
         if i < 0:

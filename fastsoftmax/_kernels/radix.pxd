@@ -158,16 +158,19 @@ cdef inline Py_ssize_t compact_prefix(
     value_t *value,
     Py_ssize_t *index,
     double *weight,
+    Py_ssize_t room,
 ) noexcept nogil:
     """Write what is above `last`, and the first `ties` of what equals it, in the order given.
 
-    The place of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
-    NULL. NaN equals itself and is below all else.
+    The index of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
+    NULL. NaN equals itself and is below all else. It ends when `room` elements are written.
     """
     cdef bint numbers = is_nan(last)
     cdef bint above, equal
     cdef Py_ssize_t i, m = 0
-    for i in range(n):  # without branches, which could not be predicted
+    for i in range(n):  # without branches that could not be predicted
+        if m == room:
+            break
         equal = (x[i] == last) | (numbers & is_nan(x[i]))
         above = (x[i] > last) | (numbers & (not is_nan(x[i])))
         value[m] = x[i]

@@ -42,6 +42,7 @@ from fastsoftmax._kernels.radix cimport is_nan, radix_sort_pairs, sortable_key, 
 cdef enum:
     BLOCK = 16384  # elements that stay in L2 while all ids are looked at,
     MAXIMA = 544  # and the room for the maxima of their blocks
+    IDS = 256  # ids that are ranked together
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
 
 
@@ -117,21 +118,33 @@ cdef Py_ssize_t count_before_nan(const value_t *x, Py_ssize_t n, Py_ssize_t plac
 cdef void rank_row(
     const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
 ) noexcept nogil:
-    """Write the rank of each of m entries."""
+    """Write the rank of each of m entries of x[0:n]; -1 for an id outside it.
+
+    Each id is read once: another thread may write `ids` meanwhile.
+    """
     cdef value_t maxima[MAXIMA]
-    cdef Py_ssize_t start, size, i
+    cdef int64_t chosen[IDS]
+    cdef Py_ssize_t start, size, count, i
     cdef value_t v
-    for i in range(m):
-        ranks[i] = 0
-    for start from 0 <= start < n by BLOCK:
-        size = min(<Py_ssize_t>BLOCK, n - start)
-        block_maxima(x + start, size, CHUNK, maxima, <value_t *>NULL)
-        for i in range(m):
-            v = x[ids[i]]
-            if is_nan(v):
-                ranks[i] += count_before_nan(x + start, size, ids[i] - start)
-            else:
-                ranks[i] += rank_in_block(v, ids[i] - start, x + start, size, maxima)
+    while m > 0:
+        count = min(<Py_ssize_t>IDS, m)
+        for i in range(count):
+            chosen[i] = ids[i]
+            ranks[i] = 0 if 0 <= chosen[i] < n else -1
+        for start from 0 <= start < n by BLOCK:
+            size = min(<Py_ssize_t>BLOCK, n - start)
+            block_maxima(x + start, size, CHUNK, maxima, <value_t *>NULL)
+            for i in range(count):
+                if not 0 <= chosen[i] < n:
+                    continue
+                v = x[chosen[i]]
+                if is_nan(v):
+                    ranks[i] += count_before_nan(x + start, size, chosen[i] - start)
+                else:
+                    ranks[i] += rank_in_block(v, chosen[i] - start, x + start, size, maxima)
+        ids += count
+        ranks += count
+        m -= count
 
 
 cdef void rank(

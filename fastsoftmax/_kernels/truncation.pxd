@@ -85,7 +85,8 @@ cdef inline Py_ssize_t compact_to_prefix(
         if m + ties < min_keep:
             radix_select_by_mass(work.keys, NULL, n, <double>min_keep, &last, &ties)
     return compact_prefix(
-        value, work.index, n, from_sortable_key(last, <real>0), ties, value, work.index, work.weight
+        value, work.index, n, from_sortable_key(last, <real>0), ties, value, work.index, work.weight,
+        work.room,
     )
 
 
@@ -164,7 +165,8 @@ cdef inline Py_ssize_t truncate_long_row(
         left[0] = here
         return -1
     count = compact_prefix(
-        x, NULL, n, <real>here.threshold, here.ties, <real *>work.value, work.index, NULL
+        x, NULL, n, <real>here.threshold, here.ties, <real *>work.value, work.index, NULL,
+        work.room,
     )
     if count < min_keep:
         count = min_keep
