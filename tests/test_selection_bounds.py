@@ -1,4 +1,4 @@
-"""What selection does where comparisons contradict the order of bits, or ids change: no bad address.
+"""Selection where comparisons contradict the order of bits, or ids change: no address outside.
 
 The kernels are called by pointer, past the front, which sets the floating-point environment and
 checks ids before them.
@@ -21,7 +21,7 @@ ROWS_FN = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, INDEX, INDEX, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p
 )
 DTYPES = {"float32": 0, "float64": 1, "int64": 2}  # the agreement's DType
-#: Machine code of ``void set(const uint64_t *)`` and what it sets: denormals are read and written as 0.
+#: Machine code of ``void set(const uint64_t *)``, and what makes denormals 0.
 FLUSH = {
     "x86_64": (bytes.fromhex("0fae17c3"), 0x1F80 | 0x8040),  # ldmxcsr [rdi]; ret
     "aarch64": (bytes.fromhex("000040f900441bd5c0035fd6"), 1 << 24),  # ldr; msr fpcr; ret

@@ -617,14 +617,14 @@ cdef class Implementation:
             and type(k) is int
             and 0 < k <= cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
             and type(mode) is str
-            and mode == "largest"
+            and (mode == "largest" or mode == "smallest")
             and 0 < cnp.PyArray_SIZE(x) <= SIGNAL_INTERVAL
             and (
                 cnp.PyArray_SIZE(x) <= ROOM
                 or threads_for(selection(cnp.PyArray_SIZE(x), <double>k * rows_of(x)), workers) == 1
             )
         ):
-            return self.top_k_plain(x, k, sorted)
+            return self.top_k_plain(x, k, sorted, mode == "largest")
         x = _arrays.as_array(x, "x")
         _arrays.choice(mode, "mode", ("largest", "smallest"))
         wide = x.reshape(1) if x.ndim == 0 else x
@@ -632,16 +632,16 @@ cdef class Implementation:
         k = _arrays.count(k, "k", 0, wide.shape[axis])
         n = wide.shape[axis]
         moved = wide if axis == wide.ndim - 1 else np.moveaxis(wide, axis, -1)
-        rows = np.require(ordered(moved, mode == "smallest"), requirements=["C", "A"])
+        rows = np.require(ordered(moved), requirements=["C", "A"])
         shape = moved.shape[:-1]
         count = rows.size // n if n else 0
         values = np.empty((count, k), dtype=rows.dtype)
         indices = np.empty((count, k), dtype=np.int64)
         kind = _SELECT.get(rows.dtype.char, "int64_t")
-        args = rows.reshape(count, n), values, indices, sorted
+        args = rows.reshape(count, n), values, indices, sorted, mode == "largest"
         run(self.top_k_rows[kind], args, 3, selection(rows.size, indices.size), workers)
         indices = indices.reshape(*shape, k)
-        if rows.dtype == x.dtype and mode == "largest":
+        if rows.dtype == x.dtype:
             values = values.reshape(*shape, k)
         else:
             values = np.take_along_axis(moved, indices, -1)
@@ -650,7 +650,7 @@ cdef class Implementation:
             indices = np.ascontiguousarray(np.moveaxis(indices, -1, axis))
         return _arrays.TopK(values, indices)
 
-    cdef object top_k_plain(self, cnp.ndarray x, Py_ssize_t k, bint sort):
+    cdef object top_k_plain(self, cnp.ndarray x, Py_ssize_t k, bint sort, bint largest):
         """Select from ordinary rows, by pointer and without the GIL."""
         cdef int ndim = cnp.PyArray_NDIM(x)
         cdef cnp.npy_intp n = cnp.PyArray_DIM(x, ndim - 1)
@@ -669,10 +669,10 @@ cdef class Implementation:
         places = <int64_t *>cnp.PyArray_DATA(indices)
         if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32:
             with nogil:
-                done = self.select.top_k32(<const float *>p, rows, n, k, sort, <float *>q, places)
+                done = self.select.top_k32(<const float *>p, rows, n, k, sort, largest, <float *>q, places)
         else:
             with nogil:
-                done = self.select.top_k64(<const double *>p, rows, n, k, sort, <double *>q, places)
+                done = self.select.top_k64(<const double *>p, rows, n, k, sort, largest, <double *>q, places)
         if not done:
             raise MemoryError(f"no memory to select from rows of {n} elements")
         return _arrays.TopK(values, indices)
@@ -901,7 +901,7 @@ cdef class Implementation:
                 return ranks
         x = np.atleast_1d(_arrays.as_array(logits, "logits"))
         ids = _arrays.token_ids(ids, x.shape[:-1], x.shape[-1])
-        rows = np.require(ordered(x, False), requirements=["C", "A"])
+        rows = np.require(ordered(x), requirements=["C", "A"])
         count = ids.size // (ids.shape[-1] if ids.ndim == x.ndim else 1) if ids.size else 0
         ranks = np.empty_like(ids)
         if ids.size:
@@ -1057,21 +1057,14 @@ cdef object uniforms_for(
     return np.require(given, dtype=np.float64, requirements=["C", "A"])
 
 
-cdef object ordered(object x, bint reverse):
-    """Return x as float32, float64 or int64 of the same order, or of the reverse one.
-
-    NaN stays NaN.
-    """
-    kind = x.dtype.kind
-    if kind in "iub":
+cdef object ordered(object x):
+    """Return x as float32, float64 or int64 of the same order; NaN stays NaN."""
+    if x.dtype.kind in "iub":
         if x.dtype == np.uint64:
-            x = (x ^ np.uint64(1 << 63)).view(np.int64)
-        else:
-            x = x.astype(np.int64, copy=False)
-        return ~x if reverse else x
+            return (x ^ np.uint64(1 << 63)).view(np.int64)
+        return x.astype(np.int64, copy=False)
     with np.errstate(all="ignore"):
-        x = x.astype(_arrays.work_dtype(x.dtype), copy=False)
-    return -x if reverse else x
+        return x.astype(_arrays.work_dtype(x.dtype), copy=False)
 
 
 # The docstrings stand once, in the reference.

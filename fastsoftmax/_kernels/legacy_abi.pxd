@@ -35,11 +35,11 @@ cdef struct OldSoftmaxKernels:
 # Below, but for ranks: False if there is no memory for the work.
 
 ctypedef bint (*top_k_fn32)(
-    const float *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
+    const float *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort, bint largest,
     float *values, int64_t *indices,
 ) noexcept nogil
 ctypedef bint (*top_k_fn64)(
-    const double *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
+    const double *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort, bint largest,
     double *values, int64_t *indices,
 ) noexcept nogil
 

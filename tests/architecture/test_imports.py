@@ -37,8 +37,8 @@ ROOM = {
 KERNELS = [
     "abi", "legacy_abi", "exp", "philox", "exp_scale", "row", "normalize", "row_batch", "short_rows", "columns",
     "column_panels", "softmax", "cross_entropy", "backward",
-    "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
-    "inverse_cdf", "token_logprobs", "select", "sample",
+    "radix", "batch_select", "block_maxima", "block_select", "weights", "histogram", "nucleus",
+    "truncation", "filter_logits", "inverse_cdf", "token_logprobs", "select", "sample",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 
