@@ -44,6 +44,7 @@ from fastsoftmax._kernels.abi cimport (
     SupportCall,
     TokenLogprobsCall,
     TopLogprobsCall,
+    temperature_in_range,
 )
 from fastsoftmax._kernels.block_select cimport (
     CHUNK,
@@ -56,19 +57,23 @@ from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_row
 from fastsoftmax._kernels.inverse_cdf cimport (
-    draw_f32,
     draw_from_row,
     draw_with_replacement,
     draw_without_replacement,
 )
 from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels
-from fastsoftmax._kernels.nucleus cimport Nucleus, draw_from_nucleus
+from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
+from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.row cimport BLOCK, RowMax, accumulate_block, accumulate_fn, row_max
 from fastsoftmax._kernels.token_logprobs cimport (
+    extreme_log1p_excluding_max,
     log1p_excluding_max,
+    log1p_of_others,
+    logprob,
     ranks_among,
     row_log1p_excluding_max,
+    write_argmax_logprobs,
     write_logprobs,
 )
 from fastsoftmax._kernels.truncation cimport (
@@ -78,22 +83,20 @@ from fastsoftmax._kernels.truncation cimport (
     has_filters,
     max_and_block_maxima,
 )
-from fastsoftmax._kernels.weights cimport (
-    fits_float32,
-    softmax_weights,
-    softmax_weights_by_block,
-    sum_lanes,
-)
+from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
+
+
+cdef accumulate_fn add_double = accumulate_block[double]
 
 
 cdef void draw_row(
     const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
     const Filters *f, Workspace *work, int64_t *ids, const LogprobOutput *output, Py_ssize_t at,
 ) noexcept nogil:
-    """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up.
+    """Write the ids that the m uniforms `u` draw: -1 from a row without probabilities, or used up.
 
     And, unless it is NULL, what `output` is to hold of them, from its element `at` on.
     """
@@ -101,11 +104,11 @@ cdef void draw_row(
     cdef double highest
     cdef double inverse = inverse_temperature(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef double *sums = <double *>work.keys  # free once the survivors are known
-    cdef double total = 0, log_others = 0, log_others_kept = 0
+    cdef double log_others = 0, log_others_kept = 0
     cdef bint whole = f.temperature > 0 and not has_filters(f, n)
     cdef Nucleus left
-    cdef bint prefix = False  # whether the survivors come first in the order, as ranked
-    cdef Py_ssize_t i, count, first = 0
+    cdef bint is_prefix = False  # whether the survivors come first in the order, as ranked
+    cdef Py_ssize_t i, count
     if f.temperature == 0 and m == 1 and output == NULL:
         ids[0] = argmax(x, n, <real *>work.maxima)
         return
@@ -113,50 +116,40 @@ cdef void draw_row(
     if highest != highest:
         for i in range(m):
             ids[i] = -1
-    elif whole and m == 1:
-        ids[0] = -1
-        if real is float:
-            if output == NULL and fits_float32(inverse):
-                ids[0] = draw_f32(x, n, u[0], highest, inverse, sums)
-        if ids[0] < 0:
-            ids[0] = draw_from_row(x, n, u[0], highest, inverse, sums)
-        if output != NULL:
-            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-            log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
-            log_others_kept = log_others
     else:
-        if output != NULL and f.temperature > 0 and not whole:
-            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-            total = softmax_weights_by_block(x, n, highest, inverse, sums)
-            log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
-        count = apply_filters(
-            x, n, highest, total, f, work, &left if m == 1 and output == NULL else NULL
-        )
-        if count < 0:
-            ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
-            return
-        if output != NULL:
-            log_others_kept = log1p_excluding_max(value, work.weight, count, highest, sums)
-            if whole:
-                log_others = log_others_kept
-        if m == 1 or not replace:
-            draw_without_replacement(work.weight, count, u, m, sums, ids)
+        if output != NULL and f.temperature > 0:
+            i = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+            log_others = log1p_of_others(x, n, i, highest, f.temperature, sums, add_double)
+            log_others_kept = log_others
+        if whole and m == 1:
+            ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums)
         else:
-            draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
-        prefix = f.temperature < infinity(<double>0)
-        if output != NULL and prefix:
-            ranks_among(<const real *>value, count, ids, m, work, output.ranks + at)
-        for i in range(m):
-            if ids[i] >= 0:
-                ids[i] = work.index[ids[i]]
+            count = apply_filters(
+                x, n, highest, f, work, &left if m == 1 and output == NULL else NULL
+            )
+            if count < 0:
+                ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
+                return
+            if output != NULL and not whole:
+                log_others_kept = log1p_excluding_max(value, work.weight, count, highest, sums)
+            if m == 1 or not replace:
+                draw_without_replacement(work.weight, count, u, m, sums, ids)
+            else:
+                draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
+            is_prefix = f.temperature < infinity(<double>0)
+            if output != NULL and is_prefix:
+                ranks_among(<const real *>value, count, ids, m, work, output.ranks + at)
+            for i in range(m):
+                if ids[i] >= 0:
+                    ids[i] = work.index[ids[i]]
     if output != NULL:
-        if not prefix:
+        if not is_prefix:
             ranks_among(x, n, ids, m, work, output.ranks + at)
         write_logprobs(
-            x, ids, m, highest, inverse, log_others, <real *>output.logprobs + at
+            x, n, ids, m, highest, inverse, log_others, <real *>output.logprobs + at
         )
         write_logprobs(
-            x, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at
+            x, n, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at
         )
 
 
@@ -170,7 +163,7 @@ cdef Py_ssize_t support_row(
     cdef double inverse = 0, total = 0
     cdef Py_ssize_t i, m = 0, count = 0
     if highest == highest:
-        count = apply_filters(x, n, highest, 0, f, work, NULL)
+        count = apply_filters(x, n, highest, f, work, NULL)
     for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
         total += sum_lanes(work.weight + i, min(<Py_ssize_t>BLOCK, count - i))
     for i in range(count):
@@ -196,23 +189,57 @@ cdef Py_ssize_t support_row(
 
 cdef void logprobs_row(
     const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m,
-    Workspace *work, real *y,
+    Workspace *work, RowMax *top, const real *next_row, real *y,
 ) noexcept nogil:
-    """Write the log-probabilities of m entries."""
-    cdef double *sums = <double *>work.keys
+    """Write the log-probabilities of the entries `ids` of a row.
+
+    `top` is its maximum where the temperature is in range, and becomes that of `next_row`.
+    """
+    cdef double highest = top.value
+    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
+    cdef double log_others = NAN
+    cdef Py_ssize_t first
+    if temperature_in_range(temperature):
+        log_others = row_log1p_excluding_max(x, n, temperature, top, next_row, add_double)
+    else:
+        if next_row != NULL:
+            top[0] = row_max(next_row, n)
+        highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+        if highest == highest:
+            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+            if temperature == 0:
+                write_argmax_logprobs(ids, n, m, first, y)
+                return
+            log_others = extreme_log1p_excluding_max(
+                x, n, first, highest, inverse, <double *>work.keys
+            )
+    write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
+
+
+cdef void top_logprobs_row(
+    const real *x, Py_ssize_t n, Py_ssize_t k, double temperature, Workspace *work,
+    int64_t *indices, real *y,
+) noexcept nogil:
+    """Write the k > 0 most likely entries of a row, and their log-probabilities."""
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
-    cdef double inverse = 1, log_others = NAN
-    cdef Py_ssize_t i, first = 0
-    if highest == highest:
-        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-        if temperature == 0:
-            for i in range(m):
-                y[i] = 0 if ids[i] == first else -infinity(<real>0)
-            return
-        inverse = inverse_temperature(temperature, <double>0)
-        softmax_weights_by_block(x, n, highest, inverse, sums)
-        log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
-    write_logprobs(x, ids, m, highest, inverse, log_others, y)
+    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
+    cdef double log_others = NAN
+    cdef Py_ssize_t j, m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
+    for j in range(m):
+        work.keys[j] = sortable_key((<real *>work.value)[j])
+    radix_sort_pairs(
+        work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+    )
+    if highest == highest and temperature > 0:
+        log_others = log1p_of_others(
+            x, n, work.index[0], highest, temperature, work.masses, add_double
+        )
+    for j in range(k):
+        indices[j] = work.index[j]
+        if temperature == 0 and highest == highest:
+            y[j] = -infinity(<real>0) if j > 0 else 0
+        else:
+            y[j] = <real>logprob(x[work.index[j]], highest, inverse, log_others)
 
 
 cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
@@ -254,16 +281,21 @@ cdef bint draw(
 
 
 cdef bint logprobs(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t filter_stride,
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t stride,
     const int64_t *ids, Py_ssize_t m, real *y,
 ) noexcept nogil:
-    """Write the log-probabilities of m entries of each of a few rows; tell if memory sufficed."""
+    """Write the log-probabilities of m entries of each of a few rows; return if memory sufficed."""
     cdef Workspace work
+    cdef RowMax top
     cdef Py_ssize_t i
     if not allocate_workspace(&work, n, 0):
         return False
+    top = row_max(x, n)
     for i in range(rows):
-        logprobs_row(x + i * n, n, temperature[i * filter_stride], ids + i * m, m, &work, y + i * m)
+        logprobs_row(
+            x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,
+            x + (i + 1) * n if i + 1 < rows else NULL, y + i * m,
+        )
     free_workspace(&work)
     return True
 
@@ -332,7 +364,7 @@ def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint
             stop = min(x.shape[0], start + chunk_of(n))
             with nogil:
                 for i in range(start, stop):
-                    filter_row(&x[i, 0], &y[i, 0], n, f[i * filter_stride], every_tie, &work)
+                    filter_row(&x[i, 0], &y[i, 0], n, f[i * filter_stride], every_tie, 0, &work)
             PyErr_CheckSignals()
             start = stop
     finally:
@@ -457,7 +489,8 @@ cdef bint filter_some(
         return False
     for i in range(rows):
         filter_row(
-            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, &work
+            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, call.largest,
+            &work,
         )
     free_workspace(&work)
     return True
@@ -521,25 +554,16 @@ cdef bint top_logprobs_some(
     TopLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
 ) noexcept nogil:
     """Write the k most likely entries of rows; return False if there is no memory."""
-    cdef Py_ssize_t i, j, m, at, n = call.n, k = call.k
+    cdef Py_ssize_t i, n = call.n, k = call.k
     cdef Workspace work
     if k == 0:
         return True
     if not allocate_workspace(&work, n, k):
         return False
     for i in range(rows):
-        at = (first + i) * k
-        m = select_superset(x + i * n, n, k, k, <real *>work.maxima, False, &work)
-        for j in range(m):
-            work.keys[j] = sortable_key((<real *>work.value)[j])
-        radix_sort_pairs(
-            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-        )
-        for j in range(k):
-            call.indices[at + j] = work.index[j]
-        logprobs_row(
-            x + i * n, n, call.temperature[(first + i) * call.temperature_stride],
-            call.indices + at, k, &work, <real *>call.logprobs + at,
+        top_logprobs_row(
+            x + i * n, n, k, call.temperature[(first + i) * call.temperature_stride], &work,
+            call.indices + (first + i) * k, <real *>call.logprobs + (first + i) * k,
         )
     free_workspace(&work)
     return True

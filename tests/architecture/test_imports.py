@@ -37,8 +37,8 @@ ROOM = {
 KERNELS = [
     "abi", "legacy_abi", "exp", "philox", "exp_scale", "row", "normalize", "row_batch", "short_rows", "columns",
     "column_panels", "softmax", "cross_entropy", "backward",
-    "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
-    "inverse_cdf", "token_logprobs", "select", "sample",
+    "radix", "block_select", "weights", "weights_f32", "inverse_cdf", "histogram", "short_list",
+    "partition", "nucleus", "truncation", "filter_logits", "token_logprobs", "select", "sample",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 
