@@ -40,6 +40,43 @@ cdef inline Range min_max(const double *x, Py_ssize_t n) noexcept nogil:
     return r
 
 
+cdef inline Range min_max_within(
+    const double *x, Py_ssize_t n, Range bounds, Py_ssize_t *count
+) noexcept nogil:
+    """Return the smallest and the largest of what lies within `bounds`, and write how many do."""
+    cdef double least[LOOP]
+    cdef double most[LOOP]
+    cdef double found[LOOP]
+    cdef double v, w
+    cdef Range r
+    cdef Py_ssize_t j, l
+    for l in range(LOOP):
+        least[l] = bounds.high
+        most[l] = bounds.low
+        found[l] = 0
+    for j from 0 <= j < n - LOOP + 1 by LOOP:
+        for l in range(LOOP):
+            v = x[j + l]
+            w = v if v <= bounds.high else bounds.low
+            v = v if v >= bounds.low else bounds.high
+            most[l] = w if w > most[l] else most[l]
+            least[l] = v if v < least[l] else least[l]
+            found[l] += (x[j + l] >= bounds.low) & (x[j + l] <= bounds.high)
+    r.low = bounds.high
+    r.high = bounds.low
+    count[0] = 0
+    for l in range(LOOP):
+        r.low = min(r.low, least[l])
+        r.high = max(r.high, most[l])
+        count[0] += <Py_ssize_t>found[l]
+    for j in range(n - n % LOOP, n):
+        if bounds.low <= x[j] <= bounds.high:
+            r.low = min(r.low, x[j])
+            r.high = max(r.high, x[j])
+            count[0] += 1
+    return r
+
+
 cdef inline double buckets_per_unit(Range r, double span) noexcept nogil:
     """Return how many buckets there are for a unit of the logits: they cover at most `span`."""
     return BUCKETS / min(span, r.high - r.low)

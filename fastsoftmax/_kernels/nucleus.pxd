@@ -16,6 +16,7 @@ selection", CACM 18 (1975), https://doi.org/10.1145/360680.360691, here on masse
 
 from libc.math cimport ceil, sqrt
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
 from fastsoftmax._kernels.block_select cimport Workspace
 from fastsoftmax._kernels.exp cimport infinity, real
@@ -27,14 +28,16 @@ from fastsoftmax._kernels.histogram cimport (
     compact_bucket,
     mass_histogram,
     min_max,
+    min_max_within,
 )
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
 from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.row cimport BLOCK, find_first
 from fastsoftmax._kernels.weights cimport (
     cdf_search,
     keep_prefix_weights,
+    keep_weights_above,
     sum_in_order,
     sum_lanes,
 )
@@ -79,19 +82,15 @@ cdef inline Range sample_bracket(
     for i in range(n):
         off = weight[i] * (inner if value[i] > centre else share)
         work.masses[i] = off * off
-    off = 3 * sqrt(sum_lanes(work.masses, n))  # rarely more, by the central limit theorem
+    off = 2 * sqrt(sum_lanes(work.masses, n))  # seldom more, by the central limit theorem
     r.low = -infinity(<double>0)
     if target + off < total:
         r.low = bound - (bucket_reaching(mass, target + off, &before) + 1) / scale
     if target - off > 0:
         r.high = bound - bucket_reaching(mass, target - off, &before) / scale
-    for i in range(n):
-        value[count] = value[i]
-        count += (value[i] >= r.low) & (value[i] <= r.high)
-    if count > SAMPLE_SIZE // 64:
-        few = min_max(value, count)
-        if few.low == few.high:  # one number, over and over
-            return few
+    few = min_max_within(value, n, r, &count)
+    if count > SAMPLE_SIZE // 64 and few.low == few.high:  # one number, over and over
+        return few
     return r
 
 
@@ -184,11 +183,11 @@ cdef inline bint bracket_threshold(
         return True
     before = above
     if found.is_listed:
-        for i in range(m):
-            if (<double *>work.value)[i] > found.prefix.threshold:
-                before += work.weight[i]
-            elif (<double *>work.value)[i] == found.prefix.threshold:
-                found.threshold_weight = work.weight[i]
+        i = find_first(<double *>work.value, m, found.prefix.threshold)
+        found.threshold_weight = work.weight[i] if i < m else 0
+        memcpy(work.masses, work.weight, m * sizeof(double))
+        keep_weights_above(<double *>work.value, work.masses, m, found.prefix.threshold)
+        before += sum_lanes(work.masses, m)
     before += (found.prefix.ties - 1) * found.threshold_weight
     error = share_error(&found.scale, n, found.total, found.total, share)
     return before < goal - error and before + found.threshold_weight >= goal + error

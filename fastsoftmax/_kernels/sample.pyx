@@ -67,8 +67,8 @@ from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row cimport BLOCK, RowMax, accumulate_block, accumulate_fn, row_max
 from fastsoftmax._kernels.token_logprobs cimport (
-    extreme_log1p_excluding_max,
     log1p_excluding_max,
+    log1p_excluding_max_f64,
     log1p_of_others,
     logprob,
     ranks_among,
@@ -193,26 +193,29 @@ cdef void logprobs_row(
 ) noexcept nogil:
     """Write the log-probabilities of the entries `ids` of a row.
 
-    `top` is its maximum where the temperature is in range, and becomes that of `next_row`.
+    For float32 `top` is its maximum, and becomes that of `next_row`, unless that is NULL.
     """
     cdef double highest = top.value
     cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
     cdef double log_others = NAN
+    cdef double *sums = <double *>work.keys
     cdef Py_ssize_t first
-    if temperature_in_range(temperature):
-        log_others = row_log1p_excluding_max(x, n, temperature, top, next_row, add_double)
-    else:
+    if real is float:
+        if temperature_in_range(temperature):
+            log_others = row_log1p_excluding_max(
+                x, n, temperature, top, next_row, sums, add_double
+            )
+            write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
+            return
         if next_row != NULL:
             top[0] = row_max(next_row, n)
-        highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
-        if highest == highest:
-            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-            if temperature == 0:
-                write_argmax_logprobs(ids, n, m, first, y)
-                return
-            log_others = extreme_log1p_excluding_max(
-                x, n, first, highest, inverse, <double *>work.keys
-            )
+    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    if highest == highest:
+        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+        if temperature == 0:
+            write_argmax_logprobs(ids, n, m, first, y)
+            return
+        log_others = log1p_excluding_max_f64(x, n, first, highest, inverse, sums)
     write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
 
 
@@ -290,7 +293,8 @@ cdef bint logprobs(
     cdef Py_ssize_t i
     if not allocate_workspace(&work, n, 0):
         return False
-    top = row_max(x, n)
+    if real is float:
+        top = row_max(x, n)
     for i in range(rows):
         logprobs_row(
             x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,

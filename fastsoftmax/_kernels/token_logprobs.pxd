@@ -1,13 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Log-probabilities and ranks of entries of a row."""
 
-from libc.math cimport NAN
+from libc.math cimport NAN, log
 from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport temperature_in_range
 from fastsoftmax._kernels.block_select cimport CHUNK, Workspace, block_maxima, rank_in_block
-from fastsoftmax._kernels.exp cimport infinity, log1p_nonneg, real
+from fastsoftmax._kernels.exp cimport HAS_FMA, infinity, log1p_nonneg, real
 from fastsoftmax._kernels.exp_scale cimport (
+    RATE,
     SCALE_FIELDS,
     inverse_temperature,
     max_term,
@@ -20,6 +21,7 @@ from fastsoftmax._kernels.row cimport (
     DoubleDouble,
     RowMax,
     accumulate_fn,
+    find_first,
     sum_excluding_max,
     to_double,
 )
@@ -54,35 +56,12 @@ cdef inline double log1p_excluding_max(
     return log1p_nonneg(total)
 
 
-cdef inline double row_log1p_excluding_max(
-    const real *x, Py_ssize_t n, double temperature, RowMax *top, const real *next_row,
-    accumulate_fn add_double,
-) noexcept nogil:
-    """Return the same for a whole row at a `temperature_in_range`: `log_softmax`'s, to the bit.
-
-    NaN if there are no probabilities. `top` is the row's maximum, and becomes that of `next_row`,
-    unless that is NULL.
-    """
-    cdef real exp_scale[SCALE_FIELDS]
-    cdef real highest = <real>top.value
-    cdef real max_e
-    cdef double log_sum
-    cdef DoubleDouble s
-    scale_from_max(highest, temperature, exp_scale)
-    max_e = max_term(highest, <const real *>exp_scale)
-    s = sum_excluding_max(x, n, <const real *>exp_scale, add_double, top, next_row)
-    if not (-infinity(<real>0) < highest < infinity(<real>0) and to_double(s) < infinity(<double>0)):
-        return NAN
-    log1p_sums(&s, &max_e, 1, &log_sum)
-    return log_sum
-
-
-cdef inline double extreme_log1p_excluding_max(
+cdef inline double log1p_excluding_max_f64(
     const real *x, Py_ssize_t n, Py_ssize_t first, double highest, double inverse, double *sums
 ) noexcept nogil:
-    """Return the same at any 1/T; `first` is where the first largest entry is.
+    """Return what `row_log1p_excluding_max` does, by float64 weights, at any 1/T.
 
-    `sums` has room for the sum of each block.
+    `first` is where the first largest entry is; `sums` has room for the sum of each block.
     """
     cdef double weight[BLOCK]
     cdef Py_ssize_t block = first // BLOCK
@@ -95,6 +74,41 @@ cdef inline double extreme_log1p_excluding_max(
     return log1p_nonneg(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
 
 
+cdef inline double row_log1p_excluding_max(
+    const float *x, Py_ssize_t n, double temperature, RowMax *top, const float *next_row,
+    double *sums, accumulate_fn add_double,
+) noexcept nogil:
+    """Return log1p of the sum of a row's weights without its first maximum's, at most 8 u off.
+
+    By float32 weights; NaN if there are no probabilities. `top` is the row's maximum, and becomes
+    that of `next_row`, unless that is NULL. For a `temperature_in_range`; `sums` has room for the
+    sum of each block.
+    """
+    cdef float exp_scale[SCALE_FIELDS]
+    cdef float highest = <float>top.value
+    cdef float max_e
+    cdef double log_sum, rest
+    cdef DoubleDouble s
+    cdef Py_ssize_t first = top.block
+    scale_from_max(highest, temperature, exp_scale)
+    max_e = max_term(highest, <const float *>exp_scale)
+    s = sum_excluding_max(x, n, <const float *>exp_scale, add_double, top, next_row)
+    rest = to_double(s) / max_e
+    if not (-infinity(<float>0) < highest < infinity(<float>0) and rest < infinity(<double>0)):
+        return NAN
+    log1p_sums(&s, &max_e, 1, &log_sum)
+    # At other temperatures log2(e) / T is rounded: an exponent d / T costs |d| / T u. On average,
+    # by weight, those of the rest are at most log(n / rest): that plus log(rest) is an entropy.
+    if exp_scale[RATE] != 0 and rest > 0 and (
+        4 + (1.1 if HAS_FMA else 3.6) * log(max(1.0, n / rest))
+    ) * rest > 8 * (1 + rest) * log_sum:
+        first += find_first(x + first, min(<Py_ssize_t>BLOCK, n - first), highest)
+        return log1p_excluding_max_f64(
+            x, n, min(first, n - 1), highest, inverse_temperature(temperature, <double>0), sums
+        )
+    return log_sum
+
+
 cdef inline double log1p_of_others(
     const real *x, Py_ssize_t n, Py_ssize_t first, double highest, double temperature,
     double *sums, accumulate_fn add_double,
@@ -104,11 +118,12 @@ cdef inline double log1p_of_others(
     For T > 0; `sums` has room for the sum of each block.
     """
     cdef RowMax top
-    if temperature_in_range(temperature):
-        top.value = highest
-        top.block = first // BLOCK * BLOCK
-        return row_log1p_excluding_max(x, n, temperature, &top, <const real *>NULL, add_double)
-    return extreme_log1p_excluding_max(
+    if real is float:
+        if temperature_in_range(temperature):
+            top.value = highest
+            top.block = first // BLOCK * BLOCK
+            return row_log1p_excluding_max(x, n, temperature, &top, NULL, sums, add_double)
+    return log1p_excluding_max_f64(
         x, n, first, highest, inverse_temperature(temperature, <double>0), sums
     )
 

@@ -7,6 +7,9 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound, infinity, real
 from fastsoftmax._kernels.row cimport BLOCK
 
+cdef enum:
+    TIE_GROUP = 64  # elements among which ties are looked for at once
+
 cdef struct Prefix:
     # What is left of a row, in the order of selection: all above `threshold`, and the first `ties`
     # of what equals it.
@@ -91,6 +94,26 @@ cdef inline Py_ssize_t cdf_search_certain(
     return -1
 
 
+cdef inline void keep_weights_above(
+    const real *x, double *weight, Py_ssize_t n, real threshold
+) noexcept nogil:
+    """Set the weights to 0 where x is not above `threshold`."""
+    cdef double w
+    cdef Py_ssize_t j
+    for j in range(n):
+        w = weight[j]  # read in any case: a vector
+        weight[j] = w if x[j] > threshold else 0
+
+
+cdef inline bint any_equal(const real *x, Py_ssize_t n, real v) noexcept nogil:
+    """Return whether one of n elements (a constant) equals v."""
+    cdef int found = 0
+    cdef Py_ssize_t l
+    for l in range(n):
+        found |= x[l] == v
+    return found
+
+
 cdef inline Py_ssize_t keep_prefix_weights(
     const real *x, double *weight, Py_ssize_t n, const Prefix *kept, Py_ssize_t ties
 ) noexcept nogil:
@@ -99,19 +122,21 @@ cdef inline Py_ssize_t keep_prefix_weights(
     Return how many ties are still to come after these n elements.
     """
     cdef real threshold = <real>kept.threshold
-    cdef double w
-    cdef Py_ssize_t j
-    if ties <= 0:
-        for j in range(n):
-            w = weight[j]  # read in any case: a vector
-            weight[j] = w if x[j] > threshold else 0
-        return 0
-    for j in range(n):
-        if x[j] == threshold:
-            weight[j] = weight[j] if ties > 0 else 0
-            ties -= 1
-        elif not x[j] > threshold:
-            weight[j] = 0
+    cdef Py_ssize_t start, j, size
+    for start from 0 <= start < n by TIE_GROUP:
+        if ties <= 0:
+            keep_weights_above(x + start, weight + start, n - start, threshold)
+            return 0
+        size = min(<Py_ssize_t>TIE_GROUP, n - start)
+        if size == TIE_GROUP and not any_equal(x + start, TIE_GROUP, threshold):
+            keep_weights_above(x + start, weight + start, TIE_GROUP, threshold)
+            continue
+        for j in range(start, start + size):
+            if x[j] == threshold:
+                weight[j] = weight[j] if ties > 0 else 0
+                ties -= 1
+            elif not x[j] > threshold:
+                weight[j] = 0
     return max(<Py_ssize_t>0, ties)
 
 
