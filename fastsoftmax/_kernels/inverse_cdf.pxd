@@ -49,7 +49,7 @@ cdef inline Py_ssize_t draw_from_block(
     if kept != NULL:
         keep_prefix_weights(x + start, weight, m, kept, ties)
     if margin > 0:
-        ratio = sum_lanes(weight, m) / sums[block]
+        ratio = sum_lanes(<const double *>weight, m) / sums[block]
         place = cdf_search_certain(weight, m, (target - before) * ratio, margin * ratio)
         return start + place if place >= 0 else -1
     return start + cdf_search(weight, m, before, target)
@@ -70,7 +70,7 @@ cdef inline Py_ssize_t draw_from_row(
         softmax_weights(x, weight, n, highest, inverse)
         if kept != NULL:
             keep_prefix_weights(x, weight, n, kept, kept.ties)
-        return cdf_search(weight, n, 0, u * sum_lanes(weight, n))
+        return cdf_search(weight, n, 0, u * sum_lanes(<const double *>weight, n))
     if real is float:  # mostly sums in float32 tell what those in float64 would
         if fits_float32(inverse) and (kept == NULL or kept.ties == 0):
             set_weight_scale(highest, inverse, &scale)

@@ -40,6 +40,7 @@ from fastsoftmax._kernels.weights cimport (
     keep_weights_above,
     sum_in_order,
     sum_lanes,
+    weight_t,
 )
 from fastsoftmax._kernels.weights_f32 cimport (
     WeightScale,
@@ -50,39 +51,48 @@ from fastsoftmax._kernels.weights_f32 cimport (
 cdef enum:
     SAMPLE_SIZE = 4096
     HEAVY_SHARE = 1024  # what has a larger share of the mass is left out of the sample
+    PIECE = 4  # neighbours that come into the sample together
     RADIX_MAX = 256  # elements that are cut by digits rather than put into buckets
 
 cdef inline Range sample_bracket(
-    Py_ssize_t n, double share, double span, double bound, double above, double stride, Workspace *work
+    Py_ssize_t n, double share, double span, double bound, double above, double stride,
+    Workspace *work, real like,
 ) noexcept nogil:
     """Return between which logits, not above `bound`, a sample says that the mass is reached.
 
-    `work` has n numbers, one of each `stride`, and their weights. `above` is the mass above
-    `bound`, which few large weights may have: these are left out.
+    `work` has n logits of the type of `like`, one of each `stride`, and their weights. `above` is
+    the mass above `bound`, which few large weights may have: these are left out.
     """
-    cdef double *value = <double *>work.value
-    cdef double *weight = work.weight
+    cdef real *value = <real *>work.value
+    cdef real *weight = <real *>work.weight
+    cdef real *square = <real *>work.masses
     cdef double mass[BUCKETS]
-    cdef double total, target, scale, before, centre, off
-    cdef double inner = 1 - share
+    cdef double total, target, scale, before, off
+    cdef real low, high, centre
     cdef Py_ssize_t i, count = 0
     cdef Range r, few
-    for i in range(n):
-        weight[i] = weight[i] if value[i] <= bound else 0
-    total = sum_lanes(weight, n)
-    target = share * total - inner * above / stride
+    if bound < infinity(<double>0):
+        for i in range(n):
+            low = weight[i]
+            weight[i] = low if value[i] <= <real>bound else 0
+    total = sum_lanes(<const real *>weight, n)
+    target = share * total - (1 - share) * above / stride
     r = min_max(value, n)
     r.high = bound
     if r.low >= bound:
         r.low = bound
         return r
     scale = buckets_per_unit(r, span)
-    mass_histogram(value, weight, n, bound, scale, mass)
-    centre = bound - bucket_reaching(mass, target, &before) / scale
+    mass_histogram(<const real *>value, <const real *>weight, n, bound, scale, mass)
+    centre = <real>(bound - bucket_reaching(mass, target, &before) / scale)
+    high = <real>(1 - share)
+    low = <real>share
     for i in range(n):
-        off = weight[i] * (inner if value[i] > centre else share)
-        work.masses[i] = off * off
-    off = 2 * sqrt(sum_lanes(work.masses, n))  # seldom more, by the central limit theorem
+        square[i] = weight[i] * (high if value[i] > centre else low)
+    for i in range(n):
+        square[i] = square[i] * square[i]
+    # Seldom more, by the central limit theorem.
+    off = 2 * sqrt(sum_lanes(<const real *>square, n))
     r.low = -infinity(<double>0)
     if target + off < total:
         r.low = bound - (bucket_reaching(mass, target + off, &before) + 1) / scale
@@ -104,13 +114,15 @@ cdef inline void count_ties(Py_ssize_t n, double target, Nucleus *found) noexcep
 
 
 cdef inline void refine(
-    Py_ssize_t n, double target, double span, Workspace *work, Nucleus *found
+    Py_ssize_t n, double target, double span, Workspace *work, Nucleus *found, weight_t like
 ) noexcept nogil:
-    """Find where the mass of the n elements in `work` reaches `target`."""
-    # What is left of them goes where their keys and masses will be.
-    cdef double *value = <double *>work.keys
-    cdef const double *x = <const double *>work.value
-    cdef const double *weight = work.weight
+    """Find where the mass of the n elements in `work`, of the type of `like`, reaches `target`."""
+    # What is left of them goes to the end of where their keys and masses will be.
+    cdef Py_ssize_t behind = work.room * (8 // <Py_ssize_t>sizeof(weight_t) - 1)
+    cdef weight_t *value = <weight_t *>work.keys + behind
+    cdef weight_t *left = <weight_t *>work.masses + behind
+    cdef const weight_t *x = <const weight_t *>work.value
+    cdef const weight_t *weight = <const weight_t *>work.weight
     cdef double mass[BUCKETS]
     cdef double before, scale
     cdef int bucket
@@ -124,9 +136,9 @@ cdef inline void refine(
         scale = buckets_per_unit(r, span)
         mass_histogram(x, weight, n, r.high, scale, mass)
         bucket = bucket_reaching(mass, target, &before)
-        m = compact_bucket(x, weight, n, r.high, scale, bucket, value, work.masses)
+        m = compact_bucket(x, weight, n, r.high, scale, bucket, value, left)
         x = value
-        weight = work.masses
+        weight = left
         target -= before
         if m > n - n // 4:  # spread over all scales: digits divide them better
             n = m
@@ -141,28 +153,31 @@ cdef inline void refine(
         work.keys[i] = sortable_key(x[i])
         work.masses[i] = weight[i]
     radix_select_by_mass(work.keys, work.masses, n, target, &last, &found.prefix.ties)
-    found.prefix.threshold = from_sortable_key(last, <double>0)
+    found.prefix.threshold = from_sortable_key(last, like)
 
 
 cdef inline bint bracket_threshold(
     const real *x, Py_ssize_t n, double highest, double inverse, double share, double span,
-    Range r, Workspace *work, Nucleus *found,
+    Range r, Workspace *work, Nucleus *found, weight_t like,
 ) noexcept nogil:
     """Find where the mass reaches `share` of the row's, at best within r, for 1/T above 0.
 
-    The weights are what `found` says; return whether their errors cannot matter.
+    By weights of the type of `like`; return whether their errors cannot matter.
     """
-    cdef double above = 0, within, goal, error, before
-    cdef Py_ssize_t m, i
+    cdef weight_t *value = <weight_t *>work.value
+    cdef weight_t *weight = <weight_t *>work.weight
+    cdef weight_t *kept = <weight_t *>work.masses
+    cdef double above = 0, within, goal, error
+    cdef Py_ssize_t i, m
     cdef bint higher, lower, missed = False
     while True:
         found.is_listed = r.low < r.high
-        m = partition_pass(x, n, highest, inverse, r, work, found, &above)
+        m = partition_pass(x, n, highest, inverse, r, work, found, &above, like)
         if found.is_listed:
-            within = sum_lanes(work.weight, m)
+            within = sum_lanes(<const weight_t *>weight, m)
         else:
             found.prefix.threshold = r.low
-            found.threshold_weight = work.weight[0]
+            found.threshold_weight = weight[0]
             within = m * found.threshold_weight
         goal = share * found.total
         higher = above >= goal and r.high < highest
@@ -176,21 +191,23 @@ cdef inline bint bracket_threshold(
         )
         missed = True
     if found.is_listed:
-        refine(max(<Py_ssize_t>1, m), goal - above, span, work, found)
+        refine(max(<Py_ssize_t>1, m), goal - above, span, work, found, like)
     else:
         count_ties(m, goal - above, found)
-    if not found.is_float32:
+    if weight_t is double:
         return True
-    before = above
-    if found.is_listed:
-        i = find_first(<double *>work.value, m, found.prefix.threshold)
-        found.threshold_weight = work.weight[i] if i < m else 0
-        memcpy(work.masses, work.weight, m * sizeof(double))
-        keep_weights_above(<double *>work.value, work.masses, m, found.prefix.threshold)
-        before += sum_lanes(work.masses, m)
-    before += (found.prefix.ties - 1) * found.threshold_weight
-    error = share_error(&found.scale, n, found.total, found.total, share)
-    return before < goal - error and before + found.threshold_weight >= goal + error
+    else:
+        if found.is_listed:
+            i = find_first(<const weight_t *>value, m, <weight_t>found.prefix.threshold)
+            found.threshold_weight = weight[i] if i < m else 0
+            memcpy(kept, weight, m * sizeof(weight_t))
+            keep_weights_above(
+                <const weight_t *>value, kept, m, <weight_t>found.prefix.threshold
+            )
+            above += sum_lanes(<const weight_t *>kept, m)
+        above += (found.prefix.ties - 1) * found.threshold_weight
+        error = share_error(&found.scale, n, found.total, found.total, share)
+        return above < goal - error and above + found.threshold_weight >= goal + error
 
 
 cdef inline void find_nucleus(
@@ -200,19 +217,24 @@ cdef inline void find_nucleus(
     """Find the shortest prefix whose mass reaches `share` of the row's, for 1/T above 0.
 
     It has logits within `span` from the largest, and about the mass `above` is above `bound`.
+    n is at least SAMPLE_SIZE.
     """
-    cdef real *value = <real *>work.masses
-    cdef Py_ssize_t stride = (n + SAMPLE_SIZE - 1) // SAMPLE_SIZE
-    cdef Py_ssize_t i, m = n // stride
+    cdef real *value = <real *>work.value
+    cdef Py_ssize_t stride = n // (SAMPLE_SIZE // PIECE)
+    cdef Py_ssize_t i, l, place
     cdef uint64_t chance = 0
     cdef Range r
-    for i in range(m):  # one of each `stride` neighbours
+    for i in range(SAMPLE_SIZE // PIECE):  # a piece of each `stride` neighbours
         chance = chance * 6364136223846793005ULL + 1442695040888963407ULL
-        value[i] = x[i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>stride >> 32)]
-    estimate_weights(<const real *>value, work.weight, m, highest, inverse, scale)
-    for i in range(m):
-        (<double *>work.value)[i] = value[i]
-    r = sample_bracket(m, share, span, bound, above, stride, work)
+        place = i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>(stride - PIECE + 1) >> 32)
+        for l in range(PIECE):
+            value[PIECE * i + l] = x[place + l]
+    estimate_weights(
+        <const real *>value, <real *>work.weight, SAMPLE_SIZE, highest, inverse, scale
+    )
+    r = sample_bracket(
+        SAMPLE_SIZE, share, span, bound, above, <double>n / SAMPLE_SIZE, work, <real>0
+    )
     r.low = <real>r.low
     r.high = <real>r.high
     found.has_sums = True
@@ -220,10 +242,39 @@ cdef inline void find_nucleus(
     if real is float:
         found.is_float32 = True
         found.scale = scale[0]
-        if bracket_threshold(x, n, highest, inverse, share, span, r, work, found):
+        if bracket_threshold(
+            x, n, highest, inverse, share, span, r, work, found, <float>0
+        ):
             return
         found.is_float32 = False
-    bracket_threshold(x, n, highest, inverse, share, span, r, work, found)
+    bracket_threshold(x, n, highest, inverse, share, span, r, work, found, <double>0)
+
+
+cdef inline void add_listed(
+    Py_ssize_t blocks, const Nucleus *left, Workspace *work, weight_t like
+) noexcept nogil:
+    """Add what a nucleus keeps of its list, of the type of `like`, to the blocks' sums."""
+    cdef const weight_t *value = <const weight_t *>work.value
+    cdef weight_t *weight = <weight_t *>work.weight
+    cdef double *sums = <double *>work.maxima
+    cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
+    cdef Py_ssize_t block, m = 0
+    keep_prefix_weights(value, weight, ends[blocks - 1], &left.prefix, left.prefix.ties)
+    for block in range(blocks):
+        sums[block] += sum_lanes(<const weight_t *>(weight + m), ends[block] - m)
+        m = ends[block]
+
+
+cdef inline Py_ssize_t count_listed(
+    Py_ssize_t n, double threshold, Workspace *work, weight_t like
+) noexcept nogil:
+    """Return how many of the first n elements of the list, of the type of `like`, equal it."""
+    cdef const weight_t *value = <const weight_t *>work.value
+    cdef weight_t v = <weight_t>threshold
+    cdef Py_ssize_t i, m = 0
+    for i in range(n):
+        m += value[i] == v
+    return m
 
 
 cdef inline Py_ssize_t draw_from_nucleus(
@@ -234,30 +285,30 @@ cdef inline Py_ssize_t draw_from_nucleus(
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     cdef double *sums = <double *>work.maxima
     cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
-    cdef const double *near = <const double *>work.value
-    cdef double target, margin = 0, kept
-    cdef Py_ssize_t block, start, i, m = 0, ties = left.prefix.ties
+    cdef double target, kept, margin = 0
+    cdef Py_ssize_t block, i, m = 0, ties = left.prefix.ties
     if not left.has_sums:
         return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums)
-    if left.is_listed:
-        keep_prefix_weights(near, work.weight, ends[blocks - 1], &left.prefix, ties)
-    for block in range(blocks):
-        if left.is_listed:
-            sums[block] += sum_lanes(work.weight + m, ends[block] - m)
-        else:
+    if not left.is_listed:
+        for block in range(blocks):
             sums[block] += (
                 max(0, min(left.prefix.ties, ends[block]) - m) * left.threshold_weight
             )
-        m = ends[block]
+            m = ends[block]
+    elif left.is_float32:
+        add_listed(blocks, left, work, <float>0)
+    else:
+        add_listed(blocks, left, work, <double>0)
     kept = sum_in_order(sums, blocks)
     target = u * kept
     block = cdf_search(sums, blocks, 0, target)
-    start = ends[block - 1] if block > 0 else 0
-    if left.is_listed:
-        for i in range(start):
-            ties -= near[i] == left.prefix.threshold
+    m = ends[block - 1] if block > 0 else 0
+    if not left.is_listed:
+        ties -= m
+    elif left.is_float32:
+        ties -= count_listed(m, left.prefix.threshold, work, <float>0)
     else:
-        ties -= start
+        ties -= count_listed(m, left.prefix.threshold, work, <double>0)
     if left.is_float32:
         margin = share_error(&left.scale, n, left.total, kept, u)
     i = draw_from_block(

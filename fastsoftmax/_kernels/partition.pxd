@@ -6,16 +6,18 @@ from libc.stdint cimport uint32_t, uint64_t
 from fastsoftmax._kernels.block_select cimport Workspace, count_equal, lane
 from fastsoftmax._kernels.exp cimport lowest_bit, real
 from fastsoftmax._kernels.histogram cimport Range
-from fastsoftmax._kernels.row cimport BLOCK, STEP, LaneSums, round_to_step
-from fastsoftmax._kernels.weights cimport Prefix, keep_prefix_weights, softmax_weights, sum_lanes
+from fastsoftmax._kernels.row cimport BLOCK, STEP, LaneSums, find_first, round_to_step
+from fastsoftmax._kernels.weights cimport (
+    Prefix,
+    keep_weights_above,
+    softmax_weights,
+    sum_lanes,
+    weight_t,
+)
 from fastsoftmax._kernels.weights_f32 cimport WeightScale, block_weights_f32, fold, whole_steps
 
 cdef extern from *:
     int count_bits "__builtin_popcount"(uint32_t mask) noexcept nogil
-
-ctypedef fused weight_t:
-    float
-    double
 
 cdef enum:
     FEW_HITS = 3  # elements of a step that are written without a branch
@@ -71,14 +73,13 @@ cdef inline uint32_t within_mask(const real *x, real low, real high, lane zero) 
 
 
 cdef inline Py_ssize_t append_within(
-    const real *x, const weight_t *weight, Py_ssize_t start, Py_ssize_t n, real low, real high,
-    Py_ssize_t m, Workspace *work,
+    const real *x, const weight_t *weight, Py_ssize_t n, real low, real high, Py_ssize_t m,
+    weight_t *value, weight_t *mass,
 ) noexcept nogil:
-    """Append what is within these bounds to the m elements in `work`; return how many it has.
+    """Append what is within these bounds to the m elements in `value` and `mass`.
 
-    The n elements of x, which has whole steps, begin at `start` of the row.
+    x and `weight` have n elements, and whole steps. Return how many there are then.
     """
-    cdef double *value = <double *>work.value
     cdef Py_ssize_t i, j, l
     cdef uint32_t mask
     cdef int hits
@@ -91,18 +92,16 @@ cdef inline Py_ssize_t append_within(
             mask &= (<uint32_t>1 << (n - j)) - 1
         hits = count_bits(mask)
         for l in range(FEW_HITS):  # without a branch, which could not be predicted
-            i = j + lowest_bit(mask | 0x80000000u)
-            value[m + l] = x[i]
-            work.weight[m + l] = weight[i]
-            work.index[m + l] = start + i
+            i = lowest_bit(mask | 0x80000000u)
+            value[m + l] = <weight_t>x[j + i]
+            mass[m + l] = weight[j + i]
             mask &= mask - 1
         if hits > FEW_HITS:
             l = FEW_HITS
             while mask:
-                i = j + lowest_bit(mask)
-                value[m + l] = x[i]
-                work.weight[m + l] = weight[i]
-                work.index[m + l] = start + i
+                i = lowest_bit(mask)
+                value[m + l] = <weight_t>x[j + i]
+                mass[m + l] = weight[j + i]
                 mask &= mask - 1
                 l += 1
         m += hits
@@ -111,57 +110,50 @@ cdef inline Py_ssize_t append_within(
 
 cdef inline Py_ssize_t partition_pass(
     const real *x, Py_ssize_t n, double highest, double inverse, Range r, Workspace *work,
-    Nucleus *found, double *above,
+    Nucleus *found, double *above, weight_t like,
 ) noexcept nogil:
-    """Leave what lies within r in `work`, as float64 and in index order; return how many.
+    """Leave what lies within r in `work`, and its weights, in index order; return how many.
 
     If r is one number, they are only counted, and one is weighed. `work.maxima` gets, for each
-    block, the mass above r and how many elements lie within r up to its end. And write the mass of
-    all, and above r. Weights are what `found` says.
+    block, the mass above r and how many elements lie within r up to its end. Write the mass of all
+    to `found`, and that above r. Weights are of the type of `like`, and so is what is left.
     """
     cdef real low = <real>r.low
     cdef real high = <real>r.high
-    cdef Prefix beyond
+    cdef weight_t *value = <weight_t *>work.value
+    cdef weight_t *mass = <weight_t *>work.weight
     cdef double *sums = <double *>work.maxima
     cdef Py_ssize_t *ends = <Py_ssize_t *>work.maxima + (n + BLOCK - 1) // BLOCK
-    cdef double weight[BLOCK]
-    cdef float *e = <float *>weight
+    cdef weight_t weight[BLOCK]
     cdef real padded[BLOCK]
     cdef const real *block
     cdef Py_ssize_t start, b, i, size, count, m = 0
-    beyond.threshold = high
-    beyond.ties = 0
     found.total = above[0] = 0
     for start from 0 <= start < n by BLOCK:
         b = start // BLOCK
         size = min(<Py_ssize_t>BLOCK, n - start)
         block = whole_steps(x + start, size, padded)
-        if real is float and found.is_float32:
-            block_weights_f32(
-                <const float *>block, e, round_to_step(size + STEP - 1), &found.scale
-            )
+        if weight_t is float:
+            i = round_to_step(size + STEP - 1)
+            block_weights_f32(<const float *>block, weight, i, &found.scale)
             sum_all_and_above(
-                <const float *>block, e, round_to_step(size + STEP - 1), <float>high,
-                &found.total, sums + b,
+                <const float *>block, weight, i, <float>high, &found.total, sums + b
             )
-            if low < high:
-                m = append_within(block, <const float *>e, start, size, low, high, m, work)
         else:
             softmax_weights(block, weight, size, highest, inverse)
-            found.total += sum_lanes(weight, size)
-            if low < high:
-                m = append_within(block, <const double *>weight, start, size, low, high, m, work)
-        if low == high:
+            found.total += sum_lanes(<const weight_t *>weight, size)
+        if low < high:
+            m = append_within(
+                block, <const weight_t *>weight, size, low, high, m, value, mass
+            )
+        else:
             count = count_equal(block, size, low)
             if count > 0 and m == 0:
-                i = 0
-                while i < size - 1 and block[i] != low:
-                    i += 1
-                work.weight[0] = e[i] if real is float and found.is_float32 else weight[i]
+                mass[0] = weight[min(size - 1, find_first(block, size, low))]
             m += count
-        if not (real is float and found.is_float32):
-            keep_prefix_weights(block, weight, size, &beyond, 0)
-            sums[b] = sum_lanes(weight, size)
+        if weight_t is double:
+            keep_weights_above(block, weight, size, high)
+            sums[b] = sum_lanes(<const weight_t *>weight, size)
         above[0] += sums[b]
         ends[b] = m
     return m

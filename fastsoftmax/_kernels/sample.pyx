@@ -34,8 +34,8 @@ from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
     FilterLogitsCall,
     Filters,
     LogprobOutput,
@@ -165,7 +165,7 @@ cdef Py_ssize_t support_row(
     if highest == highest:
         count = apply_filters(x, n, highest, f, work, NULL)
     for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
-        total += sum_lanes(work.weight + i, min(<Py_ssize_t>BLOCK, count - i))
+        total += sum_lanes(<const double *>(work.weight + i), min(<Py_ssize_t>BLOCK, count - i))
     for i in range(count):
         if work.weight[i] > 0:
             work.index[m] = work.index[i]

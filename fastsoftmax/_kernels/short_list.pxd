@@ -47,16 +47,11 @@ cdef inline double threshold_from_maxima(
 
     Their weights are in `work`; `span` is the distance from the largest that buckets cover.
     """
-    cdef double *value = <double *>work.value
     cdef double mass[BUCKETS]
     cdef double before, scale
-    cdef Py_ssize_t i
-    cdef Range r
-    for i in range(n):
-        value[i] = maxima[i]
-    r = min_max(value, n)
+    cdef Range r = min_max(maxima, n)
     scale = buckets_per_unit(r, span)
-    mass_histogram(value, work.weight, n, r.high, scale, mass)
+    mass_histogram(maxima, <const real *>work.weight, n, r.high, scale, mass)
     return r.high - (bucket_reaching(mass, target, &before) + 1.01) / scale
 
 

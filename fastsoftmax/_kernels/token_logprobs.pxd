@@ -70,7 +70,7 @@ cdef inline double log1p_excluding_max_f64(
     softmax_weights_by_block(x, n, highest, inverse, NULL, sums)
     softmax_weights(x + start, weight, size, highest, inverse)
     weight[first - start] = 0
-    sums[block] = sum_lanes(weight, size)
+    sums[block] = sum_lanes(<const double *>weight, size)
     return log1p_nonneg(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
 
 

@@ -35,6 +35,7 @@ from fastsoftmax._kernels.short_list cimport (
     threshold_from_maxima,
 )
 from fastsoftmax._kernels.weights cimport (
+    keep_weights_above,
     softmax_weights,
     softmax_weights_by_block,
     sum_lanes,
@@ -138,15 +139,15 @@ cdef inline Py_ssize_t truncate_long_row(
     cdef const real *value = <const real *>work.value
     cdef const real *maxima = <const real *>work.maxima
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
-    cdef Py_ssize_t i, count
+    cdef Py_ssize_t count
     cdef double mass, goal, total, error = 0, bound = highest, above = 0
     cdef Nucleus here
     cdef WeightScale scale
     if real is float:
         set_weight_scale(highest, inverse, &scale)
     # What the block maxima weigh alone tells whether few elements can have the mass.
-    estimate_weights(maxima, work.weight, blocks, highest, inverse, &scale)
-    mass = sum_lanes(work.weight, blocks)
+    estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
+    mass = sum_lanes(<const real *>work.weight, blocks)
     total = sum_weights_until(
         x, n, highest, inverse, &scale, mass / share, <double *>work.keys
     )
@@ -162,14 +163,14 @@ cdef inline Py_ssize_t truncate_long_row(
             maxima, work,
         )
         softmax_weights(value, work.weight, count, highest, inverse)
-        if sum_lanes(work.weight, count) >= goal:
+        if sum_lanes(<const double *>work.weight, count) >= goal:
             count = truncate_to_mass(x, n, highest, inverse, total, share, error, count, 1, work)
             if count >= min_keep:
                 return count
     elif mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
-        for i in range(blocks):
-            above += work.weight[i] if maxima[i] > bound else 0
+        keep_weights_above(maxima, <real *>work.weight, blocks, <real>bound)
+        above = sum_lanes(<const real *>work.weight, blocks)
     find_nucleus(
         x, n, highest, inverse, &scale, share, max_logit_span(n, inverse, share, mass), bound,
         above, work, &here,
@@ -266,7 +267,7 @@ cdef inline Py_ssize_t filter_candidates(
             value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if by_mass:
         count = truncate_to_mass(
-            x, n, highest, inverse, sum_lanes(work.weight, count), share, 0, count, min_keep, work
+            x, n, highest, inverse, sum_lanes(<const double *>work.weight, count), share, 0, count, min_keep, work
         )
     if min_p:
         likely = 0

@@ -7,6 +7,10 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound, infinity, real
 from fastsoftmax._kernels.row cimport BLOCK
 
+ctypedef fused weight_t:
+    float
+    double
+
 cdef enum:
     TIE_GROUP = 64  # elements among which ties are looked for at once
 
@@ -38,7 +42,7 @@ cdef inline void softmax_weights(
             weight[j] = 1 if x[j] > -infinity(<real>0) else 0
 
 
-cdef inline double sum_lanes(const double *weight, Py_ssize_t n) noexcept nogil:
+cdef inline double sum_lanes(const weight_t *weight, Py_ssize_t n) noexcept nogil:
     """Return the sum of n weights, over eight lanes."""
     cdef double lane[8]
     cdef double rest = 0
@@ -95,10 +99,10 @@ cdef inline Py_ssize_t cdf_search_certain(
 
 
 cdef inline void keep_weights_above(
-    const real *x, double *weight, Py_ssize_t n, real threshold
+    const real *x, weight_t *weight, Py_ssize_t n, real threshold
 ) noexcept nogil:
     """Set the weights to 0 where x is not above `threshold`."""
-    cdef double w
+    cdef weight_t w
     cdef Py_ssize_t j
     for j in range(n):
         w = weight[j]  # read in any case: a vector
@@ -115,7 +119,7 @@ cdef inline bint any_equal(const real *x, Py_ssize_t n, real v) noexcept nogil:
 
 
 cdef inline Py_ssize_t keep_prefix_weights(
-    const real *x, double *weight, Py_ssize_t n, const Prefix *kept, Py_ssize_t ties
+    const real *x, weight_t *weight, Py_ssize_t n, const Prefix *kept, Py_ssize_t ties
 ) noexcept nogil:
     """Set the weights of what is not in the prefix to 0, with `ties` of it left to come.
 
@@ -155,7 +159,7 @@ cdef inline double softmax_weights_by_block(
         softmax_weights(x + start, weight, m, highest, inverse)
         if kept != NULL:
             ties = keep_prefix_weights(x + start, weight, m, kept, ties)
-        sums[start // BLOCK] = sum_lanes(weight, m)
+        sums[start // BLOCK] = sum_lanes(<const double *>weight, m)
         total += sums[start // BLOCK]
     return total
 

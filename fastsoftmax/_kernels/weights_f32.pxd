@@ -182,25 +182,25 @@ cdef inline double weights_f32_by_block(
 
 
 cdef inline void estimate_weights(
-    const real *x, double *weight, Py_ssize_t n, double highest, double inverse,
+    const real *x, real *weight, Py_ssize_t n, double highest, double inverse,
     const WeightScale *scale,
 ) noexcept nogil:
     """weight = exp((x - highest) * inverse), made in float32 for float32, by `scale`"""
     cdef float e[BLOCK]
     cdef float padded[BLOCK]
-    cdef double inverse_unit
+    cdef float factor
     cdef Py_ssize_t start, j, m
     if real is double:
         softmax_weights(x, weight, n, highest, inverse)
     else:
-        inverse_unit = 1 / scale.max_weight
+        factor = <float>(1 / scale.max_weight)
         for start from 0 <= start < n by BLOCK:
             m = min(<Py_ssize_t>BLOCK, n - start)
             block_weights_f32(
                 whole_steps(x + start, m, padded), e, round_to_step(m + STEP - 1), scale
             )
             for j in range(m):
-                weight[start + j] = e[j] * inverse_unit
+                weight[start + j] = e[j] * factor
 
 
 cdef inline double sum_weights_until(
@@ -227,7 +227,7 @@ cdef inline double sum_weights_until(
                 sums[block] = sum_lanes_f32(e, round_to_step(m + STEP - 1)) / scale.max_weight
             else:
                 softmax_weights(x + block * BLOCK, weight, m, highest, inverse)
-                sums[block] = sum_lanes(weight, m)
+                sums[block] = sum_lanes(<const double *>weight, m)
             total += sums[block]
             if total > enough:
                 return 0
