@@ -56,12 +56,13 @@ cdef enum:
 
 cdef inline Range sample_bracket(
     Py_ssize_t n, double share, double span, double bound, double above, double stride,
-    Workspace *work, real like,
+    Workspace *work, double *row_total, real like,
 ) noexcept nogil:
     """Return between which logits, not above `bound`, a sample says that the mass is reached.
 
     `work` has n logits of the type of `like`, one of each `stride`, and their weights. `above` is
-    the mass above `bound`, which few large weights may have: these are left out.
+    the mass above `bound`, which few large weights may have: these are left out. Write about what
+    the mass of the row is.
     """
     cdef real *value = <real *>work.value
     cdef real *weight = <real *>work.weight
@@ -71,11 +72,12 @@ cdef inline Range sample_bracket(
     cdef real low, high, centre
     cdef Py_ssize_t i, count = 0
     cdef Range r, few
-    if bound < infinity(<double>0):
-        for i in range(n):
-            low = weight[i]
-            weight[i] = low if value[i] <= <real>bound else 0
+    high = <real>bound
+    for i in range(n):
+        low = weight[i]
+        weight[i] = low if value[i] <= high else 0
     total = sum_lanes(<const real *>weight, n)
+    row_total[0] = stride * total + above
     target = share * total - (1 - share) * above / stride
     r = min_max(value, n)
     r.high = bound
@@ -169,7 +171,9 @@ cdef inline bint bracket_threshold(
     cdef weight_t *kept = <weight_t *>work.masses
     cdef double above = 0, within, goal, error
     cdef Py_ssize_t i, m
-    cdef bint higher, lower, missed = False
+    cdef double width
+    cdef bint higher, lower
+    cdef int misses = 0
     while True:
         found.is_listed = r.low < r.high
         m = partition_pass(x, n, highest, inverse, r, work, found, &above, like)
@@ -182,14 +186,22 @@ cdef inline bint bracket_threshold(
         goal = share * found.total
         higher = above >= goal and r.high < highest
         lower = (m == 0 or above + within < goal) and r.low > -infinity(<double>0)
-        if not higher and not lower:
+        if not higher and not lower or misses == 3:
             break
-        if missed:  # by rounding, or because another thread writes into the row
-            higher = lower = False
+        # The sample was wrong: not by much, as a rule. If that does not help it was by rounding, or
+        # another thread writes into the row.
+        misses += 1
+        width = 2 * (r.high - r.low)
         r.low, r.high = (
-            r.high if higher else -infinity(<double>0), r.low if lower else highest
+            r.high if higher and misses < 3 else -infinity(<double>0),
+            r.low if lower and misses < 3 else highest,
         )
-        missed = True
+        if misses == 1 and higher and width < highest - r.low:
+            r.high = <real>(r.low + width)
+        elif misses == 1 and lower and width < infinity(<double>0):
+            r.low = <real>(r.high - width)
+        if r.low == r.high:
+            r.low, r.high = -infinity(<double>0), highest
     if found.is_listed:
         refine(max(<Py_ssize_t>1, m), goal - above, span, work, found, like)
     else:
@@ -210,14 +222,14 @@ cdef inline bint bracket_threshold(
         return above < goal - error and above + found.threshold_weight >= goal + error
 
 
-cdef inline void find_nucleus(
+cdef inline Range sample_row(
     const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
-    double share, double span, double bound, double above, Workspace *work, Nucleus *found,
+    double share, double span, double bound, double above, Workspace *work, double *total,
 ) noexcept nogil:
-    """Find the shortest prefix whose mass reaches `share` of the row's, for 1/T above 0.
+    """Return between which logits a sample says that `share` of the row's mass is reached.
 
-    It has logits within `span` from the largest, and about the mass `above` is above `bound`.
-    n is at least SAMPLE_SIZE.
+    That has logits within `span` from the largest, and about the mass `above` is above `bound`.
+    Write about what the mass of the row is. n is at least SAMPLE_SIZE.
     """
     cdef real *value = <real *>work.value
     cdef Py_ssize_t stride = n // (SAMPLE_SIZE // PIECE)
@@ -233,10 +245,21 @@ cdef inline void find_nucleus(
         <const real *>value, <real *>work.weight, SAMPLE_SIZE, highest, inverse, scale
     )
     r = sample_bracket(
-        SAMPLE_SIZE, share, span, bound, above, <double>n / SAMPLE_SIZE, work, <real>0
+        SAMPLE_SIZE, share, span, bound, above, <double>n / SAMPLE_SIZE, work, total, <real>0
     )
     r.low = <real>r.low
     r.high = <real>r.high
+    return r
+
+
+cdef inline void find_nucleus(
+    const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
+    double share, double span, Range r, Workspace *work, Nucleus *found,
+) noexcept nogil:
+    """Find the shortest prefix whose mass reaches `share` of the row's, for 1/T above 0.
+
+    It has logits within `span` from the largest; r is what `sample_row` says.
+    """
     found.has_sums = True
     found.is_float32 = False
     if real is float:

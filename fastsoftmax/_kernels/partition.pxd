@@ -4,7 +4,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.block_select cimport Workspace, count_equal, lane
-from fastsoftmax._kernels.exp cimport lowest_bit, real
+from fastsoftmax._kernels.exp cimport real
 from fastsoftmax._kernels.histogram cimport Range
 from fastsoftmax._kernels.row cimport BLOCK, STEP, LaneSums, find_first, round_to_step
 from fastsoftmax._kernels.weights cimport (
@@ -18,6 +18,7 @@ from fastsoftmax._kernels.weights_f32 cimport WeightScale, block_weights_f32, fo
 
 cdef extern from *:
     int count_bits "__builtin_popcount"(uint32_t mask) noexcept nogil
+    uint64_t lowest_bit64 "__builtin_ctzll"(uint64_t mask) noexcept nogil
 
 cdef enum:
     FEW_HITS = 3  # elements of a step that are written without a branch
@@ -80,30 +81,28 @@ cdef inline Py_ssize_t append_within(
 
     x and `weight` have n elements, and whole steps. Return how many there are then.
     """
-    cdef Py_ssize_t i, j, l
-    cdef uint32_t mask
-    cdef int hits
+    cdef Py_ssize_t j, l, hits
+    cdef uint64_t mask, i
     for j from 0 <= j < n by STEP:
         if real is float:
             mask = within_mask(x + j, low, high, <uint32_t>0)
         else:
             mask = within_mask(x + j, low, high, <uint64_t>0)
         if n - j < STEP:
-            mask &= (<uint32_t>1 << (n - j)) - 1
-        hits = count_bits(mask)
+            mask &= (<uint64_t>1 << (n - j)) - 1
+        hits = count_bits(<uint32_t>mask)
+        mask |= <uint64_t>7 << 61  # so that there is a lowest bit
         for l in range(FEW_HITS):  # without a branch, which could not be predicted
-            i = lowest_bit(mask | 0x80000000u)
+            i = lowest_bit64(mask) & 31
             value[m + l] = <weight_t>x[j + i]
             mass[m + l] = weight[j + i]
             mask &= mask - 1
         if hits > FEW_HITS:
-            l = FEW_HITS
-            while mask:
-                i = lowest_bit(mask)
+            for l in range(FEW_HITS, hits):
+                i = lowest_bit64(mask)
                 value[m + l] = <weight_t>x[j + i]
                 mass[m + l] = weight[j + i]
                 mask &= mask - 1
-                l += 1
         m += hits
     return m
 

@@ -17,7 +17,8 @@ from fastsoftmax._kernels.block_select cimport (
 )
 from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
-from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus
+from fastsoftmax._kernels.histogram cimport Range
+from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus, sample_row
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport (
     compact_prefix,
@@ -140,41 +141,45 @@ cdef inline Py_ssize_t truncate_long_row(
     cdef const real *maxima = <const real *>work.maxima
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
     cdef Py_ssize_t count
-    cdef double mass, goal, total, error = 0, bound = highest, above = 0
+    cdef double mass, goal, span, total, error = 0, bound = highest, above = 0
     cdef Nucleus here
+    cdef Range r
     cdef WeightScale scale
     if real is float:
         set_weight_scale(highest, inverse, &scale)
-    # What the block maxima weigh alone tells whether few elements can have the mass.
     estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
     mass = sum_lanes(<const real *>work.weight, blocks)
-    total = sum_weights_until(
-        x, n, highest, inverse, &scale, mass / share, <double *>work.keys
-    )
-    if real is float:
-        error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
-    goal = share * total * (1 + error)
-    if total > 0 and mass >= goal:
-        count = compact_at_least(
-            x, n,
-            <real>threshold_from_maxima(
-                maxima, blocks, goal, max_logit_span(n, inverse, share, total), work
-            ),
-            maxima, work,
-        )
-        softmax_weights(value, work.weight, count, highest, inverse)
-        if sum_lanes(<const double *>work.weight, count) >= goal:
-            count = truncate_to_mass(x, n, highest, inverse, total, share, error, count, 1, work)
-            if count >= min_keep:
-                return count
-    elif mass < HEAVY_SHARE:
+    span = max_logit_span(n, inverse, share, mass)
+    if mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
         keep_weights_above(maxima, <real *>work.weight, blocks, <real>bound)
         above = sum_lanes(<const real *>work.weight, blocks)
-    find_nucleus(
-        x, n, highest, inverse, &scale, share, max_logit_span(n, inverse, share, mass), bound,
-        above, work, &here,
+    r = sample_row(
+        x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )
+    # What the block maxima weigh alone tells whether few elements can have the mass.
+    if mass > 0.9 * share * total:
+        total = sum_weights_until(x, n, highest, inverse, &scale, mass / share)
+        if real is float:
+            error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
+        goal = share * total * (1 + error)
+        if total > 0 and mass >= goal:
+            estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
+            count = compact_at_least(
+                x, n,
+                <real>threshold_from_maxima(
+                    maxima, blocks, goal, max_logit_span(n, inverse, share, total), work
+                ),
+                maxima, work,
+            )
+            softmax_weights(value, work.weight, count, highest, inverse)
+            if sum_lanes(<const double *>work.weight, count) >= goal:
+                count = truncate_to_mass(
+                    x, n, highest, inverse, total, share, error, count, 1, work
+                )
+                if count >= min_keep:
+                    return count
+    find_nucleus(x, n, highest, inverse, &scale, share, span, r, work, &here)
     if left != NULL and min_keep == 1:
         left[0] = here
         return -1

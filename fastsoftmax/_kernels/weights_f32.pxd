@@ -32,7 +32,7 @@ from fastsoftmax._kernels.row cimport (
     round_to_step,
     zero,
 )
-from fastsoftmax._kernels.weights cimport Prefix, softmax_weights, sum_in_order, sum_lanes
+from fastsoftmax._kernels.weights cimport Prefix, softmax_weights, sum_lanes
 
 cdef struct WeightScale:
     float exp_scale[SCALE_FIELDS]
@@ -205,32 +205,25 @@ cdef inline void estimate_weights(
 
 cdef inline double sum_weights_until(
     const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
-    double enough, double *sums,
+    double enough,
 ) noexcept nogil:
-    """Return the sum of the weights, in float32 for float32; 0 if it surely, or likely, is more.
-
-    Every eighth block comes first: they tell how much the others may have.
-    """
+    """Return the sum of the weights, in float32 for float32; 0 as soon as it exceeds `enough`."""
     cdef double weight[BLOCK]
     cdef float *e = <float *>weight
     cdef float padded[BLOCK]
     cdef double total = 0
-    cdef Py_ssize_t phase, block, m, blocks = (n + BLOCK - 1) // BLOCK
-    for phase in range(8):
-        for block from phase <= block < blocks by 8:
-            m = min(<Py_ssize_t>BLOCK, n - block * BLOCK)
-            if real is float:
-                block_weights_f32(
-                    whole_steps(x + block * BLOCK, m, padded), e, round_to_step(m + STEP - 1),
-                    scale,
-                )
-                sums[block] = sum_lanes_f32(e, round_to_step(m + STEP - 1)) / scale.max_weight
-            else:
-                softmax_weights(x + block * BLOCK, weight, m, highest, inverse)
-                sums[block] = sum_lanes(<const double *>weight, m)
-            total += sums[block]
-            if total > enough:
-                return 0
-        if phase == 0 and blocks > 8 and total * blocks / ((blocks + 7) // 8) > 1.5 * enough:
+    cdef Py_ssize_t start, m, w
+    if real is float:
+        enough *= scale.max_weight
+    for start from 0 <= start < n by BLOCK:
+        m = min(<Py_ssize_t>BLOCK, n - start)
+        if real is float:
+            w = round_to_step(m + STEP - 1)
+            block_weights_f32(whole_steps(x + start, m, padded), e, w, scale)
+            total += sum_lanes_f32(e, w)
+        else:
+            softmax_weights(x + start, weight, m, highest, inverse)
+            total += sum_lanes(<const double *>weight, m)
+        if total > enough:
             return 0
-    return sum_in_order(sums, blocks)
+    return total / scale.max_weight if real is float else total
