@@ -158,7 +158,7 @@ cdef inline Py_ssize_t truncate_long_row(
         x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )
     # What the block maxima weigh alone tells whether few elements can have the mass.
-    if mass > 0.9 * share * total:
+    if mass > share * total:
         total = sum_weights_until(x, n, highest, inverse, &scale, mass / share)
         if real is float:
             error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
