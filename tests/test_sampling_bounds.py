@@ -1,6 +1,7 @@
-"""Sampling kernels stay within their rows whatever the rows become meanwhile, and what min_p keeps."""
+"""Sampling kernels: ids outside the row, rows that change meanwhile, overflow, min_p to the bit."""
 
 import ctypes
+import importlib
 import threading
 import time
 
@@ -48,15 +49,19 @@ class FilterLogitsCall(ctypes.Structure):
 
 
 FILTERS = np.dtype(
-    [("temperature", "f8"), ("top_k", "i8"), ("top_p", "f8"), ("log_min_p", "f8"), ("min_keep", "i8")]
+    [
+        ("temperature", "f8"),
+        ("top_k", "i8"),
+        ("top_p", "f8"),
+        ("log_min_p", "f8"),
+        ("min_keep", "i8"),
+    ]
 )
 PLACES = "sample", "filter_logits", "support", "token_logprobs", "top_logprobs"
 
 
 def kernel(impl, name):
     """Return a `rows_fn` of a compiled implementation's table, and what must outlive it."""
-    import importlib
-
     module = importlib.import_module(f"fastsoftmax._kernels.sample_{impl.NAME}")
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
@@ -84,9 +89,7 @@ def test_an_id_outside_the_row_has_no_log_probability(compiled, dtype, temperatu
     x = np.random.default_rng(0).normal(size=(3, 100)).astype(dtype)
     inside = np.tile(np.array([0, 7, 99]), (3, 1))
     want = token_logprobs(compiled, x, inside, temperature)
-    np.testing.assert_array_equal(
-        want, compiled.token_logprobs(x, inside, temperature=temperature)
-    )
+    np.testing.assert_array_equal(want, compiled.token_logprobs(x, inside, temperature=temperature))
     outside = inside.copy()
     outside[:, 1] = -1, 100, 2**62
     got = token_logprobs(compiled, x, outside, temperature)
@@ -186,7 +189,8 @@ def test_rows_that_another_thread_writes(compiled, n):
     g = np.random.default_rng(2)
     kinds = [
         g.normal(size=n), np.zeros(n), np.where(g.random(n) < 0.5, np.nan, 1), np.full(n, -INF),
-        np.where(g.random(n) < 0.01, INF, g.normal(size=n)), 1e-42 * g.normal(size=n), 3 * g.normal(size=n),
+        np.where(g.random(n) < 0.01, INF, g.normal(size=n)), 1e-42 * g.normal(size=n),
+        3 * g.normal(size=n),
     ]  # fmt: skip
     x = np.zeros(n, np.float32)
     ids = np.zeros(64, np.int64)

@@ -88,7 +88,10 @@ cdef inline double buckets_per_unit(Range r, double span) noexcept nogil:
 cdef inline void bucket_indices(
     const real *x, int *bucket, Py_ssize_t n, real high, real scale
 ) noexcept nogil:
-    """bucket = (high - x) * scale, held within the buckets; it never falls where x falls."""
+    """bucket = (high - x) * scale, held within the buckets; it never falls where x falls.
+
+    NaN comes into the last one.
+    """
     cdef real d
     cdef Py_ssize_t j
     for j in range(n):
@@ -130,7 +133,7 @@ cdef inline void mass_histogram(
 cdef inline int bucket_reaching(const double *mass, double target, double *before) noexcept nogil:
     """Return the bucket in which the cumulative mass reaches `target`, else the last that has any.
 
-    And what the buckets before it have.
+    Write to `before` what the buckets before it have.
     """
     cdef double reached = 0
     cdef int b, found = 0
@@ -149,7 +152,10 @@ cdef inline Py_ssize_t compact_bucket(
     const real *x, const real *weight, Py_ssize_t n, double high, double scale, int chosen,
     real *value, real *mass,
 ) noexcept nogil:
-    """Write the elements of a bucket, and their weights; in place, too. Return how many."""
+    """Write the elements of the bucket `chosen`, and their weights; in place, too.
+
+    Return how many: n at most.
+    """
     cdef int bucket[BLOCK]
     cdef Py_ssize_t start, i, size, m = 0
     for start from 0 <= start < n by BLOCK:

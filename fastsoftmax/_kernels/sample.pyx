@@ -11,27 +11,28 @@ Formula
 
 Passes over memory
     One read for the block maxima and the checks. With top_k nothing else of the row's size; without
-    it a second one for the weights. Where a few hundred tokens have the mass of top_p, the block
-    maxima tell which; else a third pass finds the threshold (``nucleus.pxd``), the same for any
-    size of the nucleus. min_p looks at a few hundred candidates first, and at eight times more
-    while those do not settle it. Nothing is sorted but what `support` returns.
-    However many are drawn, the row is filtered and weighed once.
-    Log-probabilities: one read for the block maxima, one for the weights. A draw that reports them
-    shares both.
+    it a second one for the weights. min_p is a threshold in logit space: few elements that reach it
+    are listed, many are drawn from in the one pass that weighs them. Where a few hundred elements
+    have the mass of top_p, the block maxima tell which; else one pass finds the threshold
+    (``nucleus.pxd``), the same for any size of the nucleus. Nothing is sorted but what `support`
+    returns. However many are drawn, the row is filtered and weighed once.
+    Log-probabilities: one read for the maxima, one for the weights; the next row's maximum is found
+    while a row is weighed. `top_logprobs` selects by the block maxima of the first read.
 
 Precision policy
-    Weights and their sums in float64, whatever the logits' type: the same index from every
-    implementation, and from the reference. Over a whole row of float32, sums in float32 come first:
-    with a bound of their error they mostly tell what those in float64 would, four times as fast.
+    Draws and filters decide by weights and sums in float64, whatever the logits' type: the same
+    ids from every implementation, and from the reference. Over a whole row of float32, float32
+    weights come first: with a bound of their sums' error (``weights_f32.pxd``) they mostly tell
+    what those in float64 would, four times as fast. Log-probabilities of float32 rows are summed up
+    as `log_softmax` does.
 
 Source
-    See ``block_select.pxd``; A. Holtzman et al., ICLR 2020, https://arxiv.org/abs/1904.09751 (top-p);
-    N. N. Minh et al., ICLR 2025, https://arxiv.org/abs/2407.01082 (min-p).
+    See ``block_select.pxd``; A. Holtzman et al., ICLR 2020, https://arxiv.org/abs/1904.09751
+    (top-p); N. N. Minh et al., ICLR 2025, https://arxiv.org/abs/2407.01082 (min-p).
 """
 
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport (
@@ -44,14 +45,12 @@ from fastsoftmax._kernels.abi cimport (
     SupportCall,
     TokenLogprobsCall,
     TopLogprobsCall,
-    temperature_in_range,
 )
 from fastsoftmax._kernels.block_select cimport (
     CHUNK,
     Workspace,
     allocate_workspace,
     free_workspace,
-    select_superset,
 )
 from fastsoftmax._kernels.exp cimport infinity, real
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
@@ -68,12 +67,10 @@ from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row cimport BLOCK, RowMax, accumulate_block, accumulate_fn, row_max
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_excluding_max,
-    log1p_excluding_max_f64,
     log1p_of_others,
-    logprob,
+    logprobs_row,
     ranks_among,
-    row_log1p_excluding_max,
-    write_argmax_logprobs,
+    top_logprobs_row,
     write_logprobs,
 )
 from fastsoftmax._kernels.truncation cimport (
@@ -157,7 +154,10 @@ cdef Py_ssize_t support_row(
     const real *x, Py_ssize_t n, const Filters *f, Workspace *work,
     int64_t *indices, real *probs, Py_ssize_t width,
 ) noexcept nogil:
-    """Write what can be drawn, best first, if there is room for it; return how many there are."""
+    """Write what the filters `f` leave of a row and can be drawn, most likely first.
+
+    Return how many; nothing is written if these are more than `width`. -1 and 0 fill it up.
+    """
     cdef real *value = <real *>work.value
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
     cdef double inverse = 0, total = 0
@@ -172,7 +172,9 @@ cdef Py_ssize_t support_row(
             work.keys[m] = sortable_key(value[i])
             m += 1
     if m <= width:
-        radix_sort_pairs(work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight)
+        radix_sort_pairs(
+            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+        )
         for i in range(m):
             value[i] = x[work.index[i]]
         if f.temperature > 0:
@@ -187,66 +189,8 @@ cdef Py_ssize_t support_row(
     return m
 
 
-cdef void logprobs_row(
-    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m,
-    Workspace *work, RowMax *top, const real *next_row, real *y,
-) noexcept nogil:
-    """Write the log-probabilities of the entries `ids` of a row.
-
-    For float32 `top` is its maximum, and becomes that of `next_row`, unless that is NULL.
-    """
-    cdef double highest = top.value
-    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
-    cdef double log_others = NAN
-    cdef double *sums = <double *>work.keys
-    cdef Py_ssize_t first
-    if real is float:
-        if temperature_in_range(temperature):
-            log_others = row_log1p_excluding_max(
-                x, n, temperature, top, next_row, sums, add_double
-            )
-            write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
-            return
-        if next_row != NULL:
-            top[0] = row_max(next_row, n)
-    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
-    if highest == highest:
-        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-        if temperature == 0:
-            write_argmax_logprobs(ids, n, m, first, y)
-            return
-        log_others = log1p_excluding_max_f64(x, n, first, highest, inverse, sums)
-    write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
-
-
-cdef void top_logprobs_row(
-    const real *x, Py_ssize_t n, Py_ssize_t k, double temperature, Workspace *work,
-    int64_t *indices, real *y,
-) noexcept nogil:
-    """Write the k > 0 most likely entries of a row, and their log-probabilities."""
-    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
-    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
-    cdef double log_others = NAN
-    cdef Py_ssize_t j, m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
-    for j in range(m):
-        work.keys[j] = sortable_key((<real *>work.value)[j])
-    radix_sort_pairs(
-        work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-    )
-    if highest == highest and temperature > 0:
-        log_others = log1p_of_others(
-            x, n, work.index[0], highest, temperature, work.masses, add_double
-        )
-    for j in range(k):
-        indices[j] = work.index[j]
-        if temperature == 0 and highest == highest:
-            y[j] = -infinity(<real>0) if j > 0 else 0
-        else:
-            y[j] = <real>logprob(x[work.index[j]], highest, inverse, log_others)
-
-
 cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
-    """Return how many elements of a row may have to be picked: `unfiltered` if none is removed."""
+    """Return how many of n elements the filters `f` may pick: `unfiltered` if none is removed."""
     if 0 < f.top_k < n:
         return min(n, max(f.top_k, f.min_keep))
     return n if has_filters(f, n) else unfiltered
@@ -255,7 +199,7 @@ cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfilter
 cdef Py_ssize_t max_selected_of(
     Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
 ) noexcept nogil:
-    """Return the same for several filters."""
+    """Return how many elements may have to be picked with any of `count` filters."""
     cdef Py_ssize_t i, k = 0
     for i in range(count):
         k = max(k, max_selected(n, f + i, unfiltered))
@@ -269,15 +213,17 @@ cdef bint draw(
 ) noexcept nogil:
     """Write the m indices drawn from each of a few rows, or -1, and what is to be reported.
 
-    `filter_stride` is 1 if there are filters for each row, else 0. Tell if memory sufficed.
+    `filter_stride` is 1 if there are filters for each row, else 0. Return whether memory sufficed.
     """
     cdef Workspace work
     cdef Py_ssize_t i
-    if not allocate_workspace(&work, n, max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)):
+    cdef Py_ssize_t most = max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)
+    if not allocate_workspace(&work, n, most):
         return False
     for i in range(rows):
         draw_row(
-            x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m, output, i * m
+            x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m,
+            output, i * m,
         )
     free_workspace(&work)
     return True
@@ -298,7 +244,7 @@ cdef bint logprobs(
     for i in range(rows):
         logprobs_row(
             x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,
-            x + (i + 1) * n if i + 1 < rows else NULL, y + i * m,
+            x + (i + 1) * n if i + 1 < rows else NULL, y + i * m, add_double,
         )
     free_workspace(&work)
     return True
@@ -345,8 +291,8 @@ def draw_rows(
             output_or_null = &output
         with nogil:
             done = draw(
-                &x[start, 0], stop - start, n, &u[start, 0], m, replace, &f[start * filter_stride], filter_stride,
-                &ids[start, 0], output_or_null,
+                &x[start, 0], stop - start, n, &u[start, 0], m, replace,
+                &f[start * filter_stride], filter_stride, &ids[start, 0], output_or_null,
             )
         if not done:
             raise MemoryError(f"no memory to draw from rows of {n} elements")
@@ -368,7 +314,9 @@ def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint
             stop = min(x.shape[0], start + chunk_of(n))
             with nogil:
                 for i in range(start, stop):
-                    filter_row(&x[i, 0], &y[i, 0], n, f[i * filter_stride], every_tie, 0, &work)
+                    filter_row(
+                        &x[i, 0], &y[i, 0], n, f[i * filter_stride], every_tie, 0, &work
+                    )
             PyErr_CheckSignals()
             start = stop
     finally:
@@ -395,7 +343,8 @@ def support_rows(
             with nogil:
                 for i in range(start, stop):
                     counts[i] = support_row(
-                        &x[i, 0], n, &f[i * filter_stride], &work, &indices[i, 0], &probs[i, 0], width
+                        &x[i, 0], n, &f[i * filter_stride], &work, &indices[i, 0], &probs[i, 0],
+                        width,
                     )
             PyErr_CheckSignals()
             start = stop
@@ -418,8 +367,8 @@ def logprobs_rows(
         stop = min(x.shape[0], start + chunk_of(n + m))
         with nogil:
             done = logprobs(
-                &x[start, 0], stop - start, n, &temperature[start * filter_stride], filter_stride, &ids[start, 0], m,
-                &y[start, 0],
+                &x[start, 0], stop - start, n, &temperature[start * filter_stride], filter_stride,
+                &ids[start, 0], m, &y[start, 0],
             )
         if not done:
             raise MemoryError(f"no memory to weigh rows of {n} elements")
@@ -442,7 +391,7 @@ cdef bint logprobs_any(
     const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
     const double *temperature, Py_ssize_t filter_stride, const int64_t *ids, Py_ssize_t m, void *y,
 ) noexcept nogil:
-    """`logprobs` in the same way."""
+    """`logprobs` for float64 if `is_float64`, else for float32."""
     if is_float64:
         return logprobs(<const double *>x, rows, n, temperature, filter_stride, ids, m, <double *>y)
     return logprobs(<const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y)
@@ -452,7 +401,7 @@ cdef OldSampleKernels functions
 functions.draw = draw_any
 functions.logprobs = logprobs_any
 
-#: The same for `_front`, by pointer.
+#: Kernels for the front, by pointer.
 sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)
 
 
@@ -567,7 +516,7 @@ cdef bint top_logprobs_some(
     for i in range(rows):
         top_logprobs_row(
             x + i * n, n, k, call.temperature[(first + i) * call.temperature_stride], &work,
-            call.indices + (first + i) * k, <real *>call.logprobs + (first + i) * k,
+            call.indices + (first + i) * k, <real *>call.logprobs + (first + i) * k, add_double,
         )
     free_workspace(&work)
     return True

@@ -5,7 +5,13 @@ from libc.math cimport NAN, log
 from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport temperature_in_range
-from fastsoftmax._kernels.block_select cimport CHUNK, Workspace, block_maxima, rank_in_block
+from fastsoftmax._kernels.block_select cimport (
+    CHUNK,
+    Workspace,
+    block_maxima,
+    rank_in_block,
+    select_superset,
+)
 from fastsoftmax._kernels.exp cimport HAS_FMA, infinity, log1p_nonneg, real
 from fastsoftmax._kernels.exp_scale cimport (
     RATE,
@@ -22,9 +28,11 @@ from fastsoftmax._kernels.row cimport (
     RowMax,
     accumulate_fn,
     find_first,
+    row_max,
     sum_excluding_max,
     to_double,
 )
+from fastsoftmax._kernels.truncation cimport first_max, max_and_block_maxima
 from fastsoftmax._kernels.weights cimport (
     softmax_weights,
     softmax_weights_by_block,
@@ -167,7 +175,8 @@ cdef inline void write_argmax_logprobs(
 
 
 cdef inline void ranks_among(
-    const real *x, Py_ssize_t n, const int64_t *places, Py_ssize_t m, Workspace *work, int64_t *ranks
+    const real *x, Py_ssize_t n, const int64_t *places, Py_ssize_t m, Workspace *work,
+    int64_t *ranks,
 ) noexcept nogil:
     """Write the ranks of m of n numbers, -1 for places outside; uses up all but `work.index`."""
     cdef real *maxima = <real *>work.maxima
@@ -189,3 +198,61 @@ cdef inline void ranks_among(
     for i in range(m):
         place = places[i]
         ranks[i] = rank_in_block(x[place], place, x, n, maxima) if 0 <= place < n else -1
+
+
+cdef inline void logprobs_row(
+    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m,
+    Workspace *work, RowMax *top, const real *next_row, real *y, accumulate_fn add_double,
+) noexcept nogil:
+    """Write the log-probabilities of the entries `ids` of a row.
+
+    For float32 `top` is its maximum, and becomes that of `next_row`, unless that is NULL.
+    """
+    cdef double highest = top.value
+    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
+    cdef double log_others = NAN
+    cdef double *sums = <double *>work.keys
+    cdef Py_ssize_t first
+    if real is float:
+        if temperature_in_range(temperature):
+            log_others = row_log1p_excluding_max(
+                x, n, temperature, top, next_row, sums, add_double
+            )
+            write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
+            return
+        if next_row != NULL:
+            top[0] = row_max(next_row, n)
+    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    if highest == highest:
+        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+        if temperature == 0:
+            write_argmax_logprobs(ids, n, m, first, y)
+            return
+        log_others = log1p_excluding_max_f64(x, n, first, highest, inverse, sums)
+    write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
+
+
+cdef inline void top_logprobs_row(
+    const real *x, Py_ssize_t n, Py_ssize_t k, double temperature, Workspace *work,
+    int64_t *indices, real *y, accumulate_fn add_double,
+) noexcept nogil:
+    """Write the k > 0 most likely entries of a row, and their log-probabilities."""
+    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
+    cdef double log_others = NAN
+    cdef Py_ssize_t j, m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
+    for j in range(m):
+        work.keys[j] = sortable_key((<real *>work.value)[j])
+    radix_sort_pairs(
+        work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+    )
+    if highest == highest and temperature > 0:
+        log_others = log1p_of_others(
+            x, n, work.index[0], highest, temperature, work.masses, add_double
+        )
+    for j in range(k):
+        indices[j] = work.index[j]
+        if temperature == 0 and highest == highest:
+            y[j] = -infinity(<real>0) if j > 0 else 0
+        else:
+            y[j] = <real>logprob(x[work.index[j]], highest, inverse, log_others)

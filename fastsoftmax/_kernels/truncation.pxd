@@ -60,9 +60,10 @@ cdef inline bint select_by_mass(
     const real *value, Py_ssize_t n, double target, double error, Workspace *work,
     uint64_t *last, Py_ssize_t *ties,
 ) noexcept nogil:
-    """Find the shortest prefix of the candidates whose mass reaches `target`, as `radix_select_by_mass` says it.
+    """Find the shortest prefix of n candidates whose mass reaches `target`.
 
-    Tell whether it is the same if `target` is off by that share of it.
+    Write it as `radix_select_by_mass` does. Return whether it would be no other if `target` were off
+    by the share `error` of it.
     """
     cdef Py_ssize_t i
     cdef double mass = 0, lightest = 0
@@ -84,7 +85,10 @@ cdef inline bint select_by_mass(
 cdef inline Py_ssize_t compact_to_prefix(
     real *value, Workspace *work, Py_ssize_t n, uint64_t last, Py_ssize_t ties, Py_ssize_t min_keep
 ) noexcept nogil:
-    """Keep of n candidates what `radix_select_by_mass` says, and at least the first `min_keep`, in index order."""
+    """Keep of n candidates all above the key `last`, and the first `ties` of what has that key.
+
+    But at least the first `min_keep` in the order of selection. In index order; return how many.
+    """
     cdef Py_ssize_t i, m = 0
     min_keep = min(min_keep, n)
     if min_keep > 1:
@@ -99,7 +103,7 @@ cdef inline Py_ssize_t compact_to_prefix(
 
 
 cdef inline bint has_filters(const Filters *f, Py_ssize_t n) noexcept nogil:
-    """Tell whether something may be removed."""
+    """Return whether the filters `f` may remove something of n elements."""
     return 0 < f.top_k < n or f.top_p < 1 or f.log_min_p > -infinity(<double>0)
 
 
@@ -272,7 +276,8 @@ cdef inline Py_ssize_t filter_candidates(
             value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if by_mass:
         count = truncate_to_mass(
-            x, n, highest, inverse, sum_lanes(<const double *>work.weight, count), share, 0, count, min_keep, work
+            x, n, highest, inverse, sum_lanes(<const double *>work.weight, count), share, 0, count,
+            min_keep, work,
         )
     if min_p:
         likely = 0
@@ -291,9 +296,9 @@ cdef inline Py_ssize_t filter_candidates(
 cdef inline double max_and_block_maxima(
     const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima
 ) noexcept nogil:
-    """Write the block maxima of a row, from chunks of `size`; return the largest.
+    """Write the block maxima of a row, from chunks of `size`; return the largest element.
 
-    NaN if there are no probabilities.
+    NaN if there are no probabilities: NaN, +inf or nothing but -inf in the row.
     """
     cdef real sums[STEP]
     cdef real high = -infinity(<real>0)
