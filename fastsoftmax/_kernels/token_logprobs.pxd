@@ -32,7 +32,7 @@ from fastsoftmax._kernels.row cimport (
     sum_excluding_max,
     to_double,
 )
-from fastsoftmax._kernels.truncation cimport first_max, max_and_block_maxima
+from fastsoftmax._kernels.truncation cimport SMALL_ROW, first_max, max_and_block_maxima
 from fastsoftmax._kernels.weights cimport (
     softmax_weights,
     softmax_weights_by_block,
@@ -240,9 +240,15 @@ cdef inline void top_logprobs_row(
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
     cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
     cdef double log_others = NAN
-    cdef Py_ssize_t j, m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
-    for j in range(m):
-        work.keys[j] = sortable_key((<real *>work.value)[j])
+    cdef Py_ssize_t j, m = n
+    if n <= SMALL_ROW:
+        for j in range(n):
+            work.keys[j] = sortable_key(x[j])
+            work.index[j] = j
+    else:
+        m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
+        for j in range(m):
+            work.keys[j] = sortable_key((<real *>work.value)[j])
     radix_sort_pairs(
         work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
     )

@@ -52,6 +52,7 @@ from fastsoftmax._kernels.weights_f32 cimport (
 
 cdef enum:
     MANY_BLOCKS = 8  # the part of the blocks that make a list of what reaches min_p too long
+    SMALL_ROW = 32  # elements of a row that are all looked at rather than selected from by blocks
     ARGMAX_CHUNK = 2048  # elements of a chunk where nothing but the largest one is looked for
     NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
 
@@ -134,6 +135,23 @@ cdef inline Py_ssize_t list_row(const real *x, Py_ssize_t n, Workspace *work) no
     for i in range(n):
         work.index[i] = i
     return n
+
+
+cdef inline Py_ssize_t select_from_small_row(
+    const real *x, Py_ssize_t n, Py_ssize_t k, Workspace *work
+) noexcept nogil:
+    """Leave the first k of n numbers in `work`, in index order; return how many these are."""
+    cdef real *value = <real *>work.value
+    cdef uint64_t last
+    cdef Py_ssize_t i, ties
+    list_row(x, n, work)  # what is read twice may differ the second time
+    for i in range(n):
+        work.keys[i] = sortable_key(value[i])
+    radix_select_by_mass(work.keys, NULL, n, <double>k, &last, &ties)
+    return compact_prefix(
+        <const real *>value, work.index, n, from_sortable_key(last, <real>0), ties, value,
+        work.index, NULL,
+    )
 
 
 cdef inline Py_ssize_t truncate_long_row(
@@ -260,7 +278,10 @@ cdef inline Py_ssize_t filter_candidates(
             return count
     elif limited and max(f.top_k, min_keep) < n:
         count = max(f.top_k, min_keep)
-        select_k(x, n, count, <real *>work.maxima, True, work)
+        if n <= SMALL_ROW:
+            count = select_from_small_row(x, n, count, work)
+        else:
+            select_k(x, n, count, <real *>work.maxima, True, work)
     elif min_p and not by_mass and inverse > 0:
         min_p = False
         count = truncate_by_min_p(
