@@ -63,8 +63,8 @@ cdef inline bint select_by_mass(
 ) noexcept nogil:
     """Find the shortest prefix of n candidates whose mass reaches `target`.
 
-    Write it as `radix_select_by_mass` does. Return whether it would be no other if `target` were off
-    by the share `error` of it.
+    Write it as `radix_select_by_mass` does. Return whether it would be no other if `target` were
+    off by the share `error` of it.
     """
     cdef Py_ssize_t i
     cdef double mass = 0, lightest = 0

@@ -3,9 +3,9 @@
 
 A weight is exp((x - max) / T) times a number near a power of two that all of a row have in common:
 what counts is what share of the row's total the elements have. With u = 2**-24 and
-d = (x - max) / T a weight is off by at most ``fixed`` u + ``per_nat`` |d| u of itself, its part in a sum of four
-included. Over a row |d| is on average, by weight, at most log(n) - log(total): that plus log(total)
-is the entropy of its probabilities.
+d = (x - max) / T a weight is off by at most ``fixed`` u + ``per_nat`` |d| u of itself, its part in
+a sum of four included. Over a row |d| is on average, by weight, at most log(n) - log(total): that
+plus log(total) is the entropy of its probabilities.
 """
 
 from libc.math cimport log
