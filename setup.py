@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext as _build_ext
+from setuptools.modified import newer_group
 
 PACKAGE = Path("fastsoftmax")
 # Same bits on every instruction set: no contraction but the explicit fma, and never -ffast-math.
@@ -44,6 +45,7 @@ def _isa():
 
 
 ISA = _isa()
+SHARED = str(PACKAGE / ISA.SHARED)
 
 
 def cimported(source):
@@ -90,7 +92,8 @@ def extensions():
         depends=["setup.py", keywords],
         extra_compile_args=[*FLAGS, "-include", keywords],
     )
-    return [*kernels, extension("_front/front"), shared, extension("_dispatch/cpu")]
+    front = [extension(f"_front/{m}") for m in ISA.FRONT]
+    return [*kernels, *front, shared, extension("_dispatch/cpu")]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)
@@ -109,6 +112,8 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         module = ".".join(Path(source).with_suffix("").parts)
         c_file = self.c_file(module)
         c_file.parent.mkdir(parents=True, exist_ok=True)
+        if not newer_group(["setup.py", *self.includes.get(source, [])], str(c_file)):
+            return
         command = [sys.executable, "-m", "cython", "-3", "--module-name", module]
         shared = f"{PACKAGE}.{ISA.SHARED}"
         if module == shared:
@@ -119,8 +124,9 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
 
     def build_extensions(self):
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
+        self.includes = {s: [s, *ext.depends] for ext in self.extensions for s in ext.sources}
         with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(self.translate, [*sources, str(PACKAGE / ISA.SHARED)]))
+            list(pool.map(self.translate, [*sources, SHARED]))
         super().build_extensions()
 
     def build_extension(self, ext):

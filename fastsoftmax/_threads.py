@@ -106,30 +106,6 @@ def get_workers() -> int:
     return default.get()
 
 
-def share_rows(
-    kernel: Callable[..., None], args: tuple[Any, ...], each: int, work: float, threads: int
-) -> None:
-    """Call ``kernel(*args)`` on blocks of rows.
-
-    Parameters
-    ----------
-    kernel : callable
-        What it does to a row does not depend on other rows.
-    args : tuple
-        Its arguments. The first `each` of them have an entry for each row, or are None.
-    work : float
-        What it takes altogether.
-    threads : int
-        How many share it: 2 or more.
-    """
-
-    def call(start: int, stop: int) -> None:
-        parts = (a if a is None else a[start:stop] for a in args[:each])
-        kernel(*parts, *args[each:])
-
-    share(call, len(args[0]), work, threads)
-
-
 def share(call: Callable[[int, int], None], size: int, work: float, threads: int) -> None:
     """Call ``call(start, stop)`` until all of 0 to `size` is done, from several threads.
 

@@ -201,8 +201,8 @@ def test_a_report_takes_no_second_pass(impl, parameters, monkeypatch):
     """What is reported comes from the draw: the functions that look it up are not asked."""
     if impl.NAME == "reference":
         pytest.skip("asks its own functions")
-    from fastsoftmax._arguments import legacy
+    from fastsoftmax._arguments import values
 
-    monkeypatch.setattr(legacy, "token_ids", None)
+    monkeypatch.setattr(values, "token_ids", None)
     x = rows_of(300, "float16")
     assert impl.sample_with_logprobs(x, rng=0, **parameters).ids.shape == (4,)

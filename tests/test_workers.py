@@ -284,13 +284,11 @@ def test_an_error_reaches_the_caller_and_stops_the_others(where):
 
 
 def test_memory_error_of_a_kernel(compiled, many, monkeypatch):
-    def kernel(*_):
+    def no_memory(start, stop):
         raise MemoryError("no memory")
 
-    share_rows = _threads.share_rows
-    monkeypatch.setattr(
-        _threads, "share_rows", lambda _, args, *how: share_rows(kernel, args, *how)
-    )
+    share = _threads.share
+    monkeypatch.setattr(_threads, "share", lambda _, *how: share(no_memory, *how))
     with pytest.raises(MemoryError, match="no memory"):
         compiled.softmax(many, workers=2)
 

@@ -1,20 +1,22 @@
 """The one place where an implementation is chosen.
 
-An implementation is an object with the public functions as attributes: ``_front.front.Implementation``
-over the kernels of one instruction set, or the module ``_reference``. Modules of an instruction set
-are imported here alone, and only once ``cpu`` has said that they can run: importing one elsewhere
-can end the process with SIGILL, which no ``except`` catches.
+An implementation is an object with the public functions as attributes: an `Implementation`, made of
+the classes in ``_front`` over the kernels of one instruction set, or the module ``_reference``.
+Modules of an instruction set are imported here alone, and only once ``cpu`` has said that they can
+run: importing one elsewhere can end the process with SIGILL, which no ``except`` catches.
 """
 
+import copyreg
 import importlib
 import os
 import platform
 import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
-from .. import _reference
-from .isa import ISAS, KERNELS, PACKAGE, SHARED, Isa, isas_for
+from .. import _docs, _reference
+from .isa import FAMILIES, FRONT, ISAS, KERNELS, PACKAGE, SHARED, Isa, isas_for
 
 ENVIRONMENT = "FASTSOFTMAX_IMPL"
 NAMES = (_reference.NAME, *(isa.name for isa in ISAS))
@@ -24,7 +26,7 @@ def _missing(isa: Isa) -> str:
     """Say why `isa` cannot run here, or return an empty string if it can."""
     if isa not in isas_for(platform.machine()):
         return f"this machine is {platform.machine()}"
-    needed = (*_modules(isa), "_front.front", "_dispatch.cpu", SHARED)
+    needed = (*_modules(isa), *(f"_front.{m}" for m in FRONT), "_dispatch.cpu", SHARED)
     absent = [m for m in needed if find_spec(f"{PACKAGE}.{m}") is None]
     if absent:
         return f"not built: no {', '.join(absent)}"
@@ -59,8 +61,30 @@ def load(name: str) -> Any:
     why = _missing(isa)
     if why:
         raise ImportError(f"implementation {name!r} cannot run here: {why}")
-    kernels = [importlib.import_module(f"{PACKAGE}.{m}") for m in _modules(isa)]
-    return importlib.import_module(f"{PACKAGE}._front.front").Implementation(name, *kernels)
+    return Implementation(name)
+
+
+class Implementation:
+    """The public functions over the kernels of the instruction set called `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.NAME = name
+        for _, family, _ in FAMILIES:
+            functions = _functions(family, name)
+            for function in _docs.FUNCTIONS:
+                if hasattr(functions, function):
+                    setattr(self, function, getattr(functions, function))
+
+
+@cache
+def _functions(family: str, name: str) -> Any:
+    """Return the object whose methods are a family's functions, for an instruction set."""
+    module, kernels = next((module, k) for module, cls, k in FAMILIES if cls == family)
+    modules = [importlib.import_module(f"{PACKAGE}._kernels.{k}_{name}") for k in kernels]
+    cls = getattr(importlib.import_module(f"{PACKAGE}._front.{module}"), family)
+    # A pickle of a function travels by the names of its family and instruction set.
+    copyreg.pickle(cls, lambda functions: (_functions, (family, functions.NAME)))
+    return cls(name, *modules)
 
 
 def choose() -> tuple[Any, str]:

@@ -34,7 +34,18 @@ ISAS = (
 PACKAGE = "fastsoftmax"
 
 #: Sources in ``_kernels`` that are compiled once for each instruction set.
-KERNELS = ("softmax", "select", "sample", "cross_entropy", "backward")
+KERNELS = ("softmax", "select", "sample", "cross_entropy", "backward", "packing")
+
+#: The families of public functions: a module of ``_front``, its class, the kernels it is made over.
+FAMILIES = (
+    ("softmax", "SoftmaxFunctions", ("softmax", "packing")),
+    ("selection", "SelectionFunctions", ("select", "packing")),
+    ("sampling", "SamplingFunctions", ("sample", "packing")),
+    ("losses", "LossFunctions", ("cross_entropy", "backward", "packing")),
+)
+
+#: Sources in ``_front``, compiled once, with baseline flags.
+FRONT = (*(module for module, _, _ in FAMILIES), "long_row", "execute", "plan")
 
 #: Cython's own code for memoryviews, in a module that all others import: compiled into each it was
 #: half of the build. It has no source here; Cython writes it.

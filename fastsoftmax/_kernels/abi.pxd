@@ -23,6 +23,51 @@ ctypedef int (*rows_fn)(
 ) noexcept nogil
 
 
+# ---- packing -------------------------------------------------------------------------------------
+
+cdef enum Element:  # what lies in memory; the first three as DType
+    ELEMENT_FLOAT32
+    ELEMENT_FLOAT64
+    ELEMENT_INT64
+    ELEMENT_FLOAT16
+    ELEMENT_BFLOAT16
+    ELEMENT_BOOL
+    ELEMENT_INT8
+    ELEMENT_UINT8
+    ELEMENT_INT16
+    ELEMENT_UINT16
+    ELEMENT_INT32
+    ELEMENT_UINT32
+    ELEMENT_UINT64
+    ELEMENT_UNKNOWN
+
+cdef struct Block:  # some rows of an array of any layout
+    char *data
+    int element  # Element
+    bint swapped  # not in the byte order of this machine
+    Py_ssize_t step  # bytes from an element of a row to the next
+    Py_ssize_t row_step  # bytes from a row to the next
+
+# Load rows of n elements into `y`, contiguous, of `dtype`; where `mask` (NULL for none) is False,
+# -inf. Integers keep their order: uint64 is shifted into the range of int64.
+ctypedef void (*load_fn)(
+    const Block *x, const Block *mask, Py_ssize_t rows, Py_ssize_t n, int dtype, void *y,
+) noexcept nogil
+# Store contiguous rows `x` of `dtype`, rounded once.
+ctypedef void (*store_fn)(
+    const Block *y, Py_ssize_t rows, Py_ssize_t n, int dtype, const void *x,
+) noexcept nogil
+# Write `value` into contiguous rows `y` where `mask` is False.
+ctypedef void (*fill_fn)(
+    const Block *mask, Py_ssize_t rows, Py_ssize_t n, int dtype, double value, void *y,
+) noexcept nogil
+
+cdef struct PackingKernels:
+    load_fn load
+    store_fn store
+    fill_fn fill
+
+
 # ---- softmax -------------------------------------------------------------------------------------
 
 cdef enum Op:
@@ -50,6 +95,39 @@ cdef struct BackwardCall:  # x: gradient of the result, x2: the result
     Py_ssize_t n
     const double *temperature
     Py_ssize_t temperature_stride
+
+
+# One long row, shared by threads.
+cdef struct LongRow:
+    int dtype  # DType
+    int op  # Op
+    Py_ssize_t n
+    double temperature  # in range
+    const void *x
+    void *y  # is x, or does not overlap it; one element for LOGSUMEXP
+    double *lanes  # scratch: 16 for each of the row's blocks, of `row_block` elements
+    # Between the phases:
+    bint is_max
+    double pivot  # the maximum, if `is_max`
+    Py_ssize_t max_block
+    double sum_high
+    double sum_low
+    double log_sum
+
+cdef enum RowPhase:
+    ROW_PIVOT  # choose a pivot, for softmax with y apart from x; 0 if none serves
+    ROW_MAXIMA  # of each block
+    ROW_MAXIMUM  # by those; 0 if it is not finite
+    ROW_SUMS  # of each block's exponentials, which softmax writes into y
+    ROW_SUM  # of those; 0 if the pivot did not serve: on from ROW_MAXIMA
+    ROW_RESULT
+
+# Does a phase for blocks `start` to `stop`. ROW_PIVOT, ROW_MAXIMUM, ROW_SUM, and ROW_RESULT for
+# LOGSUMEXP, are for one thread, with all blocks; the others' blocks may be shared. 1 but for the
+# above.
+ctypedef int (*phase_fn)(
+    LongRow *row, int phase, Py_ssize_t start, Py_ssize_t stop,
+) noexcept nogil
 
 
 cdef inline bint temperature_in_range(double temperature) noexcept nogil:
@@ -142,7 +220,7 @@ cdef struct TopLogprobsCall:
 
 # ---- losses --------------------------------------------------------------------------------------
 
-cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient; each may be NULL
+cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient, not x2; each may be NULL
     int dtype  # DType
     Py_ssize_t n  # classes
     double temperature
@@ -150,8 +228,20 @@ cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient; each may 
     const double *weight  # of each class; NULL is 1
     double smoothing
     int64_t ignore_index
-    double factor  # of the gradient
+    double factor  # of the gradient, without 1 / temperature
     double *losses
+
+# Of `rows` targets, return where the first one is that is neither `ignore_index` nor one of n
+# classes, or -1 and in `total` the sum of the weights of those that are not `ignore_index`.
+# `weight` of each class; NULL is 1, and then `total` is their number. Targets may change meanwhile.
+ctypedef Py_ssize_t (*weigh_targets_fn)(
+    const int64_t *targets, Py_ssize_t rows, Py_ssize_t n, int64_t ignore_index,
+    const double *weight, double *total,
+) noexcept nogil
+
+# Return the sum of `rows` losses: in 8 lanes, each a pair of float64, and these in order.
+ctypedef double (*sum_losses_fn)(const double *losses, Py_ssize_t rows) noexcept nogil
+
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -159,6 +249,8 @@ cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient; each may 
 cdef struct SoftmaxKernels:
     rows_fn softmax_rows
     columns_fn softmax_columns
+    phase_fn long_row
+    Py_ssize_t row_block
 
 cdef struct BackwardKernels:
     rows_fn backward
@@ -176,3 +268,5 @@ cdef struct SamplingKernels:
 
 cdef struct LossKernels:
     rows_fn cross_entropy
+    weigh_targets_fn weigh_targets
+    sum_losses_fn sum_losses

@@ -3,18 +3,21 @@
 """Cross entropy with its gradient. Built once per instruction set.
 
 Formula
-    With p = softmax(x), S = sum exp(x - max), q the labels times the weights of the classes, Q
-    their sum: loss = sum q (max - x) + Q log1p(S - 1),     gradient = factor (Q p - q).
+    With z = x / T, p = softmax(z), S = sum exp(z - max z), q the labels times the weights of the
+    classes, Q their sum: loss = sum q (max z - z) + Q log1p(S - 1),
+    gradient with respect to x = factor (Q p - q) / T.
 
 Passes over memory
-    Maximum (read); exponentials and their sum, a block that fits L1 at a time (read; they go to
-    where the gradient will be, if it is wanted); scale (read, write). Labels other than one target
-    a row cost another reading pass for the loss.
+    By batches of rows that fill L1: maxima and exponentials (read), gradient (written). Rows too
+    long for that go one by one, by blocks that fit L1: maximum (read); exponentials and their sum
+    (read; they go to where the gradient will be, if it is wanted); scale (read, write). Labels
+    other than one target a row cost another reading pass.
 
 Precision policy
     Exponentials and gradient in the row's own type; sums, losses and labels in float64
     (``row.pxd`` says in which order). No term is lost by cancellation: those of the loss have one
     sign, and at the target p - 1 is computed as minus the sum of the other exponentials over S.
+    Where a factor of the gradient is not finite in the type, that row is made in float64.
 
 Source
     C. M. Bishop, "Pattern Recognition and Machine Learning" (2006), section 4.3.4; R. Müller,
@@ -22,416 +25,361 @@ Source
     https://arxiv.org/abs/1906.02629
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
+from libc.math cimport NAN
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
-from fastsoftmax._front.strided cimport FLOAT32
-from fastsoftmax._kernels.abi cimport CrossEntropyCall, LossKernels
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    fma,
-    fma64,
-    infinity,
-    log1p_nonneg,
-    noinline_void,
-    real,
+from fastsoftmax._kernels.abi cimport FLOAT32, CrossEntropyCall, LossKernels, temperature_in_range
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SCALE_FIELDS
+from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature
+from fastsoftmax._kernels.labels cimport (
+    Labels,
+    at_target,
+    cross_term,
+    labels_gradient,
+    own_label,
+    quotient,
+    set_labels,
+    uniform_label,
 )
-from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
-from fastsoftmax._kernels.row cimport (
-    BLOCK,
-    STEP,
-    DoubleDouble,
-    LaneSums,
-    RowMax,
-    accumulate_block,
-    accumulate_fn,
-    exp_of_row,
-    fold_lanes,
-    row_max,
-    scale_row,
-    sum_excluding_max,
-    to_double,
-    two_sum,
-    zero,
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.loss_batch cimport (
+    BATCH_DOUBLES,
+    RowTerms,
+    loss_of_rows,
+    loss_scale,
+    rate_of_sum,
+    set_loss_scales,
 )
-
-cdef enum:
-    SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
-
-
-# ---- loops over elements, each a function of its own for the vectoriser --------------------------
-
-
-cdef void uniform_labels(double *q, Py_ssize_t n, double share) noexcept nogil:
-    """q = share"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        q[j] = share
+from fastsoftmax._kernels.maxima cimport RowMax, row_max
+from fastsoftmax._kernels.row cimport exp_of_row, scale_row, sum_excluding_max
+from fastsoftmax._kernels.short_losses cimport LABEL_ROWS, loss_of_short_rows, max_short_length
+from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, LaneSums, two_sum
+from fastsoftmax._kernels.targets cimport read_targets, sum_losses, weigh_targets as c_weigh_targets
+from fastsoftmax._kernels.transpose cimport STRIP, padded_rows
+from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 
 
-cdef void smooth_labels(
-    const real *label, double *q, Py_ssize_t n, double keep, double share
-) noexcept nogil:
-    """q = label * keep + share"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        q[j] = fma64(<double>label[j], keep, share)
+# ---- one row -------------------------------------------------------------------------------------
 
-
-cdef void weight_labels(const double *weight, double *q, Py_ssize_t n) noexcept nogil:
-    """q = q * weight"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        q[j] *= weight[j]
-
-
-cdef void cross_terms(
-    const real *x, const double *q, double *term, Py_ssize_t n, double highest
-) noexcept nogil:
-    """term = q * (highest - x), 0 where q is 0"""
-    cdef Py_ssize_t j
-    cdef double product
-    for j in range(n):
-        product = q[j] * (highest - <double>x[j])
-        term[j] = 0.0 if q[j] == 0.0 else product
-
-
-cdef void subtract_labels(
-    real *y, const double *q, Py_ssize_t n, double scale_by, double factor
-) noexcept nogil:
-    """y = y * scale_by - q * factor"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        y[j] = <real>fma64(<double>y[j], scale_by, -(q[j] * factor))
-
-
-# ---- rows ----------------------------------------------------------------------------------------
-
-cdef struct Labels:
-    double keep  # what is left of a label: 1 - label_smoothing
-    double share  # what every class gets of it: label_smoothing / classes
-    const double *weight  # of each class; NULL is 1
-    double shares  # the sum of share * weight over the classes
-
-
-cdef inline void weighted_labels(
-    const Labels *labels, const real *label, Py_ssize_t start, double *q, Py_ssize_t n
-) noexcept nogil:
-    """Write the weighted labels of n classes from `start`, without that of a target, into q."""
-    if label == NULL:
-        uniform_labels(q, n, labels.share)
-    else:
-        smooth_labels(label + start, q, n, labels.keep, labels.share)
-    if labels.weight != NULL:
-        weight_labels(labels.weight + start, q, n)
-
-
-cdef accumulate_fn add_double = accumulate_block[double]
-
-
-cdef inline void add_padded(LaneSums *lanes, double *term, Py_ssize_t n) noexcept nogil:
-    """Add n <= BLOCK terms to the lanes; fills up the last step with 0."""
-    cdef Py_ssize_t j, m = (n + STEP - 1) & ~(<Py_ssize_t>STEP - 1)
-    for j in range(n, m):
-        term[j] = 0
-    add_double(lanes, term, m)
-
-
-cdef double cross_term(
-    const Labels *labels,
-    const real *x,
-    const real *label,
-    Py_ssize_t n,
-    real highest,
-    double *total,
-) noexcept nogil:
-    """Return sum q (highest - x) without a target's own q, and sum q likewise in `total`."""
-    cdef Py_ssize_t start, m
-    cdef DoubleDouble fall, sum_q
-    cdef LaneSums lanes
-    cdef double q[BLOCK]
-    cdef double term[BLOCK]
-    fall.high = fall.low = sum_q.high = sum_q.low = 0
-    for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        weighted_labels(labels, label, start, q, m)
-        cross_terms(x + start, q, term, m, highest)
-        zero(&lanes)
-        add_padded(&lanes, term, m)
-        fold_lanes(&fall, &lanes, <double>0)
-        if label != NULL:
-            zero(&lanes)
-            add_padded(&lanes, q, m)
-            fold_lanes(&sum_q, &lanes, <double>0)
-    total[0] = labels.shares if label == NULL else to_double(sum_q)
-    return to_double(fall)
-
-
-cdef void reciprocal_of_sum(double a, DoubleDouble s, real *high, real *low) noexcept nogil:
-    """high + low = a / s"""
-    cdef double total = s.high + s.low
-    if real is float:
-        a /= total
-        high[0] = <float>a
-        low[0] = <float>(a - high[0])
-    else:
-        s.low -= total - s.high
-        high[0] = a / total
-        low[0] = (fma(-high[0], total, a) - high[0] * s.low) / total
-    if not HAS_FMA:
-        low[0] = 0  # as in softmax
-
-
-# Not within loss_row: gcc would not put exp into so large a function, but call it for each element.
+# Not within loss_of_row: gcc would not put exp into so large a function, but call it each time.
 
 
 cdef noinline_void noinline_sum_excluding_max(
-    const real *x, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top, const real *next_row
+    const real *x, Py_ssize_t n, const ExpScale *exp_scale, DoubleDouble *rest, RowMax *top,
+    const real *next_row,
 ) noexcept nogil:
     """rest = the sum of a row's exponentials without the largest entry's own term"""
-    rest[0] = sum_excluding_max(x, n, how, add_double, top, next_row)
+    rest[0] = sum_excluding_max(x, n, exp_scale, top, next_row)
 
 
 cdef noinline_void noinline_exp_of_row(
-    const real *x, real *y, Py_ssize_t n, const real *how, DoubleDouble *rest, RowMax *top,
-    const real *next_row
-) noexcept nogil:
-    """y = the exponentials of a row, and that sum added to `rest`"""
-    cdef LaneSums lanes
-    exp_of_row(x, y, n, how, False, &lanes, rest, add_double, top, next_row)
-
-
-cdef double loss_row(
-    const Labels *labels,
-    const real *x,
-    real *y,
-    Py_ssize_t n,
-    Py_ssize_t target,
-    const real *label,
-    double factor,
-    RowMax *top,
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, DoubleDouble *rest, RowMax *top,
     const real *next_row,
 ) noexcept nogil:
-    """Return the loss of a row, and write its gradient times `factor` into y unless that is NULL.
+    """y = the exponentials of a row; their sum, without the largest entry's, is added to `rest`"""
+    cdef LaneSums lanes
+    exp_of_row(x, y, n, exp_scale, False, &lanes, rest, top, next_row)
 
-    `label` has the probabilities of the classes, or is NULL and `target` is the right class. y may
-    be x. `top` is the row's, and becomes that of the `next_row` one, if that is not NULL.
+
+cdef double loss_of_row(
+    const Labels *labels, const real *x, const real *scores, const real *label, real *y,
+    Py_ssize_t n, Py_ssize_t target, real highest, RowMax *top, const real *next_row,
+) noexcept nogil:
+    """Return the loss of a row x, and write its gradient into y unless that is NULL.
+
+    `label` has the probabilities of the classes, or is NULL and `target` is the right class.
+    `highest` is the largest element. Exponentials are made of `scores`: x, or what `scaled_scores`
+    made of it. `top` is their maximum, and becomes that of `next_row`, if that is not NULL. y may
+    be x.
     """
-    cdef Py_ssize_t start, m
     cdef DoubleDouble rest, s
-    cdef double q[BLOCK]
-    cdef double loss = 0, own = 0, others = 0, total = 0
-    cdef double weight = 1, at_target = 0, rest_of_target = 0
-    cdef double log_sum, sum_e, share, rate
-    cdef real at = 0, high, low
-    cdef real highest = <real>top.value
-    cdef real how[SCALE_FIELDS]
-    cdef bint spread = label != NULL or labels.share != 0
+    cdef double loss = 0, own = 0, others = 0, total, log_sum, sum_e, inverse_sum, rate
+    cdef double target_e = 0, others_e = 0
+    cdef real gap = 0
+    cdef real high = 0, low = 0
+    cdef ExpScale exp_scale
+    cdef bint spread = label != NULL or labels.uniform != 0
     if label == NULL:
-        at = x[target]
-        weight = labels.weight[target] if labels.weight != NULL else 1.0
-        own = labels.keep * weight
+        gap = x[target]
+        own = own_label(labels, target)
         if own != 0:
-            loss = own * (<double>highest - <double>at)
+            loss = own * (<double>highest - <double>gap)
     if spread:
         loss += cross_term(labels, x, label, n, highest, &others)
     total = own + others
-    scale_to_one(highest, 1, how)
+    exp_scale = loss_scale(<real>top.value, labels.temperature if scores == x else 1.0)
     if y == NULL:
-        noinline_sum_excluding_max(x, n, how, &rest, top, next_row)
+        noinline_sum_excluding_max(scores, n, &exp_scale, &rest, top, next_row)
     else:
         rest.high = rest.low = 0
-        noinline_exp_of_row(x, y, n, how, &rest, top, next_row)
+        noinline_exp_of_row(scores, y, n, &exp_scale, &rest, top, next_row)
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_nonneg(rest.high + rest.low)
-    loss += total * log_sum
+    loss = loss * labels.inverse + total * log_sum
     if y == NULL:
         return loss
 
     s = rest
     two_sum(&s, 1.0)
     sum_e = s.high + s.low
+    inverse_sum = 1 / sum_e
+    rate = quotient(labels.factor * total, sum_e, inverse_sum, <real>0)
     if label == NULL:
-        at_target = y[target]
-        rest_of_target = rest.high + rest.low
-        if at != highest:
-            rest_of_target = ((1.0 - at_target) + rest.high) + rest.low
-    if spread:
-        rate = factor * total / sum_e
-        for start from 0 <= start < n by BLOCK:
-            m = min(BLOCK, n - start)
-            weighted_labels(labels, label, start, q, m)
-            subtract_labels(y + start, q, m, rate, factor)
+        target_e = y[target]
+        others_e = rest.high + rest.low
+        if gap != highest:
+            others_e = ((1.0 - target_e) + rest.high) + rest.low
+    rate_of_sum(labels.factor * total, s, inverse_sum, &high, &low)
+    if spread or not -infinity(<real>0) < high < infinity(<real>0):
+        labels_gradient(labels, <const real *>y, label, y, n, rate)
     else:
-        reciprocal_of_sum(factor * total, s, &high, &low)
         scale_row(x, y, n, high, low)
     if label == NULL:
-        share = labels.share * weight
-        at_target *= total / sum_e
-        if at_target + own + share > total:  # of the two ways to write it, what cancels less
-            at_target = (others - share) - total * (rest_of_target / sum_e)
-        else:
-            at_target -= own + share
-        y[target] = <real>(factor * at_target)
+        y[target] = <real>(labels.factor * at_target(
+            target_e, sum_e, inverse_sum, others_e, own, uniform_label(labels, target), others,
+            <real>0,
+        ))
     return loss
 
 
-# ---- what _front sees ----------------------------------------------------------------------------
+cdef void scaled_scores(
+    const real *x, real *scores, Py_ssize_t n, real highest, double temperature
+) noexcept nogil:
+    """Write scores whose softmax at T = 1 is that of x at a T not `temperature_in_range`."""
+    cdef real inf = infinity(<real>0)
+    cdef real inverse = inverse_temperature(temperature, <real>0)
+    cdef Py_ssize_t j
+    if inverse == 0:
+        for j in range(n):
+            scores[j] = 0 if -inf < x[j] < inf else x[j]
+    else:
+        for j in range(n):
+            scores[j] = (x[j] - highest) * inverse
 
 
-def weigh_targets(
-    const int64_t[::1] targets, Py_ssize_t classes, int64_t ignore, const double[::1] weight
-):
-    """Return where the first target is that is no class (-1: nowhere), and the sum of the weights.
+cdef void losses_sequential(
+    const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
+    Py_ssize_t n, const Py_ssize_t *target, double *losses, real *scores,
+) noexcept nogil:
+    """Write the losses and gradients of rows, one after the other.
 
-    Targets equal to `ignore` do not count. `weight` has one element a class; None is 1.
+    `target` has -1 for rows that do not count. `scores` is scratch for a row, NULL where the
+    temperature is `temperature_in_range`.
     """
-    cdef Py_ssize_t i, bad = -1
-    cdef int64_t target
-    cdef DoubleDouble s
-    s.high = s.low = 0
-    with nogil:
-        for i in range(targets.shape[0]):
-            target = targets[i]
-            if target == ignore:
-                continue
-            if not 0 <= target < classes:
-                bad = i
-                break
-            two_sum(&s, weight[target] if weight is not None else 1.0)
-    return bad, to_double(s)
-
-
-def add_losses(const double[::1] losses):
-    """Return the sum of the losses, in their order."""
+    cdef const real *known = NULL  # the row that `top` is of
+    cdef const real *source
+    cdef const real *exp_source
+    cdef real highest
     cdef Py_ssize_t i
-    cdef DoubleDouble s
-    s.high = s.low = 0
-    for i in range(losses.shape[0]):
-        two_sum(&s, losses[i])
-    return to_double(s)
-
-
-def loss_rows(
-    const real[:, ::1] x,
-    real[:, ::1] y,
-    double[::1] losses,
-    const int64_t[::1] targets,
-    const real[:, ::1] labels,
-    const double[::1] weight,
-    double smoothing,
-    int64_t ignore,
-    double factor,
-):
-    """Write the loss of each row, and its gradient times `factor` into `y`, which may be `x`.
-
-    Either `targets` or `labels` is None. `y` None: no gradient. `weight` None: 1 for every class.
-    """
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t i, j, stop, start = 0
-    cdef Py_ssize_t seen = -1  # the row that `top` is of
     cdef RowMax top
-    cdef int64_t target
-    cdef Labels how
-    cdef DoubleDouble shares
-    how.keep = 1 - smoothing
-    how.share = smoothing / n if n else 0.0
-    how.weight = &weight[0] if weight is not None and n else NULL
-    shares.high = shares.low = 0
-    for j in range(n if weight is not None and smoothing != 0 else 0):
-        two_sum(&shares, how.share * weight[j])
-    how.shares = to_double(shares) if weight is not None else how.share * n
+    for i in range(rows):
+        if target[i] >= 0:
+            source = x + i * n
+            if known != source:
+                top = row_max(source, n)
+            known = NULL
+            if i + 1 < rows and target[i + 1] >= 0 and scores == NULL:
+                known = source + n
+            highest = <real>top.value
+            exp_source = source
+            if scores != NULL:
+                exp_source = scores
+                scaled_scores(source, scores, n, highest, labels.temperature)
+                top = row_max(<const real *>scores, n)
+            losses[i] = loss_of_row(
+                labels, source, exp_source, label + i * n if label != NULL else NULL,
+                y + i * n if y != NULL else NULL, n, target[i], highest, &top, known,
+            )
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+cdef bint batch_of_losses(
+    const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
+    Py_ssize_t n, const Py_ssize_t *target, double *losses, real *exp_scale, real *e,
+) noexcept nogil:
+    """Write the losses and gradients of some rows; return False if they must go one by one."""
+    cdef RowTerms t
+    cdef Py_ssize_t class_of[BATCH_ROWS]
+    cdef Py_ssize_t r
+    for r in range(padded_rows(rows)):
+        class_of[r] = 0
+    for r in range(rows):
+        class_of[r] = max(target[r], 0)
+    if n <= max_short_length(<real>0):
+        loss_of_short_rows(labels, x, label, y, rows, n, class_of, exp_scale, e, &t)
+    else:
+        loss_of_rows(labels, x, label, y, rows, n, class_of, exp_scale, e, &t)
+    for r in range(rows):
+        losses[r] = t.loss[r]
+    return t.done
+
+
+cdef inline Py_ssize_t batch_size(Py_ssize_t n, bint has_labels, real like) noexcept nogil:
+    """Return how many rows make a batch; 1 or 0 if rows of n elements go one by one."""
+    cdef Py_ssize_t fit = BATCH_DOUBLES * (2 if real is float else 1)
+    if n <= max_short_length(like):
+        return LABEL_ROWS if has_labels else BATCH_ROWS
+    return min(BATCH_ROWS, fit // ((n + STEP - 1) // STEP * STEP))
+
+
+cdef void cross_entropy_rows(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+    const real *label, real *y, real *scores,
+) noexcept nogil:
+    """Write the loss of each row, and its gradient into y unless that is NULL; y may be x.
+
+    `scores` is scratch for a row, NULL where the temperature is `temperature_in_range`.
+    """
+    cdef double e[BATCH_DOUBLES]
+    cdef real exp_scale[SCALE_FIELDS * BATCH_ROWS]
+    cdef Py_ssize_t target[BATCH_ROWS]
+    cdef Labels labels
+    cdef Py_ssize_t n = call.n
+    cdef Py_ssize_t size = batch_size(n, label != NULL, <real>0)
+    cdef bint short_rows = n <= max_short_length(<real>0)
+    cdef bint batched = rows > 1 and size > 1 and scores == NULL
+    # The last row goes alone if behind it there may be nothing that can be read.
+    cdef Py_ssize_t last = 1 if batched and not short_rows and n % LANES else 0
+    cdef Py_ssize_t i, r, skip, start = 0
+    cdef const real *row_labels
+    cdef real *row_y
+    cdef bint done, all_count
+    set_labels(call, &labels)
+    if batched:
+        set_loss_scales(labels.temperature, exp_scale)
+        memset(e, 0, sizeof(e))
+    else:
+        size = BATCH_ROWS
     while start < rows:
-        stop = min(rows, start + max(1, SIGNAL_INTERVAL // max(n, 1)))
-        with nogil:
-            for i in range(start, stop):
-                # Checked again: another thread may have written to the targets meanwhile.
-                target = targets[i] if targets is not None else -1
-                if n and (targets is None or 0 <= target < n and target != ignore):
-                    if seen != i:
-                        top = row_max(&x[i, 0], n)
-                    seen = i + 1
-                    losses[i] = loss_row(
-                        &how,
-                        &x[i, 0],
-                        &y[i, 0] if y is not None else NULL,
-                        n,
-                        target,
-                        &labels[i, 0] if labels is not None else NULL,
-                        factor,
-                        &top,
-                        &x[i + 1, 0] if i + 1 < rows else NULL,
-                    )
-                    continue
-                losses[i] = 0
-                if y is not None:
-                    for j in range(n):
-                        y[i, j] = 0
-        PyErr_CheckSignals()
-        start = stop
+        r = max(1, min(size, rows - last - start))
+        all_count = read_targets(call, first + start, r, target)
+        skip = 0
+        while skip < r and target[skip] < 0:
+            skip += 1
+        while r > skip and target[r - 1] < 0:
+            r -= 1
+        if batched and short_rows and r - skip > STRIP:
+            r -= (r - skip) % STRIP
+        row_labels = label + (start + skip) * n if label != NULL else NULL
+        row_y = y + (start + skip) * n if y != NULL else NULL
+        done = False
+        if batched and r - skip > 1:
+            done = batch_of_losses(
+                &labels, x + (start + skip) * n, row_labels, row_y, r - skip, n, target + skip,
+                call.losses + first + start + skip, exp_scale, <real *>e,
+            )
+        if not done:
+            losses_sequential(
+                &labels, x + (start + skip) * n, row_labels, row_y, r - skip, n, target + skip,
+                call.losses + first + start + skip, scores,
+            )
+        r = max(r, skip)
+        for i in range(0 if all_count else r):
+            if target[i] < 0:
+                call.losses[first + start + i] = 0
+                if y != NULL:
+                    memset(y + (start + i) * n, 0, n * sizeof(real))
+        start += r
+
+
+cdef double loss_at_zero(
+    const Labels *labels, const real *x, const real *label, Py_ssize_t n, Py_ssize_t target,
+) noexcept nogil:
+    """Return the loss of a row at T = 0, where its first maximum has all the probability.
+
+    It is infinite where another class has a label. NaN for a row without probabilities.
+    """
+    cdef RowMax top = row_max(x, n)
+    cdef Py_ssize_t c, first = -1
+    cdef bint wrong = False
+    cdef double q
+    if not -infinity(<double>0) < top.value < infinity(<double>0):
+        return NAN
+    for c in range(n):
+        wrong |= x[c] != x[c]
+        if first < 0 and x[c] == top.value:
+            first = c
+    if wrong:
+        return NAN
+    for c in range(n):
+        if label != NULL:
+            q = labels.kept * label[c] + labels.uniform
+        else:
+            q = labels.uniform + (labels.kept if c == target else 0)
+        if c != first and q * (labels.weight[c] if labels.weight != NULL else 1) != 0:
+            return infinity(<double>0)
+    return 0
+
+
+cdef void losses_at_zero(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+    const real *label, real *y,
+) noexcept nogil:
+    """Write the losses of rows at T = 0, and the gradient 0: softmax is constant there."""
+    cdef Labels labels
+    cdef Py_ssize_t target
+    cdef Py_ssize_t i, j, n = call.n
+    cdef double loss
+    set_labels(call, &labels)
+    for i in range(rows):
+        read_targets(call, first + i, 1, &target)
+        loss = 0
+        if target >= 0 and n:
+            loss = loss_at_zero(
+                &labels, x + i * n, label + i * n if label != NULL else NULL, n, target
+            )
+        call.losses[first + i] = loss
+        for j in range(n if y != NULL else 0):
+            y[i * n + j] = NAN if loss != loss else 0
+
+
+cdef int cross_entropy(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
+    const real *label, real *y,
+) noexcept nogil:
+    """Do what `cross_entropy_rows` does, at any temperature; return -1 without memory."""
+    cdef real *scores
+    if call.temperature == 0:
+        losses_at_zero(call, first, rows, x, label, y)
+        return 0
+    if temperature_in_range(call.temperature):
+        cross_entropy_rows(call, first, rows, x, label, y, <real *>NULL)
+        return 0
+    scores = <real *>malloc(max(1, call.n) * sizeof(real))
+    if scores == NULL:
+        return -1
+    cross_entropy_rows(call, first, rows, x, label, y, scores)
+    free(scores)
+    return 0
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
-
-
-cdef void cross_entropy_loop(
-    CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
-    const real *label, real *y,
-) noexcept nogil:
-    """Write the loss of each row, and its gradient into y unless that is NULL; y may be x."""
-    cdef Py_ssize_t i, j, n = call.n
-    cdef Py_ssize_t seen = -1  # the row that `top` is of
-    cdef RowMax top
-    cdef int64_t target
-    cdef Labels how
-    cdef DoubleDouble shares
-    how.keep = 1 - call.smoothing
-    how.share = call.smoothing / n if n else 0.0
-    how.weight = call.weight
-    shares.high = shares.low = 0
-    for j in range(n if call.weight != NULL and call.smoothing != 0 else 0):
-        two_sum(&shares, how.share * call.weight[j])
-    how.shares = to_double(shares) if call.weight != NULL else how.share * n
-    for i in range(rows):
-        # Read once: another thread may write to the targets meanwhile.
-        target = call.targets[first + i] if call.targets != NULL else -1
-        if n and (call.targets == NULL or 0 <= target < n and target != call.ignore_index):
-            if seen != i:
-                top = row_max(x + i * n, n)
-            seen = i + 1
-            call.losses[first + i] = loss_row(
-                &how, x + i * n, y + i * n if y != NULL else NULL, n, target,
-                label + i * n if label != NULL else NULL, call.factor, &top,
-                x + (i + 1) * n if i + 1 < rows else NULL,
-            )
-            continue
-        call.losses[first + i] = 0
-        if y != NULL:
-            for j in range(n):
-                y[i * n + j] = 0
 
 
 cdef int cross_entropy_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Write losses and gradients of rows; a `rows_fn`. x2 are label probabilities, or NULL."""
-    cdef CrossEntropyCall *call = <CrossEntropyCall *>_call
+    cdef const CrossEntropyCall *call = <const CrossEntropyCall *>_call
     if call.dtype == FLOAT32:
-        cross_entropy_loop(
+        return cross_entropy(
             call, first, rows, <const float *>x, <const float *>x2, <float *>y
         )
-    else:
-        cross_entropy_loop(
-            call, first, rows, <const double *>x, <const double *>x2, <double *>y
-        )
-    return 0
+    return cross_entropy(
+        call, first, rows, <const double *>x, <const double *>x2, <double *>y
+    )
 
 
 cdef LossKernels table
 table.cross_entropy = cross_entropy_entry
+table.weigh_targets = c_weigh_targets
+table.sum_losses = sum_losses
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.LossKernels", NULL)

@@ -1,87 +1,90 @@
 # cython: language_level=3, cdivision=True
-"""exp, log1p and the casts they need: one scalar source, vectorised by the compiler.
+"""exp: one scalar source, vectorised by the compiler.
 
 Every function is straight-line code, so that a loop over it becomes vector instructions, and made
 of IEEE operations with explicit fused multiply-adds only, so that every vector width gives the same
-bits. Where there is no fused multiply-add (x86-64 without AVX2) ``fma`` is a multiply and an add.
+bits.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint32_t
 
-ctypedef fused real:
-    float
-    double
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    bits32,
+    bits64,
+    fma32,
+    fma64,
+    from_bits32,
+    from_bits64,
+    real,
+)
 
-# A row that a loop writes and reaches by no other name: without the promise the compiler would
-# check for overlap at each step, or give up.
-cdef extern from *:
-    ctypedef float *out_ptr32 "float *__restrict"
-    ctypedef double *out_ptr64 "double *__restrict"
-
-ctypedef fused out_ptr:
-    out_ptr32
-    out_ptr64
-
-# What a function returns that is not to be built into others, nor to be built twice: the larger a
-# function, the more of its loops stay scalar.
+# The constants of `exp_core`. MAGIC: added to n, it rounds n to an integer, and its last bits are
+# n plus the exponent's bias. S: the minimax polynomial of (e**r - 1 - r) / r**2 on
+# |r| <= ln(2) / 2, by Remez exchange, weighted for the relative error of e**r, which is 0.05 u.
 cdef extern from *:
     """
-    #ifdef __clang__
-    #define FS_SEPARATE __attribute__((noinline)) void
-    #else
-    #define FS_SEPARATE __attribute__((noinline, noclone)) void
-    #endif
-    """
-    ctypedef void noinline_void "FS_SEPARATE"
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    #include <string.h>
-    #if defined(__FMA__) || defined(__aarch64__)
-    #define FS_HAS_FMA 1
-    #define fs_fma32(a, b, c) __builtin_fmaf(a, b, c)
-    #define fs_fma64(a, b, c) __builtin_fma(a, b, c)
-    #else
-    #define FS_HAS_FMA 0
-    #define fs_fma32(a, b, c) ((a) * (b) + (c))
-    #define fs_fma64(a, b, c) ((a) * (b) + (c))
-    #endif
-    static inline uint32_t fs_bits32(float x) { uint32_t b; memcpy(&b, &x, 4); return b; }
-    static inline uint64_t fs_bits64(double x) { uint64_t b; memcpy(&b, &x, 8); return b; }
-    static inline float fs_float(uint32_t b) { float x; memcpy(&x, &b, 4); return x; }
-    static inline double fs_double(uint64_t b) { double x; memcpy(&x, &b, 8); return x; }
-    /* gcc makes the clamp of exp_neg one max instruction only if it does not know the bound. */
+    #define FS_MAGIC32 12583039.0f                      /* 1.5 * 2**23 + 127 */
+    #define FS_LOG2E32 1.44269502162933349609375f       /* log2(e) - 1.9e-8 */
+    #define FS_LN2_32 0.693147182464599609375f          /* ln(2) + 1.9e-9 */
+    #define FS_LN2_HIGH32 0.69317626953125f             /* ln(2) + 2.9e-5, of 14 bits */
+    #define FS_LN2_LOW32 2.9088971132296138e-05f        /* the former minus ln(2) */
+    #define FS_S0_32 0.4999999403953552f
+    #define FS_S1_32 0.1666652113199234f
+    #define FS_S2_32 0.04166838899254799f
+    #define FS_S3_32 0.008368726819753647f
+    #define FS_S4_32 0.0013814577832818031f
+    #define FS_MAGIC64 6755399441056767.0               /* 1.5 * 2**52 + 1023 */
+    #define FS_LOG2E64 1.4426950408889634
+    #define FS_LN2_64 0.6931471805599453
+    #define FS_LN2_HIGH64 0.6931471805601177            /* ln(2) + 1.7e-13, of 40 bits */
+    #define FS_LN2_LOW64 1.7239444525614835e-13         /* the former minus ln(2) */
+    #define FS_S0_64 0.5000000000000011
+    #define FS_S1_64 0.16666666666666413
+    #define FS_S2_64 0.04166666666653001
+    #define FS_S3_64 0.008333333333494664
+    #define FS_S4_64 0.0013888888943675286
+    #define FS_S5_64 0.00019841269506239013
+    #define FS_S6_64 2.4801493046741027e-05
+    #define FS_S7_64 2.755758658417979e-06
+    #define FS_S8_64 2.763026867696925e-07
+    #define FS_S9_64 2.5000025644168424e-08
+    /* Of a bound that gcc knows it makes a compare and a blend, not one max instruction. */
     static inline float fs_lowest32(void) { static const volatile float d = -88.0f; return d; }
     static inline double fs_lowest64(void) { static const volatile double d = -709.0; return d; }
     """
-    const bint HAS_FMA "FS_HAS_FMA"
-    void prefetch "__builtin_prefetch"(const void *p) noexcept nogil
-    int lowest_bit "__builtin_ctz"(uint32_t mask) noexcept nogil
-    float fma32 "fs_fma32"(float a, float b, float c) noexcept nogil
-    double fma64 "fs_fma64"(double a, double b, double c) noexcept nogil
-    uint32_t bits32 "fs_bits32"(float x) noexcept nogil
-    uint64_t bits64 "fs_bits64"(double x) noexcept nogil
-    float from_bits32 "fs_float"(uint32_t b) noexcept nogil
-    double from_bits64 "fs_double"(uint64_t b) noexcept nogil
+    const float MAGIC32 "FS_MAGIC32"
+    const float LOG2E32 "FS_LOG2E32"
+    const float LN2_32 "FS_LN2_32"
+    const float LN2_HIGH32 "FS_LN2_HIGH32"
+    const float LN2_LOW32 "FS_LN2_LOW32"
+    const float S0_32 "FS_S0_32"
+    const float S1_32 "FS_S1_32"
+    const float S2_32 "FS_S2_32"
+    const float S3_32 "FS_S3_32"
+    const float S4_32 "FS_S4_32"
+    const double MAGIC64 "FS_MAGIC64"
+    const double LOG2E64 "FS_LOG2E64"
+    const double LN2_64 "FS_LN2_64"
+    const double LN2_HIGH64 "FS_LN2_HIGH64"
+    const double LN2_LOW64 "FS_LN2_LOW64"
+    const double S0_64 "FS_S0_64"
+    const double S1_64 "FS_S1_64"
+    const double S2_64 "FS_S2_64"
+    const double S3_64 "FS_S3_64"
+    const double S4_64 "FS_S4_64"
+    const double S5_64 "FS_S5_64"
+    const double S6_64 "FS_S6_64"
+    const double S7_64 "FS_S7_64"
+    const double S8_64 "FS_S8_64"
+    const double S9_64 "FS_S9_64"
     float exp_underflow_bound32 "fs_lowest32"() noexcept nogil
     double exp_underflow_bound64 "fs_lowest64"() noexcept nogil
 
 
-cdef inline real infinity(real like) noexcept nogil:
-    """Return +inf of the argument's type."""
-    if real is float:
-        return from_bits32(0x7F800000)
-    else:
-        return from_bits64(0x7FF0000000000000ULL)
-
-
-cdef inline real not_a_number(real like) noexcept nogil:
-    """Return the NaN of all results: which one comes out of several is the compiler's choice."""
-    if real is float:
-        return from_bits32(0x7FC00000)
-    else:
-        return from_bits64(0x7FF8000000000000ULL)
+cdef inline real rounding_magic(real like) noexcept nogil:
+    """Return MAGIC of the type of `like`."""
+    return MAGIC32 if real is float else MAGIC64
 
 
 cdef inline real exp_underflow_bound(real like) noexcept nogil:
@@ -92,47 +95,36 @@ cdef inline real exp_underflow_bound(real like) noexcept nogil:
         return exp_underflow_bound64()
 
 
-cdef inline real fma(real a, real b, real c) noexcept nogil:
-    """Return ``a * b + c``, rounded once where the instruction set can."""
-    if real is float:
-        return fma32(a, b, c)
-    else:
-        return fma64(a, b, c)
-
-
 cdef inline real exp_nonpositive(real d, real low) noexcept nogil:
-    """Return ``exp(d)`` for d <= 0 or NaN; `low` is ``exp_underflow_bound()``, and what lies below it gives +0.
+    """Return ``exp(d)`` for d <= 0 or NaN; +0 below `low`, which is ``exp_underflow_bound()``.
 
     Error and order are those of `exp_core`; results below the smallest normal number are 0.
     """
-    if real is float:
-        return exp_floored(d, low, <float>12583039.0)  # 1.5 * 2**23 + 127
-    else:
-        return exp_floored(d, low, <double>6755399441056767.0)  # 1.5 * 2**52 + 1023
+    return exp_floored(d, low, rounding_magic(d))
 
 
 cdef inline real exp_floored(real d, real low, real magic) noexcept nogil:
-    """Return ``exp(d) / 2**K``, for the K and `low` that `set_range` has chosen: +0 below `low`."""
+    """Return ``exp(d) / 2**K``, +0 below `low`; `magic` and `low` are by `set_exponent_range`."""
     # In this form NaN passes.
     return exp_core(low if low > d else d, <real>0, magic, <BaseE>0)
 
 
 cdef inline real clamp(real d, real low, real high) noexcept nogil:
-    """Return `d`, but `low` below that, and `high` above that; NaN stays, or becomes `high`."""
-    cdef int32_t bits, most
+    """Return `d` held between `low` and `high` > 0; NaN stays, or becomes `high`."""
+    cdef int32_t bits, bound
     d = low if low > d else d
     if real is float:
         # Floats have the order of their bits, below a positive one. It takes other units of the
         # processor than the maximum and the multiplications.
         bits = <int32_t>bits32(d)
-        most = <int32_t>bits32(high)
-        return from_bits32(<uint32_t>(most if most < bits else bits))
+        bound = <int32_t>bits32(high)
+        return from_bits32(<uint32_t>(bound if bound < bits else bits))
     else:
         return high if high < d else d
 
 
 cdef inline real exp_clamped(real d, real low, real high, real magic) noexcept nogil:
-    """`exp_floored`, but not finite from `high` on, nor for NaN."""
+    """Return what `exp_floored` does, but no finite number from `high` on, nor for NaN."""
     return exp_core(clamp(d, low, high), <real>0, magic, <BaseE>0)
 
 
@@ -145,100 +137,62 @@ ctypedef fused base:
     Base2
 
 
-cdef inline real exp_core(real d, real factor, real magic, base kind) noexcept nogil:
-    """Return ``exp(d) / 2**K`` or ``2**(d * factor) / 2**K``, where 2**n / 2**K is normal.
+cdef inline real exp_core(real d, real rate, real magic, base kind) noexcept nogil:
+    """Return ``exp(d) / 2**K`` or ``2**(d * rate) / 2**K``, where 2**n / 2**K is normal.
 
-    `magic` is that of `exp_nonpositive` minus K. K changes no bit but the exponent's. With u = 2**-24 for
-    float32, 2**-53 for float64, at most 1.3 u for E, for float32 0.05 |d| u more; 1.6 u for Two
-    (without fma, whose difference is rounded once, |d * factor| u more). Monotone over every
-    float32, at any factor.
+    `magic` is MAGIC minus K; K changes no bit but the exponent's. With u = 2**-24 for float32,
+    2**-53 for float64, the error is at most 1.3 u for BaseE, for float32 0.05 |d| u more; 1.6 u for
+    Base2 (without fma, where the product is rounded by itself, |d * rate| u more). Monotone over
+    every float32, at any rate.
 
-    It is ``2**n e**r`` with n = round(d / ln 2), r = d - n ln 2, or n = round(d * factor),
-    r = (d * factor - n) ln 2. The bits of ``n + magic`` hold n - K plus the exponent's bias, so
-    that a shift makes 2**(n - K) of them. r of E is exact, but for what ln 2 lacks: and that is the
-    factor of a power of n, the same in all exponentials of a row but for 0.05 u a unit of their
-    distance. ``e**r = 1 + (r + r**2 s(r))``: this order of the last operations is what keeps it
-    monotone. s: minimax for (e**r - 1 - r) / r**2 on |r| <= ln(2) / 2, weighted for the relative
-    error of e**r, which is 0.05 u.
+    It is ``2**n e**r`` with n = round(d / ln 2), r = d - n ln 2, or n = round(d * rate),
+    r = (d * rate - n) ln 2. r of BaseE is exact, but for what ln 2 lacks: and that is the factor of
+    a power of n, the same in all exponentials of a row but for 0.05 u a unit of their distance.
+    ``e**r = 1 + (r + r**2 s(r))``: this order of the last operations is what keeps it monotone.
 
     Source: M. Tang's table-free reduction as in Muller, "Elementary Functions" (3rd ed., 2016),
-    chapter 6, https://doi.org/10.1007/978-1-4899-7983-4; coefficients by Remez exchange.
+    chapter 6, https://doi.org/10.1007/978-1-4899-7983-4
     """
-    cdef float z, n, k, r, t, w
-    cdef double zz, nn, kk, rr, tt, ww
+    cdef float z, n, k, r, t, s
+    cdef double zz, nn, kk, rr, tt, ss
     if real is float:
+        # n in the last bits of z; then r
         if base is Base2:
-            z = fma32(d, factor, magic)
-            r = fma32(d, factor, magic - z) * <float>0.693147182464599609375
+            z = fma32(d, rate, magic)
+            r = fma32(d, rate, magic - z) * LN2_32
         else:
-            z = fma32(d, <float>1.44269502162933349609375, magic)
+            z = fma32(d, LOG2E32, magic)
             n = z - magic
             if HAS_FMA:
-                r = fma32(n, <float>-0.693147182464599609375, d)
-            else:  # ln 2 in two parts: n times the first is exact
-                r = (d - n * <float>0.69317626953125) + n * <float>2.9088971132296138e-05
+                r = fma32(n, -LN2_32, d)
+            else:  # n times the first part of ln 2 is exact
+                r = (d - n * LN2_HIGH32) + n * LN2_LOW32
+        # k = 2**(n - K): the last bits of z, n - K and the bias, become the exponent
         k = from_bits32(bits32(z) << 23)
+        # s(r) by Estrin's scheme, with r**2
         t = r * r
-        w = fma32(
-            fma32(
-                fma32(
-                    <float>0.0013814577832818031,
-                    t,
-                    fma32(<float>0.008368726819753647, r, <float>0.04166838899254799),
-                ),
-                t,
-                fma32(<float>0.1666652113199234, r, <float>0.4999999403953552),
-            ),
-            t,
-            r,
-        )
-        return fma32(w, k, k)
+        s = fma32(S4_32, t, fma32(S3_32, r, S2_32))
+        s = fma32(s, t, fma32(S1_32, r, S0_32))
+        # k (1 + (r + r**2 s)): one rounding for the sum and the power of two
+        return fma32(fma32(s, t, r), k, k)
     else:
+        # n in the last bits of zz; then rr
         if base is Base2:
-            zz = fma64(d, factor, magic)
-            rr = fma64(d, factor, magic - zz) * 0.6931471805599453
+            zz = fma64(d, rate, magic)
+            rr = fma64(d, rate, magic - zz) * LN2_64
         else:
-            zz = fma64(d, 1.4426950408889634, magic)
+            zz = fma64(d, LOG2E64, magic)
             nn = zz - magic
-            # ln 2 in two parts: n times the first is exact, with or without fma
-            rr = fma64(nn, -0.6931471805601177, d)
-            rr = fma64(nn, 1.7239444525614835e-13, rr)
+            # nn times the first part of ln 2 is exact, with or without fma
+            rr = fma64(nn, -LN2_HIGH64, d)
+            rr = fma64(nn, LN2_LOW64, rr)
+        # kk = 2**(n - K)
         kk = from_bits64(bits64(zz) << 52)
+        # s(rr), two coefficients at a time, by Horner's scheme in rr**2
         tt = rr * rr
-        ww = fma64(fma64(2.5000025644168424e-08, rr, 2.763026867696925e-07), tt,
-                   fma64(2.755758658417979e-06, rr, 2.4801493046741027e-05))
-        ww = fma64(ww, tt, fma64(0.00019841269506239013, rr, 0.0013888888943675286))
-        ww = fma64(ww, tt, fma64(0.008333333333494664, rr, 0.04166666666653001))
-        ww = fma64(ww, tt, fma64(0.16666666666666413, rr, 0.5000000000000011))
-        return fma64(fma64(ww, tt, rr), kk, kk)
-
-
-cdef inline double log1p_nonneg(double s) noexcept nogil:
-    """Return ``log(1 + s)`` for s >= 0 or NaN, within 1 u (u = 2**-53).
-
-    ``log(1 + s) = k ln 2 + log(m)``, m from sqrt(1/2) to sqrt(2), and what the rounding of 1 + s
-    lost as a first-order term. ``log(1 + f) = f - (f*f/2 - t (f*f/2 + R(t**2)))`` with
-    t = f / (2 + f); R: minimax, 0.02 u.
-
-    Source: the form is that of K. C. Ng's log in FDLIBM (1993); coefficients by Remez exchange.
-    """
-    cdef double w = 1.0 + s
-    cdef double lost = 1.0 - (w - s) if s >= 1.0 else s - (w - 1.0)
-    cdef uint64_t b = bits64(w)
-    cdef uint64_t k = (b - 0x3FE6A09E667F3BCDULL) >> 52  # w >= 1: nothing is negative
-    cdef double f = from_bits64(b - (k << 52)) - 1.0
-    cdef double t = f / (2.0 + f)
-    cdef double z = t * t
-    cdef double h = 0.5 * f * f
-    # A cast of 64 bits would keep a loop over this from becoming vector instructions.
-    cdef double e = from_bits64(k | 0x4330000000000000ULL) - 4503599627370496.0
-    cdef double p = fma64(0.14797465750741423, z, 0.15313907169147561)
-    p = fma64(p, z, 0.1818356959787981)
-    p = fma64(p, z, 0.2222219847848389)
-    p = fma64(p, z, 0.28571428743240684)
-    p = fma64(p, z, 0.3999999999941118)
-    p = fma64(p, z, 0.6666666666666735) * z
-    # ln 2 in two parts: k times the first is exact
-    return e * 0.693147180559663 + (
-        f - (h - (t * (h + p) + (e * 2.8235290563031577e-13 + lost / w)))
-    )
+        ss = fma64(fma64(S9_64, rr, S8_64), tt, fma64(S7_64, rr, S6_64))
+        ss = fma64(ss, tt, fma64(S5_64, rr, S4_64))
+        ss = fma64(ss, tt, fma64(S3_64, rr, S2_64))
+        ss = fma64(ss, tt, fma64(S1_64, rr, S0_64))
+        # kk (1 + (rr + rr**2 s))
+        return fma64(fma64(ss, tt, rr), kk, kk)

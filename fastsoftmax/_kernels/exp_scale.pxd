@@ -1,39 +1,35 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What exponentials are made with: the power of two that divides them, centre, temperature.
+"""What exponentials are made with: the power of two that divides them, shift, temperature.
 
 exp(x / T) / 2**K for any K has the same bits but for the exponent, as long as nothing is too small
 or too large, and so have the sums and what is divided by them. K is chosen so that the exponential
-of an entry near the largest is 2**lift(): then what is 2**-150 of it (float32) is still a normal
-number.
+of an entry near the largest is 2**`target_exponent`: then what is 2**-150 of it (float32) is still
+a normal number. The maximum itself, or a `pivot` near it (the first block's maximum, that of rows
+before), chooses K.
 """
 
 from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
     Base2,
     clamp,
     exp_clamped,
     exp_core,
     exp_floored,
-    from_bits32,
-    from_bits64,
-    infinity,
-    real,
+    rounding_magic,
 )
+from fastsoftmax._kernels.types cimport HAS_FMA, from_bits32, from_bits64, infinity, real
 
-# What the exponentials exp((x - CENTRE) / T) / 2**K of a row are made with: an array of HOW
-# numbers, or of HOW times `spacing` for several rows. LOW, HIGH and MAGIC are those of `exp_clamped`.
-# FACTOR is log2(e) / T, but 0 at T = 1, where exp is more exact than a power of 2.
-cdef enum:
-    LOW
-    HIGH
-    MAGIC
-    SHIFT
-    RATE
-    SCALE_FIELDS
+cdef struct ExpScale:
+    # The exponentials exp((x - shift) / T) / 2**K of one row. A double holds each float32, and a
+    # struct cannot be fused; loops read it into numbers of their own type first.
+    double low  # what x - shift is not to exceed for +0
+    double high  # from which on it gives no finite number
+    double magic  # chooses K
+    double shift
+    double rate  # log2(e) / T; 0 at T = 1, where exp is more exact than a power of 2
 
-# How much of it there is to do is a type, so that each loop is compiled for one answer. T is 1 for
-# Plain, Shifted and Open, CENTRE 0 for Plain, Heated and Open. Plain and Heated need HIGH: their
-# largest entry may be a guess. Of Open it is found meanwhile.
+# How much of it there is to do is a type, so that each loop is compiled for one answer. Pow2 is for
+# T other than 1; Centered has a shift; Clamped needs `high`, as its maximum may be above the pivot.
+# The maximum for Unclamped, T = 1 without a shift, is found meanwhile.
 ctypedef signed char Unclamped
 ctypedef char Clamped
 ctypedef short Centered
@@ -46,7 +42,7 @@ ctypedef fused exp_variant:
     ClampedPow2
     CenteredPow2
 
-cdef enum ExpVariant:  # the same as a number
+cdef enum ExpVariant:  # these types as numbers
     CLAMPED
     CENTERED
     CLAMPED_POW2
@@ -56,7 +52,7 @@ cdef enum ExpVariant:  # the same as a number
 cdef inline real scaled_exp(
     real x, real shift, real rate, real low, real high, real magic, exp_variant variant
 ) noexcept nogil:
-    """Return exp((x - centre) / T) / 2**K, or what that is for `variant`."""
+    """Return exp((x - shift) / T) / 2**K, or what that is for `variant`."""
     if exp_variant is CenteredPow2:
         x = x - shift
         return exp_core(low if low > x else x, rate, magic, <Base2>0)
@@ -70,15 +66,15 @@ cdef inline real scaled_exp(
         return exp_clamped(x, low, high, magic)
 
 
-cdef inline ExpVariant variant_of(const real *exp_scale) noexcept nogil:
-    """Return which form serves."""
-    if exp_scale[RATE] != 0:
-        return CENTERED_POW2 if exp_scale[HIGH] == infinity(<real>0) else CLAMPED_POW2
-    return CENTERED if exp_scale[SHIFT] != 0 else CLAMPED
+cdef inline ExpVariant variant_of(const ExpScale *scale) noexcept nogil:
+    """Return which variant makes the exponentials of `scale`."""
+    if scale.rate != 0:
+        return CENTERED_POW2 if scale.high == infinity(<double>0) else CLAMPED_POW2
+    return CENTERED if scale.shift != 0 else CLAMPED
 
 
 cdef inline real inverse_temperature(double temperature, real like) noexcept nogil:
-    """Return 1/T, held at the largest finite number."""
+    """Return 1/T, held at the largest finite number of the type of `like`."""
     cdef real inverse = <real>(1 / temperature)
     if real is float:
         return min(inverse, <float>3.4028234663852886e+38)
@@ -86,17 +82,29 @@ cdef inline real inverse_temperature(double temperature, real like) noexcept nog
         return min(inverse, <double>1.7976931348623157e+308)
 
 
-cdef inline void set_rate(double temperature, real *exp_scale, Py_ssize_t spacing) noexcept nogil:
-    """Set FACTOR."""
-    exp_scale[RATE * spacing] = <real>(1.4426950408889634 / temperature) if temperature != 1 else 0
+cdef inline real exp_rate(double temperature, real like) noexcept nogil:
+    """Return log2(e) / T, but 0 for T = 1."""
+    return <real>(1.4426950408889634 / temperature) if temperature != 1 else 0
+
+
+# ---- the power of two ----------------------------------------------------------------------------
 
 
 cdef inline real target_exponent(real like) noexcept nogil:
     """Return an exponent of the largest exponential that keeps the smallest results.
 
-    That exponential is 2**(lift - 1) at least, so half the smallest number times it is normal.
+    That exponential is 2**(target_exponent - 1) at least, so half the smallest number times it is
+    normal.
     """
     return 26 if real is float else 64
+
+
+cdef inline real pivot_exponent(real like) noexcept nogil:
+    """Return the exponent of a pivot's exponential that leaves room below and above.
+
+    It lies between `target_exponent` and `max_invertible_sum`.
+    """
+    return 60 if real is float else 450
 
 
 cdef inline real max_invertible_sum(real like) noexcept nogil:
@@ -108,7 +116,7 @@ cdef inline real max_invertible_sum(real like) noexcept nogil:
 
 
 cdef inline bint needs_no_shift(real pivot) noexcept nogil:
-    """Tell whether exponentials are those of x itself, not of x - reference.
+    """Return whether exponentials are those of x itself, not of x - `pivot`.
 
     Beyond, all differences that matter are exact, because x is within a factor of 2.
     """
@@ -116,8 +124,17 @@ cdef inline bint needs_no_shift(real pivot) noexcept nogil:
     return -limit < pivot < limit
 
 
+cdef inline bint pivot_in_range(real pivot, real inverse) noexcept nogil:
+    """Return whether rows with maxima not far from `pivot` surely need no shift; False for NaN.
+
+    `inverse` is 1/T.
+    """
+    cdef real limit = 128 if real is float else 1024
+    return -40 < pivot * inverse < limit
+
+
 cdef inline real binade_offset(real pivot, real exponent) noexcept nogil:
-    """Return the K for which exp(reference) / 2**K is about 2**lifted.
+    """Return the K for which exp(`pivot`) / 2**K is about 2**`exponent`.
 
     K is even, as `exponent` must be: without fma there are ties in `exp_core`, and they go by the
     parity of n - K.
@@ -126,82 +143,71 @@ cdef inline real binade_offset(real pivot, real exponent) noexcept nogil:
     return 2 * ((pivot * <real>0.7213475204444817 + half) - half) - exponent
 
 
-cdef inline real rounding_magic(real k) noexcept nogil:
-    """Return what chooses K, too."""
-    cdef real magic = 12583039 if real is float else 6755399441056767  # as in `exp_neg`
-    return magic - k
-
-
 cdef inline void set_exponent_range(
-    real pivot, real exponent, bint is_max, real *exp_scale, Py_ssize_t spacing
+    real pivot, real exponent, bint is_max, real rate, real *low, real *high, real *magic
 ) noexcept nogil:
-    """Choose K so that exp(reference) / 2**K is about 2**lifted; T is set.
+    """Choose K so that exp(`pivot`) / 2**K is about 2**`exponent`; write the three it shows in.
 
-    If `is_max`, nothing is above `pivot`; else exponentials too large for the type are infinite.
+    `pivot` is divided by T. If `is_max`, nothing is above it; else exponentials too large for the
+    type are infinite.
     """
     cdef real k = binade_offset(pivot, exponent)
     cdef real bias = 127 if real is float else 1023
-    cdef real rate = exp_scale[RATE * spacing]
     cdef real one = 1
     cdef real step = one / rate if rate != 0 else <real>0.6931471805599453  # of x, for a 2
-    exp_scale[LOW * spacing] = (k - bias) * step
-    exp_scale[HIGH * spacing] = infinity(<real>0) if is_max else (k + bias + 1) * step
-    exp_scale[MAGIC * spacing] = rounding_magic(k)
+    low[0] = (k - bias) * step
+    high[0] = infinity(<real>0) if is_max else (k + bias + 1) * step
+    magic[0] = rounding_magic(k) - k
 
 
-cdef inline void scale_from_pivot(
-    real pivot, double temperature, real exponent, bint is_max, real *exp_scale
+# ---- of one row ----------------------------------------------------------------------------------
+
+
+cdef inline ExpScale make_scale(
+    real shift, real rate, real pivot, real exponent, bint is_max
 ) noexcept nogil:
-    """Make exponentials exp(x / T) / 2**K, by `set_exponent_range`."""
-    exp_scale[SHIFT] = 0
-    set_rate(temperature, exp_scale, 1)
-    set_exponent_range(pivot * inverse_temperature(temperature, pivot), exponent, is_max, exp_scale, 1)
+    """Return the scale with this `shift` and `rate`, the rest by `set_exponent_range`."""
+    cdef real low, high, magic
+    cdef ExpScale scale
+    set_exponent_range(pivot, exponent, is_max, rate, &low, &high, &magic)
+    scale.low = low
+    scale.high = high
+    scale.magic = magic
+    scale.shift = shift
+    scale.rate = rate
+    return scale
 
 
-cdef inline void scale_from_max(real highest, double temperature, real *exp_scale) noexcept nogil:
-    """Choose what the exponentials of a row are made with, by its largest element."""
+cdef inline ExpScale scale_from_pivot(
+    real pivot, double temperature, real exponent, bint is_max
+) noexcept nogil:
+    """Return the scale of exp(x / `temperature`) / 2**K, K by `set_exponent_range`."""
+    cdef real inverse = inverse_temperature(temperature, pivot)
+    return make_scale(<real>0, exp_rate(temperature, pivot), pivot * inverse, exponent, is_max)
+
+
+cdef inline ExpScale scale_from_max(real highest, double temperature) noexcept nogil:
+    """Return the scale of a row's exponentials by its maximum `highest`."""
     cdef real inverse = inverse_temperature(temperature, highest)
+    cdef real rate = exp_rate(temperature, highest)
     cdef real shift = 0 if needs_no_shift(highest * inverse) else highest
-    set_rate(temperature, exp_scale, 1)
     # Without fma the rounding of a product with x itself would count.
-    shift = highest if not HAS_FMA and exp_scale[RATE] != 0 else shift
-    exp_scale[SHIFT] = shift
-    set_exponent_range((highest - shift) * inverse, target_exponent(<real>0), True, exp_scale, 1)
+    shift = highest if not HAS_FMA and rate != 0 else shift
+    return make_scale(shift, rate, (highest - shift) * inverse, target_exponent(highest), True)
 
 
-cdef inline void scale_to_one(real highest, double inverse, real *exp_scale) noexcept nogil:
-    """Make exponentials exp((x - highest) * inverse) themselves: that of the largest entry is 1."""
-    exp_scale[SHIFT] = highest
-    set_rate(1 / inverse, exp_scale, 1)
-    set_exponent_range(<real>0, <real>0, True, exp_scale, 1)
+cdef inline ExpScale scale_to_one(real highest, double inverse) noexcept nogil:
+    """Return the scale of exp((x - `highest`) * `inverse`) itself: the maximum's is 1."""
+    return make_scale(highest, exp_rate(1 / inverse, highest), <real>0, <real>0, True)
 
 
-cdef inline real max_term_at(
-    real highest, const real *exp_scale, Py_ssize_t spacing, exp_variant variant
-) noexcept nogil:
-    """Return the exponential of the largest entry."""
-    return scaled_exp(
-        highest, exp_scale[SHIFT * spacing], exp_scale[RATE * spacing], exp_scale[LOW * spacing], exp_scale[HIGH * spacing],
-        exp_scale[MAGIC * spacing], variant,
-    )
-
-
-cdef inline real max_term(real highest, const real *exp_scale) noexcept nogil:
-    """own_term of one row"""
-    if exp_scale[RATE] != 0:
-        return max_term_at(highest, exp_scale, 1, <CenteredPow2>0)
-    return max_term_at(highest, exp_scale, 1, <Centered>0)
-
-
-# ---- guesses of the largest entry ----------------------------------------------------------------
-
-
-cdef inline real pivot_exponent(real like) noexcept nogil:
-    """Return the exponent of the exponential of a reference, between `target_exponent` and `max_invertible_sum`."""
-    return 60 if real is float else 450
-
-
-cdef inline bint pivot_in_range(real pivot, real inverse) noexcept nogil:
-    """Tell whether rows with largest elements not far from it are surely `needs_no_shift`. NaN is not."""
-    cdef real limit = 128 if real is float else 1024
-    return -40 < pivot * inverse < limit
+cdef inline real max_term(real highest, const ExpScale *scale) noexcept nogil:
+    """Return the exponential of a row's maximum `highest`."""
+    cdef real shift = <real>scale.shift
+    cdef real rate = <real>scale.rate
+    cdef real low = <real>scale.low
+    cdef real high = <real>scale.high
+    cdef real magic = <real>scale.magic
+    if rate != 0:
+        return scaled_exp(highest, shift, rate, low, high, magic, <CenteredPow2>0)
+    return scaled_exp(highest, shift, rate, low, high, magic, <Centered>0)

@@ -1,78 +1,149 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Filtered logits: a row divided by its temperature, -inf where the filters remove."""
 
-from libc.math cimport NAN
+from libc.math cimport NAN, frexp, ldexp
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.abi cimport Filters
-from fastsoftmax._kernels.block_select cimport CHUNK, Workspace, select_k
-from fastsoftmax._kernels.exp cimport infinity, real
+from fastsoftmax._kernels.block_maxima cimport CHUNK
+from fastsoftmax._kernels.block_select cimport Workspace, select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
-from fastsoftmax._kernels.nucleus cimport Nucleus
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.partition cimport Nucleus
+from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.truncation cimport apply_filters, has_filters, max_and_block_maxima
+from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.weights cimport Prefix
 
-cdef inline void divide_block_by_temperature(
-    const real *x, real *y, Py_ssize_t n, double inverse
+cdef struct Quotient:
+    # y = (x - shift) * inverse, held at `least`
+    double shift
+    double inverse
+    double least
+
+
+cdef inline double largest_finite(real like) noexcept nogil:
+    """Return the largest finite number of the argument's type."""
+    if real is float:
+        return 3.4028234663852886e+38
+    else:
+        return 1.7976931348623157e+308
+
+
+cdef inline double overflow_bound(double largest) noexcept nogil:
+    """Return the smallest number that rounds to infinity in a type whose largest is given."""
+    cdef int exponent
+    frexp(largest, &exponent)
+    return largest / 2 + ldexp(0.5, exponent)  # half of a unit above it
+
+
+cdef inline double lowest_above_threshold(
+    const real *x, Py_ssize_t n, real threshold
 ) noexcept nogil:
-    """y = x * inverse, held at the largest finite number; -inf stays. They don't overlap."""
-    cdef real most = (
-        <real>3.4028234663852886e+38 if real is float else <real>1.7976931348623157e+308
-    )
-    cdef real z
+    """Return the smallest of n elements that is above `threshold`, and of -inf; else +inf."""
+    cdef real lane[32]
+    cdef real v
+    cdef Py_ssize_t j, l
+    for l in range(32):
+        lane[l] = infinity(<real>0)
+    for j from 0 <= j <= n - 32 by 32:
+        for l in range(32):
+            v = x[j + l]
+            v = v if v > threshold else infinity(<real>0)
+            lane[l] = v if v < lane[l] else lane[l]
+    for j in range(n & ~31, n):
+        if x[j] > threshold and x[j] < lane[0]:
+            lane[0] = x[j]
+    for l in range(1, 32):
+        lane[0] = lane[l] if lane[l] < lane[0] else lane[0]
+    return lane[0]
+
+
+cdef inline Quotient quotient_for(
+    const real *x, Py_ssize_t n, double highest, double inverse, double largest, real threshold
+) noexcept nogil:
+    """Return how a row is divided by its temperature, so that nothing overflows.
+
+    What counts are the n elements of x that are above `threshold`. `highest` is the row's maximum,
+    `largest` the largest finite number of the result's type.
+    """
+    cdef Quotient q
+    cdef double bound = overflow_bound(largest)
+    q.shift = 0
+    q.inverse = inverse
+    q.least = -largest
+    if inverse <= 1 and largest >= largest_finite(<real>0):
+        return q
+    if <real>(highest * inverse) >= bound or (
+        <real>(lowest_above_threshold(x, n, threshold) * inverse) <= -bound
+    ):
+        q.shift = highest
+    return q
+
+
+cdef inline void divide_block(
+    const real *x, real *y, Py_ssize_t n, const Quotient *q
+) noexcept nogil:
+    """y = the quotients of x; -inf stays. They don't overlap."""
+    cdef double shift = q.shift
+    cdef double inverse = q.inverse
+    cdef double least = q.least
+    cdef double z
     cdef Py_ssize_t j
-    if inverse == 1:
+    if inverse == 1 and shift == 0:
         memcpy(y, x, n * sizeof(real))
         return
     for j in range(n):
-        z = <real>(x[j] * inverse)
-        z = z if z < most else most
-        z = z if z > -most else -most
-        y[j] = z if x[j] > -infinity(<real>0) else x[j]
+        z = (<double>x[j] - shift) * inverse
+        z = z if z > least else least
+        y[j] = <real>z if x[j] > -infinity(<real>0) else x[j]
 
 
-cdef inline void divide_by_temperature(const real *x, real *y, Py_ssize_t n, double inverse) noexcept nogil:
-    """The same; y is x or does not overlap it."""
+cdef inline void divide_row(
+    const real *x, real *y, Py_ssize_t n, const Quotient *q
+) noexcept nogil:
+    """y = the quotients of x; y is x or does not overlap it."""
     cdef real part[BLOCK]
     cdef Py_ssize_t start, m
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        divide_block_by_temperature(x + start, part, m, inverse)
+        divide_block(x + start, part, m, q)
         memcpy(y + start, part, m * sizeof(real))
 
 
 cdef inline void select_above(
-    const real *x, const real *scaled, real *y, Py_ssize_t n, real last
+    const real *x, const real *scaled, real *y, Py_ssize_t n, real threshold
 ) noexcept nogil:
-    """y = scaled where x is above `last`, else -inf; y overlaps neither."""
+    """y = scaled where x is above `threshold`, else -inf; y overlaps neither."""
     cdef real z
     cdef Py_ssize_t j
     for j in range(n):
         z = scaled[j]
-        y[j] = z if x[j] > last else -infinity(<real>0)
+        y[j] = z if x[j] > threshold else -infinity(<real>0)
 
 
-cdef inline void write_nucleus(
-    const real *x, real *y, Py_ssize_t n, double inverse, const Nucleus *left
+cdef inline void write_prefix(
+    const real *x, real *y, Py_ssize_t n, const Quotient *q, const Prefix *kept
 ) noexcept nogil:
-    """y = x * inverse where x survives, else -inf; y is x or does not overlap it."""
+    """y = the quotients of what is kept of x, else -inf; y is x or does not overlap it."""
     cdef real scaled[BLOCK]
     cdef real part[BLOCK]
-    cdef real last = <real>left.threshold
-    cdef Py_ssize_t start, j, m, ties = left.ties
+    cdef real threshold = <real>kept.threshold
+    cdef Py_ssize_t start, j, m, ties = kept.ties
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        divide_block_by_temperature(x + start, scaled, m, inverse)
-        select_above(x + start, <const real *>scaled, part, m, last)
+        divide_block(x + start, scaled, m, q)
+        select_above(x + start, <const real *>scaled, part, m, threshold)
         if ties > 0:
             for j in range(m):
-                if x[start + j] == last and ties > 0:
+                if x[start + j] == threshold and ties > 0:
                     part[j] = scaled[j]
                     ties -= 1
         memcpy(y + start, part, m * sizeof(real))
 
 
-cdef inline Py_ssize_t count_with_ties(const real *x, Py_ssize_t n, Py_ssize_t k, Workspace *work) noexcept nogil:
+cdef inline Py_ssize_t count_with_ties(
+    const real *x, Py_ssize_t n, Py_ssize_t k, Workspace *work
+) noexcept nogil:
     """Return how many elements are at least the k-th."""
     cdef real *value = <real *>work.value
     cdef real t
@@ -87,30 +158,46 @@ cdef inline Py_ssize_t count_with_ties(const real *x, Py_ssize_t n, Py_ssize_t k
 
 
 cdef inline void filter_row(
-    const real *x, real *y, Py_ssize_t n, Filters f, bint every_tie, Workspace *work
+    const real *x, real *y, Py_ssize_t n, Filters f, bint every_tie, double largest,
+    Workspace *work,
 ) noexcept nogil:
-    """y = x / T, -inf where the filters remove; y is x or does not overlap it."""
+    """y = x / T, -inf where the filters `f` remove; y is x or does not overlap it.
+
+    Where a survivor would be infinite in the type whose largest number is `largest` (0: that of y),
+    y = (x - max) / T instead, held at -largest.
+    """
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
     cdef double inverse = inverse_temperature(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef real *value = <real *>work.value
+    cdef real threshold = -infinity(<real>0)
     cdef Nucleus left
+    cdef Quotient q
     cdef Py_ssize_t i, count
+    if largest == 0:
+        largest = largest_finite(<real>0)
     if highest != highest:
         for i in range(n):
             y[i] = NAN
         return
     if f.temperature > 0 and not has_filters(&f, n):
-        divide_by_temperature(x, y, n, inverse)
+        q = quotient_for(x, n, highest, inverse, largest, threshold)
+        divide_row(x, y, n, &q)
         return
     if every_tie and 0 < f.top_k < n and f.temperature > 0:
         f.top_k = count_with_ties(x, n, min(n, max(f.top_k, f.min_keep)), work)
-    count = apply_filters(x, n, highest, 0, &f, work, &left)
+    count = apply_filters(x, n, highest, &f, work, &left)
     if count < 0:
-        write_nucleus(x, y, n, inverse, &left)
+        threshold = <real>left.prefix.threshold
+        q = quotient_for(x, n, highest, inverse, largest, threshold)
+        if left.prefix.ties > 0 and <real>(threshold * inverse) <= -overflow_bound(largest):
+            q.shift = highest
+        write_prefix(x, y, n, &q, &left.prefix)
         return
-    divide_by_temperature(<const real *>value, value, count, inverse)
     if f.temperature == 0:
         value[0] = 0  # never -0
+    else:
+        q = quotient_for(<const real *>value, count, highest, inverse, largest, threshold)
+        divide_row(<const real *>value, value, count, &q)
     for i in range(n):
         y[i] = -infinity(<real>0)
     for i in range(count):

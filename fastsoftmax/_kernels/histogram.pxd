@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Weights added up in buckets of equal width in the logits: where a mass is reached, by one pass.
 
-Nearer logits are never in farther buckets. All is float64, whatever the type of the row.
+Nearer logits are never in farther buckets. The sums of the buckets are float64.
 """
 
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.weights cimport sum_in_order
 
 cdef enum:
@@ -17,10 +18,10 @@ cdef struct Range:
     double high
 
 
-cdef inline Range min_max(const double *x, Py_ssize_t n) noexcept nogil:
+cdef inline Range min_max(const real *x, Py_ssize_t n) noexcept nogil:
     """Return the smallest and the largest of n numbers, n > 0."""
-    cdef double least[LOOP]
-    cdef double most[LOOP]
+    cdef real least[LOOP]
+    cdef real most[LOOP]
     cdef Range r
     cdef Py_ssize_t j, l
     for l in range(LOOP):
@@ -40,16 +41,58 @@ cdef inline Range min_max(const double *x, Py_ssize_t n) noexcept nogil:
     return r
 
 
+cdef inline Range min_max_within(
+    const real *x, Py_ssize_t n, Range bounds, Py_ssize_t *count
+) noexcept nogil:
+    """Return the smallest and the largest of what lies within `bounds`, and write how many do."""
+    cdef real least[LOOP]
+    cdef real most[LOOP]
+    cdef int found[LOOP]
+    cdef real v, w
+    cdef real low = <real>bounds.low
+    cdef real high = <real>bounds.high
+    cdef Range r
+    cdef Py_ssize_t j, l
+    for l in range(LOOP):
+        least[l] = high
+        most[l] = low
+        found[l] = 0
+    for j from 0 <= j < n - LOOP + 1 by LOOP:
+        for l in range(LOOP):
+            v = x[j + l]
+            w = v if v <= high else low
+            v = v if v >= low else high
+            most[l] = w if w > most[l] else most[l]
+            least[l] = v if v < least[l] else least[l]
+            found[l] += (x[j + l] >= low) & (x[j + l] <= high)
+    r.low = bounds.high
+    r.high = bounds.low
+    count[0] = 0
+    for l in range(LOOP):
+        r.low = min(r.low, least[l])
+        r.high = max(r.high, most[l])
+        count[0] += found[l]
+    for j in range(n - n % LOOP, n):
+        if bounds.low <= x[j] <= bounds.high:
+            r.low = min(r.low, x[j])
+            r.high = max(r.high, x[j])
+            count[0] += 1
+    return r
+
+
 cdef inline double buckets_per_unit(Range r, double span) noexcept nogil:
     """Return how many buckets there are for a unit of the logits: they cover at most `span`."""
     return BUCKETS / min(span, r.high - r.low)
 
 
 cdef inline void bucket_indices(
-    const double *x, int *bucket, Py_ssize_t n, double high, double scale
+    const real *x, int *bucket, Py_ssize_t n, real high, real scale
 ) noexcept nogil:
-    """bucket = (high - x) * scale, held within the buckets; it never falls where x falls."""
-    cdef double d
+    """bucket = (high - x) * scale, held within the buckets; it never falls where x falls.
+
+    NaN comes into the last one.
+    """
+    cdef real d
     cdef Py_ssize_t j
     for j in range(n):
         d = (high - x[j]) * scale
@@ -59,7 +102,7 @@ cdef inline void bucket_indices(
 
 
 cdef inline void accumulate_buckets(
-    const int *bucket, const double *weight, Py_ssize_t n, double *mass
+    const int *bucket, const real *weight, Py_ssize_t n, double *mass
 ) noexcept nogil:
     """Add the weights up in their buckets, in TABLES sums each."""
     cdef Py_ssize_t j, l
@@ -71,7 +114,7 @@ cdef inline void accumulate_buckets(
 
 
 cdef inline void mass_histogram(
-    const double *x, const double *weight, Py_ssize_t n, double high, double scale, double *mass
+    const real *x, const real *weight, Py_ssize_t n, double high, double scale, double *mass
 ) noexcept nogil:
     """Write the sums of the weights in buckets."""
     cdef double part[TABLES * BUCKETS]
@@ -81,7 +124,7 @@ cdef inline void mass_histogram(
         part[i] = 0
     for i from 0 <= i < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - i)
-        bucket_indices(x + i, bucket, m, high, scale)
+        bucket_indices(x + i, bucket, m, <real>high, <real>scale)
         accumulate_buckets(bucket, weight + i, m, part)
     for i in range(BUCKETS):
         mass[i] = sum_in_order(part + TABLES * i, TABLES)
@@ -90,7 +133,7 @@ cdef inline void mass_histogram(
 cdef inline int bucket_reaching(const double *mass, double target, double *before) noexcept nogil:
     """Return the bucket in which the cumulative mass reaches `target`, else the last that has any.
 
-    And what the buckets before it have.
+    Write to `before` what the buckets before it have.
     """
     cdef double reached = 0
     cdef int b, found = 0
@@ -106,15 +149,18 @@ cdef inline int bucket_reaching(const double *mass, double target, double *befor
 
 
 cdef inline Py_ssize_t compact_bucket(
-    const double *x, const double *weight, Py_ssize_t n, double high, double scale, int chosen,
-    double *value, double *mass,
+    const real *x, const real *weight, Py_ssize_t n, double high, double scale, int chosen,
+    real *value, real *mass,
 ) noexcept nogil:
-    """Write the elements of a bucket, and their weights; in place, too. Return how many."""
+    """Write the elements of the bucket `chosen`, and their weights; in place, too.
+
+    Return how many: n at most.
+    """
     cdef int bucket[BLOCK]
     cdef Py_ssize_t start, i, size, m = 0
     for start from 0 <= start < n by BLOCK:
         size = min(<Py_ssize_t>BLOCK, n - start)
-        bucket_indices(x + start, bucket, size, high, scale)
+        bucket_indices(x + start, bucket, size, <real>high, <real>scale)
         for i in range(size):
             value[m] = x[start + i]
             mass[m] = weight[start + i]

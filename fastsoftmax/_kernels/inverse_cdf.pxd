@@ -1,54 +1,94 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Draws by walking weights in index order: the first whose cumulative weight exceeds u * total."""
+"""Draws by the inverse of the cumulative weights: the first place, in index order, whose cumulative
+weight exceeds u * total."""
 
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.exp cimport real
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.block_maxima cimport count_equal
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.weights cimport (
+    Prefix,
     cdf_search,
     cdf_search_certain,
     cumsum,
+    keep_prefix_weights,
     softmax_weights,
     softmax_weights_by_block,
     sum_blocks,
     sum_in_order,
+    sum_lanes,
     upper_bound,
-    weights_f32,
-    weights_f32_error,
+)
+from fastsoftmax._kernels.weights_f32 cimport (
+    WeightScale,
+    fits_float32,
+    set_weight_scale,
+    share_error,
+    weights_f32_by_block,
 )
 
 
-cdef inline Py_ssize_t draw_from_row(
-    const real *x, Py_ssize_t n, double u, double highest, double inverse, double *sums
+cdef inline Py_ssize_t draw_from_block(
+    const real *x, Py_ssize_t n, double highest, double inverse, const Prefix *kept,
+    Py_ssize_t ties, const double *sums, Py_ssize_t block, double target, double margin,
 ) noexcept nogil:
-    """Draw from a whole row: find the block by the blocks' sums, then the place within it."""
-    cdef double weight[BLOCK]
-    cdef double target
-    cdef Py_ssize_t block, start, m
-    target = u * softmax_weights_by_block(x, n, highest, inverse, sums)
-    block = cdf_search(sums, (n + BLOCK - 1) // BLOCK, 0, target)
-    start = block * BLOCK
-    m = min(<Py_ssize_t>BLOCK, n - start)
-    softmax_weights(x + start, weight, m, highest, inverse)
-    return start + cdf_search(weight, m, sum_in_order(sums, block), target)
+    """Draw from the block of a row of n elements in which `target` falls, by the blocks' sums.
 
-
-cdef inline Py_ssize_t draw_f32(
-    const float *x, Py_ssize_t n, double u, double highest, double inverse, double *sums
-) noexcept nogil:
-    """Return what `draw_from_row` does, by sums in float32; -1 if these are too rough to tell."""
+    `kept` is NULL if all of the row is, else `ties` of its ties are still to come in the block.
+    Where the sums may be off by `margin` at the target, return -1 if that may matter; what the
+    block's own weights are is then known to a scale.
+    """
     cdef double weight[BLOCK]
-    cdef double total = weights_f32(x, n, highest, inverse, sums)
-    cdef double error = weights_f32_error(n, total)
-    cdef double target = u * total
-    cdef Py_ssize_t block = cdf_search(sums, (n + BLOCK - 1) // BLOCK, 0, target)
+    cdef double before = sum_in_order(sums, block)
+    cdef double ratio
     cdef Py_ssize_t start = block * BLOCK
     cdef Py_ssize_t m = min(<Py_ssize_t>BLOCK, n - start)
     cdef Py_ssize_t place
     softmax_weights(x + start, weight, m, highest, inverse)
-    place = cdf_search_certain(weight, m, sum_in_order(sums, block), target, 2.1 * error * total)
-    return start + place if place >= 0 else -1
+    if kept != NULL:
+        keep_prefix_weights(x + start, weight, m, kept, ties)
+    if margin > 0:
+        ratio = sum_lanes(<const double *>weight, m) / sums[block]
+        place = cdf_search_certain(weight, m, (target - before) * ratio, margin * ratio)
+        return start + place if place >= 0 else -1
+    return start + cdf_search(weight, m, before, target)
+
+
+cdef inline Py_ssize_t draw_from_row(
+    const real *x, Py_ssize_t n, double u, double highest, double inverse, const Prefix *kept,
+    double *sums,
+) noexcept nogil:
+    """Draw from a row, or what is `kept` of it: find the block by the blocks' sums, then the place.
+    """
+    cdef WeightScale scale
+    cdef double weight[BLOCK]
+    cdef double total, margin
+    cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t block, i, start, ties = 0
+    if blocks == 1:
+        softmax_weights(x, weight, n, highest, inverse)
+        if kept != NULL:
+            keep_prefix_weights(x, weight, n, kept, kept.ties)
+        return cdf_search(weight, n, 0, u * sum_lanes(<const double *>weight, n))
+    if real is float:  # mostly sums in float32 tell what those in float64 would
+        if fits_float32(inverse) and (kept == NULL or kept.ties == 0):
+            set_weight_scale(highest, inverse, &scale)
+            total = weights_f32_by_block(x, n, &scale, kept, sums)
+            margin = share_error(&scale, n, total, total, u)
+            block = cdf_search(sums, blocks, 0, u * total)
+            i = draw_from_block(
+                x, n, highest, inverse, kept, 0, sums, block, u * total, margin
+            )
+            if i >= 0:
+                return i
+    total = softmax_weights_by_block(x, n, highest, inverse, kept, sums)
+    block = cdf_search(sums, blocks, 0, u * total)
+    if kept != NULL and kept.ties > 0:
+        ties = kept.ties
+        for start from 0 <= start < block * BLOCK by BLOCK:
+            ties -= count_equal(x + start, BLOCK, <real>kept.threshold)
+    return draw_from_block(x, n, highest, inverse, kept, ties, sums, block, u * total, 0)
 
 
 cdef inline void draw_without_replacement(
@@ -59,20 +99,21 @@ cdef inline void draw_without_replacement(
     The weights drawn become 0.
     """
     cdef double target, total
-    cdef Py_ssize_t i, block, start, size
+    cdef Py_ssize_t i, block, start, size, place
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     sum_blocks(weight, n, sums)
     for i in range(m):
         total = sum_in_order(sums, blocks)
-        if total == 0:
+        if not total > 0:
             places[i] = -1
             continue
         target = u[i] * total
         block = cdf_search(sums, blocks, 0, target)
         start = block * BLOCK
         size = min(<Py_ssize_t>BLOCK, n - start)
-        places[i] = start + cdf_search(weight + start, size, sum_in_order(sums, block), target)
-        weight[places[i]] = 0
+        place = start + cdf_search(weight + start, size, sum_in_order(sums, block), target)
+        weight[place] = 0
+        places[i] = place
         sum_blocks(weight + start, size, sums + block)
 
 
@@ -80,7 +121,7 @@ cdef inline void draw_with_replacement(
     const double *weight, Py_ssize_t n, const double *u, Py_ssize_t m,
     double *cumulative, double *ends, int64_t *places,
 ) noexcept nogil:
-    """Draw m places of n weights, each from all of them: what walking finds, by bisection."""
+    """Draw m places of n > 0 weights, each from all of them: what a walk finds, by bisection."""
     cdef double target, before, total = 0
     cdef Py_ssize_t i, block, start, size, place
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK

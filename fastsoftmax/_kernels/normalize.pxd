@@ -1,25 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What is made of sums, for several rows or columns at once: reciprocals, logarithms, NaN."""
+"""From sums to results, for several rows or columns at once: reciprocals, logarithms, NaN."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.exp cimport (
-    HAS_FMA,
-    bits32,
-    bits64,
-    fma,
-    infinity,
-    log1p_nonneg,
-    not_a_number,
-    real,
-)
-from fastsoftmax._kernels.row cimport DoubleDouble
+from fastsoftmax._kernels.log1p cimport log1p_ratio
+from fastsoftmax._kernels.sums cimport DoubleDouble
+from fastsoftmax._kernels.types cimport HAS_FMA, bits32, bits64, fma, infinity, not_a_number, real
 
 
 cdef inline bint all_within(
-    const real *v, Py_ssize_t n, real middle, real least, real most
+    const real *v, Py_ssize_t n, real middle, real lowest, real highest
 ) noexcept nogil:
-    """Tell whether the distance from `middle` is `least` to `most` for each of n numbers.
+    """Return whether `lowest` <= abs(v - `middle`) <= `highest` for each of `n` numbers `v`.
 
     Positive numbers have the order of their bits. Of comparisons of floats gcc makes branches.
     """
@@ -29,15 +21,15 @@ cdef inline bint all_within(
     for r in range(n):
         if real is float:
             a = bits32(v[r] - middle) & 0x7FFFFFFF
-            out32 |= (a - bits32(least)) | (bits32(most) - a)
+            out32 |= (a - bits32(lowest)) | (bits32(highest) - a)
         else:
             b = bits64(v[r] - middle) & 0x7FFFFFFFFFFFFFFFULL
-            out64 |= (b - bits64(least)) | (bits64(most) - b)
+            out64 |= (b - bits64(lowest)) | (bits64(highest) - b)
     return out32 >> 31 == 0 and out64 >> 63 == 0
 
 
 cdef inline bint all_finite(const real *v, Py_ssize_t n) noexcept nogil:
-    """Tell whether all of n numbers are."""
+    """Return whether all of the `n` numbers `v` are finite."""
     if real is float:
         return all_within(v, n, <real>0, <real>0, <float>3.4028234663852886e+38)
     else:
@@ -48,7 +40,7 @@ cdef inline bint all_finite(const real *v, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void reciprocal(double s, double rest, real *high, real *low) noexcept nogil:
-    """high + low = 1 / (s + rest), NaN if that is infinite"""
+    """Write 1 / (s + rest) as the pair `high`, `low`; NaN where the sum is infinite."""
     cdef double total = s + rest
     cdef double ratio = 1 / total + 0 * total
     high[0] = <real>ratio
@@ -60,8 +52,10 @@ cdef inline void reciprocal(double s, double rest, real *high, real *low) noexce
         low[0] = (fma(-high[0], total, 1.0) - high[0] * (rest - (total - s))) * high[0]
 
 
-cdef inline void reciprocals(const DoubleDouble *s, Py_ssize_t rows, real *high, real *low) noexcept nogil:
-    """high + low = 1 / s, NaN if s is infinite"""
+cdef inline void reciprocals(
+    const DoubleDouble *s, Py_ssize_t rows, real *high, real *low
+) noexcept nogil:
+    """Write 1 / s of each row as the pair `high`, `low`; NaN where `s` is infinite."""
     cdef Py_ssize_t r
     for r in range(rows):
         reciprocal(s[r].high, s[r].low, high + r, low + r)
@@ -70,28 +64,30 @@ cdef inline void reciprocals(const DoubleDouble *s, Py_ssize_t rows, real *high,
 # ---- logarithms ----------------------------------------------------------------------------------
 
 
-cdef inline void log1p_sums(DoubleDouble *s, const real *max_e, Py_ssize_t rows, double *logs) noexcept nogil:
-    """logs = log1p(s / own)"""
+cdef inline void log1p_sums(
+    DoubleDouble *s, const real *max_e, Py_ssize_t rows, double *logs
+) noexcept nogil:
+    """Write log1p(s / max_e) of each row, `max_e` the exponential of its maximum, into `logs`."""
     cdef Py_ssize_t r
     for r in range(rows):
-        logs[r] = log1p_nonneg((s[r].high + s[r].low) / max_e[r])
+        logs[r] = log1p_ratio(s[r].high + s[r].low, max_e[r])
 
 
 cdef inline bint pivot_kept_precision(const double *logs, Py_ssize_t rows) noexcept nogil:
-    """Tell whether what the largest entries leave is so much that K does not show in `logs`.
+    """Return whether the `logs` of all rows are so large that no K shows in them; False for NaN.
 
-    What any K leaves out is less than 2**-140 of the largest entry. Not so, too, if one is NaN.
+    What any K leaves out is less than 2**-140 of the largest entry.
     """
     return all_within(logs, rows, <double>0, 2.0**-40, infinity(<double>0))
 
 
 cdef inline real logsumexp_of(real highest, double log_sum) noexcept nogil:
-    """Return their sum."""
+    """Return `highest` + `log_sum`, or the one NaN of results."""
     return <real>(highest + log_sum) if log_sum == log_sum else not_a_number(highest)
 
 
 cdef inline real nan_if_any(real v, const real *x, Py_ssize_t n, Py_ssize_t stride) noexcept nogil:
-    """Return NaN if there is one among n elements that are `stride` apart, else `v`."""
+    """Return NaN if one of `n` elements of `x`, `stride` apart, is NaN; else `v`."""
     cdef Py_ssize_t j
     for j in range(n):
         if x[j * stride] != x[j * stride]:
@@ -103,7 +99,10 @@ cdef inline void write_logsumexp(
     const real *x, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t spacing, Py_ssize_t stride,
     const real *highest, const double *logs,
 ) noexcept nogil:
-    """y = highest + logs; of rows (or columns) without a finite maximum their NaN or that."""
+    """Write `highest` + `logs` of each row into `y`; its NaN, or `highest`, if that is not finite.
+
+    A row, or column, of `x` has `n` elements, `stride` apart; the next one begins at `spacing`.
+    """
     cdef Py_ssize_t r
     for r in range(rows):
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
@@ -116,9 +115,13 @@ cdef inline void write_logsumexp(
 
 
 cdef inline void propagate_nan(
-    const real *reciprocal_or_log, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t spacing, Py_ssize_t stride
+    const real *reciprocal_or_log, real *y, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t spacing,
+    Py_ssize_t stride,
 ) noexcept nogil:
-    """Make rows NaN whose factor, or logarithm, is: n elements, `stride` apart."""
+    """Make those rows of `y` NaN whose reciprocal, or logarithm, is NaN.
+
+    A row, or column, has `n` elements, `stride` apart; the next one begins at `spacing`.
+    """
     cdef Py_ssize_t r, j
     if not all_within(reciprocal_or_log, rows, <real>0, <real>0, infinity(<real>0)):
         for r in range(rows):

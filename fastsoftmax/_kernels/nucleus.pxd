@@ -7,17 +7,18 @@ per cent of it. Only that is searched: its weights are added up in buckets, the 
 mass is reached is divided in its turn, and the last few hundred elements are cut by digits. If the
 sample was wrong, the pass is done again for what lies on the right side of the two.
 
-What is found is a threshold, and how many of the elements that equal it belong to the nucleus.
+What is found is a threshold, and how many of the elements that equal it belong to the nucleus. For
+float32 rows weights are float32 at first, and float64 where the errors of their sums might matter.
 
 Source: sampling before a selection is R. W. Floyd and R. L. Rivest, "Expected time bounds for
 selection", CACM 18 (1975), https://doi.org/10.1145/360680.360691, here on masses.
 """
 
-from libc.math cimport ceil, log, sqrt
+from libc.math cimport ceil, sqrt
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
-from fastsoftmax._kernels.block_select cimport CHUNK, LANES, Workspace, count_equal
-from fastsoftmax._kernels.exp cimport infinity, real
+from fastsoftmax._kernels.block_select cimport Workspace
 from fastsoftmax._kernels.histogram cimport (
     BUCKETS,
     Range,
@@ -26,244 +27,101 @@ from fastsoftmax._kernels.histogram cimport (
     compact_bucket,
     mass_histogram,
     min_max,
+    min_max_within,
 )
+from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
+from fastsoftmax._kernels.maxima cimport find_first
+from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
-from fastsoftmax._kernels.weights cimport cdf_search, softmax_weights, sum_in_order, sum_lanes
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.weights cimport (
+    cdf_search,
+    keep_prefix_weights,
+    keep_weights_above,
+    sum_in_order,
+    sum_lanes,
+    weight_t,
+)
+from fastsoftmax._kernels.weights_f32 cimport WeightScale, estimate_weights, share_error
 
 cdef enum:
     SAMPLE_SIZE = 4096
     HEAVY_SHARE = 1024  # what has a larger share of the mass is left out of the sample
-    SKIP_ELEMENTS = 16  # elements that are passed over at once
+    PIECE = 4  # neighbours that come into the sample together
     RADIX_MAX = 256  # elements that are cut by digits rather than put into buckets
 
-cdef struct Nucleus:
-    # Everything above `last`, and the first `ties` of what equals it.
-    double threshold
-    Py_ssize_t ties
-    double threshold_weight  # weight of what equals `last`
-    bint is_listed  # whether what is near `last` is in `work`; else all that is near equals it
-
-
-# ---- loops ---------------------------------------------------------------------------------------
-
-
-cdef inline bint any_at_least(const real *x, Py_ssize_t n, real low) noexcept nogil:
-    """Tell whether one of n elements (a constant) is at least `low`."""
-    cdef int found = 0
-    cdef Py_ssize_t l
-    for l in range(n):
-        found |= x[l] >= low
-    return found
-
-
-cdef inline void mark_within(
-    const real *x, unsigned char *within, Py_ssize_t n, real low, real high
-) noexcept nogil:
-    """Tell which elements are within these bounds."""
-    cdef Py_ssize_t j
-    for j in range(n):
-        within[j] = (x[j] >= low) & (x[j] <= high)
-
-
-cdef inline Py_ssize_t marked_places(
-    const unsigned char *within, Py_ssize_t n, int *place
-) noexcept nogil:
-    """Write where the marks are, without a branch; return how many."""
-    cdef Py_ssize_t j, m = 0
-    for j in range(n):
-        place[m] = <int>j
-        m += within[j]
-    return m
-
-
-cdef inline void mask_above(
-    const real *x, const double *weight, double *y, Py_ssize_t n, real last
-) noexcept nogil:
-    """y = weight where x is above `last`, else 0"""
-    cdef double w
-    cdef Py_ssize_t j
-    for j in range(n):
-        w = weight[j]  # read in any case: a vector
-        y[j] = w if x[j] > last else 0
-
-
-# ---- a short list --------------------------------------------------------------------------------
-
-
-cdef inline double max_logit_span(
-    Py_ssize_t n, double inverse, double share, double total
-) noexcept nogil:
-    """Return within what distance from the largest logit the mass is reached.
-
-    What is lighter than its part of the rest cannot be where that happens. `total` is a lower
-    bound of the mass of all.
-    """
-    return log(n / ((1 - share) * total)) / inverse
-
-
-cdef inline double threshold_from_maxima(
-    const real *maxima, Py_ssize_t n, double target, double span, Workspace *work
-) noexcept nogil:
-    """Return a number such that the block maxima above it have this mass, nearly no more.
-
-    Their weights are in `work`.
-    """
-    cdef double *value = <double *>work.value
-    cdef double mass[BUCKETS]
-    cdef double before, scale
-    cdef Py_ssize_t i
-    cdef Range r
-    for i in range(n):
-        value[i] = maxima[i]
-    r = min_max(value, n)
-    scale = buckets_per_unit(r, span)
-    mass_histogram(value, work.weight, n, r.high, scale, mass)
-    return r.high - (bucket_reaching(mass, target, &before) + 1.01) / scale
-
-
-cdef inline Py_ssize_t compact_at_least(
-    const real *x, Py_ssize_t n, real low, const real *maxima, Workspace *work
-) noexcept nogil:
-    """Write what is at least `low`, by the block maxima, in index order; return how many."""
-    cdef real *value = <real *>work.value
-    cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0
-    for start from 0 <= start < n by CHUNK:
-        if any_at_least(maxima, LANES, low):
-            stop = min(n, start + CHUNK)
-            lane = lanes = 0
-            for l in range(LANES):
-                lane = l if maxima[l] >= low else lane
-                lanes += maxima[l] >= low
-            if lanes == 1:  # as a rule; without a branch, which could not be predicted
-                for i from start + lane <= i < stop by LANES:
-                    value[m] = x[i]
-                    work.index[m] = i
-                    m += x[i] >= low
-            else:
-                for j from start <= j < stop by SKIP_ELEMENTS:
-                    if j + SKIP_ELEMENTS <= stop and not any_at_least(x + j, SKIP_ELEMENTS, low):
-                        continue
-                    for i in range(j, min(stop, j + SKIP_ELEMENTS)):
-                        value[m] = x[i]
-                        work.index[m] = i
-                        m += x[i] >= low
-        maxima += LANES
-    return m
-
-
-# ---- a threshold ---------------------------------------------------------------------------------
-
-
 cdef inline Range sample_bracket(
-    Py_ssize_t n, double share, double span, double bound, double above, double stride, Workspace *work
+    Py_ssize_t n, double share, double span, double bound, double above, double stride,
+    Workspace *work, double *row_total, real like,
 ) noexcept nogil:
     """Return between which logits, not above `bound`, a sample says that the mass is reached.
 
-    `work` has n numbers, one of each `stride`, and their weights. `above` is the mass above
-    `bound`, which few large weights may have: these are left out.
+    `work` has n logits of the type of `like`, one of each `stride`, and their weights. `above` is
+    the mass above `bound`, which few large weights may have: these are left out. Write about what
+    the mass of the row is.
     """
-    cdef double *value = <double *>work.value
-    cdef double *weight = work.weight
+    cdef real *value = <real *>work.value
+    cdef real *weight = <real *>work.weight
+    cdef real *square = <real *>work.masses
     cdef double mass[BUCKETS]
-    cdef double total, target, scale, before, centre, off
-    cdef double inner = 1 - share
+    cdef double total, target, scale, before, off
+    cdef real low, high, centre
     cdef Py_ssize_t i, count = 0
     cdef Range r, few
+    high = <real>bound
     for i in range(n):
-        weight[i] = weight[i] if value[i] <= bound else 0
-    total = sum_lanes(weight, n)
-    target = share * total - inner * above / stride
+        low = weight[i]
+        weight[i] = low if value[i] <= high else 0
+    total = sum_lanes(<const real *>weight, n)
+    row_total[0] = stride * total + above
+    target = share * total - (1 - share) * above / stride
     r = min_max(value, n)
     r.high = bound
     if r.low >= bound:
         r.low = bound
         return r
     scale = buckets_per_unit(r, span)
-    mass_histogram(value, weight, n, bound, scale, mass)
-    centre = bound - bucket_reaching(mass, target, &before) / scale
+    mass_histogram(<const real *>value, <const real *>weight, n, bound, scale, mass)
+    centre = <real>(bound - bucket_reaching(mass, target, &before) / scale)
+    high = <real>(1 - share)
+    low = <real>share
     for i in range(n):
-        off = weight[i] * (inner if value[i] > centre else share)
-        work.masses[i] = off * off
-    off = 3 * sqrt(sum_lanes(work.masses, n))  # rarely more, by the central limit theorem
+        square[i] = weight[i] * (high if value[i] > centre else low)
+    for i in range(n):
+        square[i] = square[i] * square[i]
+    # Seldom more, by the central limit theorem.
+    off = 2 * sqrt(sum_lanes(<const real *>square, n))
     r.low = -infinity(<double>0)
     if target + off < total:
         r.low = bound - (bucket_reaching(mass, target + off, &before) + 1) / scale
     if target - off > 0:
         r.high = bound - bucket_reaching(mass, target - off, &before) / scale
-    for i in range(n):
-        value[count] = value[i]
-        count += (value[i] >= r.low) & (value[i] <= r.high)
-    if count > SAMPLE_SIZE // 64:
-        few = min_max(value, count)
-        if few.low == few.high:  # one number, over and over
-            return few
+    few = min_max_within(value, n, r, &count)
+    if count > SAMPLE_SIZE // 64 and few.low == few.high:  # one number, over and over
+        return few
     return r
-
-
-cdef inline Py_ssize_t partition_pass(
-    const real *x, Py_ssize_t n, double highest, double inverse, Range r,
-    Workspace *work, double *total, double *above,
-) noexcept nogil:
-    """Leave what lies within r in `work`, as float64 and in index order; return how many.
-
-    If r is one number, they are only counted, and one is weighed. `work.maxima` gets, for each
-    block, the mass above r and how many elements lie within r up to its end. And write the mass of
-    all, and above r.
-    """
-    cdef double *value = <double *>work.value
-    cdef real low = <real>r.low
-    cdef real high = <real>r.high
-    cdef double *sums = <double *>work.maxima
-    cdef Py_ssize_t *ends = <Py_ssize_t *>work.maxima + (n + BLOCK - 1) // BLOCK
-    cdef double weight[BLOCK]
-    cdef double part[BLOCK]
-    cdef unsigned char within[BLOCK]
-    cdef int place[BLOCK]
-    cdef Py_ssize_t start, i, size, count, m = 0
-    total[0] = above[0] = 0
-    for start from 0 <= start < n by BLOCK:
-        size = min(<Py_ssize_t>BLOCK, n - start)
-        softmax_weights(x + start, weight, size, highest, inverse)
-        mask_above(x + start, weight, part, size, high)
-        sums[start // BLOCK] = sum_lanes(part, size)
-        total[0] += sum_lanes(weight, size)
-        above[0] += sums[start // BLOCK]
-        if low == high:
-            count = count_equal(x + start, size, low)
-            if count > 0 and m == 0:
-                i = 0
-                while i < size - 1 and x[start + i] != low:
-                    i += 1
-                work.weight[0] = weight[i]
-            m += count
-        else:
-            mark_within(x + start, within, size, low, high)
-            count = marked_places(within, size, place)
-            for i in range(count):
-                value[m + i] = x[start + place[i]]
-                work.weight[m + i] = weight[place[i]]
-                work.index[m + i] = start + place[i]
-            m += count
-        ends[start // BLOCK] = m
-    return m
 
 
 cdef inline void count_ties(Py_ssize_t n, double target, Nucleus *found) noexcept nogil:
     """Find how many of n elements of the same weight reach `target`."""
-    found.ties = n
+    found.prefix.ties = n
     if found.threshold_weight > 0:
-        found.ties = <Py_ssize_t>max(1.0, min(<double>n, ceil(target / found.threshold_weight)))
+        found.prefix.ties = <Py_ssize_t>max(
+            1.0, min(<double>n, ceil(target / found.threshold_weight))
+        )
 
 
 cdef inline void refine(
-    Py_ssize_t n, double target, double span, Workspace *work, Nucleus *found
+    Py_ssize_t n, double target, double span, Workspace *work, Nucleus *found, weight_t like
 ) noexcept nogil:
-    """Find where the mass of the n elements in `work` reaches `target`."""
-    # What is left of them goes where their keys and masses will be.
-    cdef double *value = <double *>work.keys
-    cdef const double *x = <const double *>work.value
-    cdef const double *weight = work.weight
+    """Find where the mass of the n elements in `work`, of the type of `like`, reaches `target`."""
+    # What is left of them goes to the end of where their keys and masses will be.
+    cdef Py_ssize_t behind = work.room * (8 // <Py_ssize_t>sizeof(weight_t) - 1)
+    cdef weight_t *value = <weight_t *>work.keys + behind
+    cdef weight_t *left = <weight_t *>work.masses + behind
+    cdef const weight_t *x = <const weight_t *>work.value
+    cdef const weight_t *weight = <const weight_t *>work.weight
     cdef double mass[BUCKETS]
     cdef double before, scale
     cdef int bucket
@@ -277,15 +135,15 @@ cdef inline void refine(
         scale = buckets_per_unit(r, span)
         mass_histogram(x, weight, n, r.high, scale, mass)
         bucket = bucket_reaching(mass, target, &before)
-        m = compact_bucket(x, weight, n, r.high, scale, bucket, value, work.masses)
+        m = compact_bucket(x, weight, n, r.high, scale, bucket, value, left)
         x = value
-        weight = work.masses
+        weight = left
         target -= before
         if m > n - n // 4:  # spread over all scales: digits divide them better
             n = m
             break
         n = m
-    found.threshold = r.low
+    found.prefix.threshold = r.low
     found.threshold_weight = weight[0]
     if r.low == r.high:
         count_ties(n, target, found)
@@ -293,97 +151,189 @@ cdef inline void refine(
     for i in range(n):
         work.keys[i] = sortable_key(x[i])
         work.masses[i] = weight[i]
-    radix_select_by_mass(work.keys, work.masses, n, target, &last, &found.ties)
-    found.threshold = from_sortable_key(last, <double>0)
+    radix_select_by_mass(work.keys, work.masses, n, target, &last, &found.prefix.ties)
+    found.prefix.threshold = from_sortable_key(last, like)
+
+
+cdef inline bint bracket_threshold(
+    const real *x, Py_ssize_t n, double highest, double inverse, double share, double span,
+    Range r, Workspace *work, Nucleus *found, weight_t like,
+) noexcept nogil:
+    """Find where the mass reaches `share` of the row's, at best within r, for 1/T above 0.
+
+    By weights of the type of `like`; return whether their errors cannot matter.
+    """
+    cdef weight_t *value = <weight_t *>work.value
+    cdef weight_t *weight = <weight_t *>work.weight
+    cdef weight_t *kept = <weight_t *>work.masses
+    cdef double above = 0, within, goal, error
+    cdef Py_ssize_t i, m
+    cdef double width
+    cdef bint higher, lower
+    cdef int misses = 0
+    while True:
+        found.is_listed = r.low < r.high
+        m = partition_pass(x, n, highest, inverse, r, work, found, &above, like)
+        if found.is_listed:
+            within = sum_lanes(<const weight_t *>weight, m)
+        else:
+            found.prefix.threshold = r.low
+            found.threshold_weight = weight[0]
+            within = m * found.threshold_weight
+        goal = share * found.total
+        higher = above >= goal and r.high < highest
+        lower = (m == 0 or above + within < goal) and r.low > -infinity(<double>0)
+        if not higher and not lower or misses == 3:
+            break
+        # The sample was wrong: not by much, as a rule. If that does not help it was by rounding, or
+        # another thread writes into the row.
+        misses += 1
+        width = 2 * (r.high - r.low)
+        r.low, r.high = (
+            r.high if higher and misses < 3 else -infinity(<double>0),
+            r.low if lower and misses < 3 else highest,
+        )
+        if misses == 1 and higher and width < highest - r.low:
+            r.high = <real>(r.low + width)
+        elif misses == 1 and lower and width < infinity(<double>0):
+            r.low = <real>(r.high - width)
+        if r.low == r.high:
+            r.low, r.high = -infinity(<double>0), highest
+    if found.is_listed:
+        refine(max(<Py_ssize_t>1, m), goal - above, span, work, found, like)
+    else:
+        count_ties(m, goal - above, found)
+    if weight_t is double:
+        return True
+    else:
+        if found.is_listed:
+            i = find_first(<const weight_t *>value, m, <weight_t>found.prefix.threshold)
+            found.threshold_weight = weight[i] if i < m else 0
+            memcpy(kept, weight, m * sizeof(weight_t))
+            keep_weights_above(
+                <const weight_t *>value, kept, m, <weight_t>found.prefix.threshold
+            )
+            above += sum_lanes(<const weight_t *>kept, m)
+        above += (found.prefix.ties - 1) * found.threshold_weight
+        error = share_error(&found.scale, n, found.total, found.total, share)
+        return above < goal - error and above + found.threshold_weight >= goal + error
+
+
+cdef inline Range sample_row(
+    const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
+    double share, double span, double bound, double above, Workspace *work, double *total,
+) noexcept nogil:
+    """Return between which logits a sample says that `share` of the row's mass is reached.
+
+    That has logits within `span` from the largest, and about the mass `above` is above `bound`.
+    Write about what the mass of the row is. n is at least SAMPLE_SIZE.
+    """
+    cdef real *value = <real *>work.value
+    cdef Py_ssize_t stride = n // (SAMPLE_SIZE // PIECE)
+    cdef Py_ssize_t i, l, place
+    cdef uint64_t chance = 0
+    cdef Range r
+    for i in range(SAMPLE_SIZE // PIECE):  # a piece of each `stride` neighbours
+        chance = chance * 6364136223846793005ULL + 1442695040888963407ULL
+        place = i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>(stride - PIECE + 1) >> 32)
+        for l in range(PIECE):
+            value[PIECE * i + l] = x[place + l]
+    estimate_weights(
+        <const real *>value, <real *>work.weight, SAMPLE_SIZE, highest, inverse, scale
+    )
+    r = sample_bracket(
+        SAMPLE_SIZE, share, span, bound, above, <double>n / SAMPLE_SIZE, work, total, <real>0
+    )
+    r.low = <real>r.low
+    r.high = <real>r.high
+    return r
 
 
 cdef inline void find_nucleus(
-    const real *x, Py_ssize_t n, double highest, double inverse, double share, double span,
-    double bound, double above, Workspace *work, Nucleus *found,
+    const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
+    double share, double span, Range r, Workspace *work, Nucleus *found,
 ) noexcept nogil:
     """Find the shortest prefix whose mass reaches `share` of the row's, for 1/T above 0.
 
-    It has logits within `span` from the largest, and about the mass `above` is above `bound`.
+    It has logits within `span` from the largest; r is what `sample_row` says.
     """
-    cdef double *value = <double *>work.value
-    cdef double total, within
-    cdef Py_ssize_t stride = (n + SAMPLE_SIZE - 1) // SAMPLE_SIZE
-    cdef Py_ssize_t i, m = n // stride
-    cdef uint64_t chance = 0
-    cdef bint higher, lower, missed = False
-    cdef Range r
-    for i in range(m):  # one of each `stride` neighbours
-        chance = chance * 6364136223846793005ULL + 1442695040888963407ULL
-        value[i] = x[i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>stride >> 32)]
-    softmax_weights(<const double *>value, work.weight, m, highest, inverse)
-    r = sample_bracket(m, share, span, bound, above, stride, work)
-    r.low = <real>r.low
-    r.high = <real>r.high
-    while True:
-        found.is_listed = r.low < r.high
-        m = partition_pass(x, n, highest, inverse, r, work, &total, &above)
-        if found.is_listed:
-            within = sum_lanes(work.weight, m)
-        else:
-            found.threshold = r.low
-            found.threshold_weight = work.weight[0]
-            within = m * found.threshold_weight
-        higher = above >= share * total and r.high < highest
-        lower = (m == 0 or above + within < share * total) and r.low > -infinity(<double>0)
-        if not higher and not lower:
-            break
-        if missed:  # by rounding, or because another thread writes into the row
-            higher = lower = False
-        r.low, r.high = (
-            r.high if higher else -infinity(<double>0), r.low if lower else highest
-        )
-        missed = True
-    if found.is_listed:
-        refine(max(<Py_ssize_t>1, m), share * total - above, span, work, found)
-    else:
-        count_ties(m, share * total - above, found)
+    found.has_sums = True
+    found.is_float32 = False
+    if real is float:
+        found.is_float32 = True
+        found.scale = scale[0]
+        if bracket_threshold(
+            x, n, highest, inverse, share, span, r, work, found, <float>0
+        ):
+            return
+        found.is_float32 = False
+    bracket_threshold(x, n, highest, inverse, share, span, r, work, found, <double>0)
+
+
+cdef inline void add_listed(
+    Py_ssize_t blocks, const Nucleus *left, Workspace *work, weight_t like
+) noexcept nogil:
+    """Add what a nucleus keeps of its list, of the type of `like`, to the blocks' sums."""
+    cdef const weight_t *value = <const weight_t *>work.value
+    cdef weight_t *weight = <weight_t *>work.weight
+    cdef double *sums = <double *>work.maxima
+    cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
+    cdef Py_ssize_t block, m = 0
+    keep_prefix_weights(value, weight, ends[blocks - 1], &left.prefix, left.prefix.ties)
+    for block in range(blocks):
+        sums[block] += sum_lanes(<const weight_t *>(weight + m), ends[block] - m)
+        m = ends[block]
+
+
+cdef inline Py_ssize_t count_listed(
+    Py_ssize_t n, double threshold, Workspace *work, weight_t like
+) noexcept nogil:
+    """Return how many of the first n elements of the list, of the type of `like`, equal it."""
+    cdef const weight_t *value = <const weight_t *>work.value
+    cdef weight_t v = <weight_t>threshold
+    cdef Py_ssize_t i, m = 0
+    for i in range(n):
+        m += value[i] == v
+    return m
 
 
 cdef inline Py_ssize_t draw_from_nucleus(
     const real *x, Py_ssize_t n, double u, double highest, double inverse, const Nucleus *left,
     Workspace *work,
 ) noexcept nogil:
-    """Draw from the nucleus that has just been found: by blocks, then within one."""
-    cdef double weight[BLOCK]
-    cdef double part[BLOCK]
+    """Draw from a nucleus that has just been found: by blocks, then within one."""
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     cdef double *sums = <double *>work.maxima
     cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
-    cdef const double *near = <const double *>work.value
-    cdef double *kept = work.masses
-    cdef double target
-    cdef Py_ssize_t block, start, i, m = 0, ties = left.ties
-    if left.is_listed:
-        mask_above(near, work.weight, kept, ends[blocks - 1], left.threshold)
-        for i in range(ends[blocks - 1]):
-            if near[i] == left.threshold and ties > 0:
-                kept[i] = work.weight[i]
-                ties -= 1
-    for block in range(blocks):
-        if left.is_listed:
-            sums[block] += sum_lanes(kept + m, ends[block] - m)
-        else:
-            sums[block] += max(0, min(left.ties, ends[block]) - m) * left.threshold_weight
-        m = ends[block]
-    target = u * sum_in_order(sums, blocks)
-    block = cdf_search(sums, blocks, 0, target)
-    start = block * BLOCK
-    m = min(<Py_ssize_t>BLOCK, n - start)
-    softmax_weights(x + start, weight, m, highest, inverse)
-    mask_above(x + start, weight, part, m, <real>left.threshold)
-    i = ends[block - 1] if block > 0 else 0
-    if left.is_listed:
-        for i in range(i, ends[block]):
-            part[work.index[i] - start] = kept[i]
+    cdef double target, kept, margin = 0
+    cdef Py_ssize_t block, i, m = 0, ties = left.prefix.ties
+    if not left.has_sums:
+        return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums)
+    if not left.is_listed:
+        for block in range(blocks):
+            sums[block] += (
+                max(0, min(left.prefix.ties, ends[block]) - m) * left.threshold_weight
+            )
+            m = ends[block]
+    elif left.is_float32:
+        add_listed(blocks, left, work, <float>0)
     else:
-        ties = left.ties - i
-        for i in range(m):
-            if x[start + i] == left.threshold and ties > 0:
-                part[i] = left.threshold_weight
-                ties -= 1
-    return start + cdf_search(part, m, sum_in_order(sums, block), target)
+        add_listed(blocks, left, work, <double>0)
+    kept = sum_in_order(sums, blocks)
+    target = u * kept
+    block = cdf_search(sums, blocks, 0, target)
+    m = ends[block - 1] if block > 0 else 0
+    if not left.is_listed:
+        ties -= m
+    elif left.is_float32:
+        ties -= count_listed(m, left.prefix.threshold, work, <float>0)
+    else:
+        ties -= count_listed(m, left.prefix.threshold, work, <double>0)
+    if left.is_float32:
+        margin = share_error(&left.scale, n, left.total, kept, u)
+    i = draw_from_block(
+        x, n, highest, inverse, &left.prefix, ties, sums, block, target, margin
+    )
+    if i < 0:
+        i = draw_from_row(x, n, u, highest, inverse, &left.prefix, sums)
+    return i

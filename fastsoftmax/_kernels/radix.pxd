@@ -20,17 +20,25 @@ Source
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.exp cimport bits32, bits64, from_bits32, from_bits64, infinity
+from fastsoftmax._kernels.types cimport bits32, bits64, from_bits32, from_bits64, infinity
 
 ctypedef fused value_t:
     float
     double
     int64_t
 
+# Which values come first, as a type, so that each order has loops of its own.
+ctypedef char Descending
+ctypedef short Ascending
+
+ctypedef fused order_t:
+    Descending
+    Ascending
+
 cdef enum:
     RANK_GROUP = 8  # elements that are ranked together
-    HISTOGRAM_MIN = 16  # elements that are not worth a histogram
-    WIDE_HISTOGRAM_MIN = 512  # elements that are worth eight bits a histogram, others five
+    HISTOGRAM_MIN = 16  # elements: up to these, a histogram costs more than it saves
+    WIDE_HISTOGRAM_MIN = 512  # elements: above these, a histogram has 8 bits, else 5
     MAX_RANK_SORT = 128  # elements that are sorted by their ranks,
     DIGIT = 256  # others by digits of so many values
 
@@ -43,8 +51,18 @@ cdef inline value_t lowest_value(value_t like) noexcept nogil:
         return -infinity(like)
 
 
+cdef inline value_t oriented(value_t x, order_t order) noexcept nogil:
+    """Return x, or if `order` is Ascending a value in the reverse order; both are exact."""
+    if order_t is Descending:
+        return x
+    elif value_t is int64_t:
+        return ~x
+    else:
+        return -x
+
+
 cdef inline bint is_nan(value_t x) noexcept nogil:
-    """Tell whether x is NaN."""
+    """Return whether x is NaN."""
     if value_t is int64_t:
         return False
     else:
@@ -67,65 +85,65 @@ cdef inline uint64_t sortable_key(value_t x) noexcept nogil:
         return <uint64_t>x ^ 0x8000000000000000ULL
 
 
-cdef inline value_t from_sortable_key(uint64_t order, value_t like) noexcept nogil:
-    """Return the value of a key, or one equal to it."""
-    cdef uint32_t b = <uint32_t>(order >> 32)
+cdef inline value_t from_sortable_key(uint64_t key, value_t like) noexcept nogil:
+    """Return the value that `key` was made of, or one equal to it."""
+    cdef uint32_t b = <uint32_t>(key >> 32)
     if value_t is float:
         return from_bits32(b ^ 0x80000000u if b >> 31 else ~b)
     elif value_t is double:
-        return from_bits64(order ^ 0x8000000000000000ULL if order >> 63 else ~order)
+        return from_bits64(key ^ 0x8000000000000000ULL if key >> 63 else ~key)
     else:
-        return <int64_t>(order ^ 0x8000000000000000ULL)
+        return <int64_t>(key ^ 0x8000000000000000ULL)
 
 
 cdef inline void radix_select_by_mass(
     uint64_t *keys, double *masses, Py_ssize_t n, double target, uint64_t *last, Py_ssize_t *ties
 ) noexcept nogil:
-    """Find the shortest prefix (in key order) whose mass reaches `target`.
+    """Find the shortest prefix, in the order of `keys`, whose mass reaches `target`.
 
-    It is everything above `last`, and the first `ties` of what equals it. All of it, if the mass
-    falls short. ``masses == NULL`` gives each element the mass 1. Both arrays are used up.
+    It is everything above `last`, and the first `ties` of what equals it: all of it, if the mass
+    falls short. ``masses == NULL`` gives each element the mass 1. Both arrays are overwritten.
     """
     cdef double mass[512]  # two for each digit: neighbours are often equal, and would have to wait
-    cdef double reached = 0, here
-    cdef int most = 255 if n > WIDE_HISTOGRAM_MIN else 31  # the largest digit: few elements, few counters
-    cdef uint64_t all_have, one_has, highest
+    cdef double reached = 0, digit_mass
+    cdef int max_digit = 255 if n > WIDE_HISTOGRAM_MIN else 31
+    cdef uint64_t common, present, highest
     cdef Py_ssize_t i, m
     cdef int shift, d
     while n > HISTOGRAM_MIN:
-        all_have = one_has = keys[0]
+        common = present = keys[0]
         for i in range(n):
-            all_have &= keys[i]
-            one_has |= keys[i]
-        if all_have == one_has:
+            common &= keys[i]
+            present |= keys[i]
+        if common == present:
             break
         shift = 0
-        while (all_have ^ one_has) >> shift > <uint64_t>most:
+        while (common ^ present) >> shift > <uint64_t>max_digit:
             shift += 1
-        for d in range(2 * most + 2):
+        for d in range(2 * max_digit + 2):
             mass[d] = 0
         for i in range(n):
-            d = keys[i] >> shift & most
+            d = keys[i] >> shift & max_digit
             mass[2 * d + (i & 1)] += masses[i] if masses != NULL else 1
-        d = most
+        d = max_digit
         while d >= 0:
-            here = mass[2 * d] + mass[2 * d + 1]
-            if here > 0:
-                if reached + here >= target:
+            digit_mass = mass[2 * d] + mass[2 * d + 1]
+            if digit_mass > 0:
+                if reached + digit_mass >= target:
                     break
-                reached += here
+                reached += digit_mass
             d -= 1
         if d < 0:  # the lowest digit there is takes what rounding has left
-            d = most
+            d = max_digit
             for i in range(n):
-                d = min(d, <int>(keys[i] >> shift & most))
+                d = min(d, <int>(keys[i] >> shift & max_digit))
             reached -= mass[2 * d] + mass[2 * d + 1]
         m = 0
         for i in range(n):
             keys[m] = keys[i]
             if masses != NULL:
                 masses[m] = masses[i]
-            m += <int>(keys[i] >> shift & most) == d
+            m += <int>(keys[i] >> shift & max_digit) == d
         n = m
     while True:
         highest = keys[0]
@@ -158,18 +176,22 @@ cdef inline Py_ssize_t compact_prefix(
     value_t *value,
     Py_ssize_t *index,
     double *weight,
+    Py_ssize_t room,
 ) noexcept nogil:
-    """Write what is above `last`, and the first `ties` of what equals it, in the order given.
+    """Keep of x[0:n] what is above `last`, and the first `ties` of what equals it, in index order.
 
-    The place of x[i] is place[i], or i if that is NULL. Works in place; so does `weight`, if not
-    NULL. NaN equals itself and is below all else.
+    The index of x[i] is place[i], or i if `place` is NULL; `value` and `index` may be these arrays.
+    `weight` is compacted in place, if it is not NULL. NaN equals itself and is below all else.
+    Return how many are kept: `room` at most, the elements that `value` and `index` have room for.
     """
-    cdef bint numbers = is_nan(last)
+    cdef bint last_is_nan = is_nan(last)
     cdef bint above, equal
     cdef Py_ssize_t i, m = 0
-    for i in range(n):  # without branches, which could not be predicted
-        equal = (x[i] == last) | (numbers & is_nan(x[i]))
-        above = (x[i] > last) | (numbers & (not is_nan(x[i])))
+    for i in range(n):  # without branches that could not be predicted
+        if m == room:
+            break
+        equal = (x[i] == last) | (last_is_nan & is_nan(x[i]))
+        above = (x[i] > last) | (last_is_nan & (not is_nan(x[i])))
         value[m] = x[i]
         index[m] = place[i] if place != NULL else i
         if weight != NULL:
@@ -182,10 +204,13 @@ cdef inline Py_ssize_t compact_prefix(
 cdef inline void rank_sort(
     uint64_t *keys, Py_ssize_t *index, Py_ssize_t n, uint64_t *keys2, Py_ssize_t *index2
 ) noexcept nogil:
-    """Write up to RANKED elements, sorted as below, into the second arrays."""
+    """Write up to MAX_RANK_SORT elements by key, highest first, into the second arrays.
+
+    Equal keys keep their order.
+    """
     cdef int64_t order[MAX_RANK_SORT + RANK_GROUP]  # signed, as vectors compare them
     cdef int64_t rank[RANK_GROUP]
-    cdef int64_t moved
+    cdef int64_t signed_key
     cdef Py_ssize_t start, j, l
     for j in range(n):
         order[j] = <int64_t>(keys[j] ^ 0x8000000000000000ULL)
@@ -195,13 +220,13 @@ cdef inline void rank_sort(
         for l in range(RANK_GROUP):
             rank[l] = 0
         for j in range(start):
-            moved = order[j]
+            signed_key = order[j]
             for l in range(RANK_GROUP):
-                rank[l] += moved >= order[start + l]
+                rank[l] += signed_key >= order[start + l]
         for j in range(start, n):
-            moved = order[j]
+            signed_key = order[j]
             for l in range(RANK_GROUP):
-                rank[l] += moved > order[start + l]
+                rank[l] += signed_key > order[start + l]
         for j in range(RANK_GROUP):
             for l in range(RANK_GROUP):
                 rank[l] += (order[start + j] == order[start + l]) & (j < l)
@@ -214,18 +239,21 @@ cdef inline void sort_by_digit(
     const uint64_t *keys, const Py_ssize_t *index, Py_ssize_t n, int shift,
     uint64_t *keys2, Py_ssize_t *index2,
 ) noexcept nogil:
-    """Sort by one digit of the key, highest first; equal ones keep their order."""
+    """Write n elements into the second arrays by the digit of `keys` at `shift`, highest first.
+
+    Equal digits keep their order.
+    """
     cdef Py_ssize_t first[DIGIT]
-    cdef Py_ssize_t i, here, place = 0
+    cdef Py_ssize_t i, count, place = 0
     cdef int d
     for d in range(DIGIT):
         first[d] = 0
     for i in range(n):
         first[keys[i] >> shift & (DIGIT - 1)] += 1
     for d in range(DIGIT - 1, -1, -1):
-        here = first[d]
+        count = first[d]
         first[d] = place
-        place += here
+        place += count
     for i in range(n):
         d = keys[i] >> shift & (DIGIT - 1)
         place = first[d]
@@ -237,30 +265,33 @@ cdef inline void sort_by_digit(
 cdef inline void radix_sort_pairs(
     uint64_t *keys, Py_ssize_t *index, Py_ssize_t n, uint64_t *keys2, Py_ssize_t *index2
 ) noexcept nogil:
-    """Sort by key, highest first; equal keys keep their order. The second arrays are scratch."""
-    cdef uint64_t *there = keys2
-    cdef uint64_t *here = keys
-    cdef Py_ssize_t *index_there = index2
-    cdef Py_ssize_t *index_here = index
-    cdef uint64_t all_have = ~<uint64_t>0, one_has = 0
+    """Sort n elements by key, highest first; equal keys keep their order.
+
+    The second arrays are scratch.
+    """
+    cdef uint64_t *target = keys2
+    cdef uint64_t *source = keys
+    cdef Py_ssize_t *index_target = index2
+    cdef Py_ssize_t *index_source = index
+    cdef uint64_t common = ~<uint64_t>0, differing = 0
     cdef Py_ssize_t i
     cdef int shift = 0
     if n <= MAX_RANK_SORT:
         rank_sort(keys, index, n, keys2, index2)
-        here, index_here = keys2, index2
+        source, index_source = keys2, index2
     else:
         for i in range(n):
-            all_have &= keys[i]
-            one_has |= keys[i]
-        one_has ^= all_have
-        while shift < 64 and one_has >> shift:  # from the lowest bit in which they differ
-            if one_has >> shift & 1:
-                sort_by_digit(here, index_here, n, shift, there, index_there)
-                here, there = there, here
-                index_here, index_there = index_there, index_here
+            common &= keys[i]
+            differing |= keys[i]
+        differing ^= common
+        while shift < 64 and differing >> shift:  # from the lowest bit in which they differ
+            if differing >> shift & 1:
+                sort_by_digit(source, index_source, n, shift, target, index_target)
+                source, target = target, source
+                index_source, index_target = index_target, index_source
                 shift += 8
             else:
                 shift += 1
-    if here != keys:
-        memcpy(keys, here, n * sizeof(uint64_t))
-        memcpy(index, index_here, n * sizeof(Py_ssize_t))
+    if source != keys:
+        memcpy(keys, source, n * sizeof(uint64_t))
+        memcpy(index, index_source, n * sizeof(Py_ssize_t))

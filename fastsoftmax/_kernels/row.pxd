@@ -1,116 +1,74 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""What softmax and the losses share: maximum, exponentials and sums of one contiguous row.
+"""What softmax and the losses share: exponentials and their sums of one contiguous row.
 
 Each loop over elements is a function of its own, for the vectoriser, and takes a multiple of STEP
 elements; the last, partial step of a row goes through a padded copy: no scalar tails.
-
-Order of sums
-    The exponentials of a block are made by one loop and added by another: four neighbouring eighths
-    in the element type, then eight lanes in float64 (float32 rows) or in a pair of float64 (float64
-    rows); the end of a block closes the lanes. The map has no order and the sum has this fixed one,
-    so every vector width gives the same bits.
 """
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.exp cimport (
-    exp_floored,
-    fma,
-    infinity,
-    lowest_bit,
-    out_ptr,
-    out_ptr32,
-    out_ptr64,
-    prefetch,
-    real,
-)
+from fastsoftmax._kernels.exp cimport exp_floored
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
     CENTERED_POW2,
     CLAMPED_POW2,
-    HIGH,
-    LOW,
-    MAGIC,
-    RATE,
-    SHIFT,
     Centered,
     CenteredPow2,
     Clamped,
     ClampedPow2,
+    ExpScale,
     ExpVariant,
     exp_variant,
     scaled_exp,
     variant_of,
 )
+from fastsoftmax._kernels.maxima cimport (
+    RowMax,
+    find_first,
+    init_max,
+    larger,
+    max_of,
+    max_of_lanes,
+    update_max,
+)
+from fastsoftmax._kernels.sums cimport (
+    BLOCK,
+    STEP,
+    DoubleDouble,
+    LaneSums,
+    accumulate,
+    fold_lanes,
+    pad,
+    round_to_step,
+    zero,
+)
+from fastsoftmax._kernels.types cimport fma, infinity, out_ptr, out_ptr32, out_ptr64, prefetch, real
 
 cdef enum:
-    STEP = 32  # elements that a sum takes at once
-    BLOCK = 2048  # elements whose exponentials stay in L1 until they are added
     LINE = 64  # bytes of a cache line
-    ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements of a row from which on it pays to write vectors that share no line
-
-cdef struct LaneSums:
-    double high[8]
-    double low[8]
-
-
-cdef struct DoubleDouble:
-    double high
-    double low
-
-
-cdef struct RowMax:
-    # The largest element of a row (NaN is passed over), and where the block starts that has it.
-    double value
-    Py_ssize_t block
+    ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements from which on vectors that share no line pay
 
 
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
 
 
-cdef inline real max_of_lanes(real *lane) noexcept nogil:
-    """Return the largest of STEP lanes; they are lost."""
-    cdef Py_ssize_t l
-    for l in range(16):  # in halves: one chain of 32 would take as long as hundreds of elements
-        lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
-    for l in range(8):
-        lane[l] = lane[8 + l] if lane[8 + l] > lane[l] else lane[l]
-    for l in range(4):
-        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
-    for l in range(2):
-        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
-    return lane[1] if lane[1] > lane[0] else lane[0]
-
-
-cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:
-    """Return the largest of `highest` and x[0:n]; NaN is passed over."""
-    cdef real lane[STEP]
-    cdef Py_ssize_t j, l
-    for l in range(STEP):
-        lane[l] = highest
-    for j from 0 <= j < n by STEP:
-        for l in range(STEP):
-            lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
-    return max_of_lanes(lane)
-
-
 cdef inline void exp_loop(
-    const real *x, real *y, Py_ssize_t n, const real *exp_scale, exp_variant variant
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, exp_variant variant
 ) noexcept nogil:
-    """y = the exponentials of x"""
-    cdef real shift = exp_scale[SHIFT]
-    cdef real rate = exp_scale[RATE]
-    cdef real low = exp_scale[LOW]
-    cdef real high = exp_scale[HIGH]
-    cdef real magic = exp_scale[MAGIC]
+    """Write the exponentials of x[0:n] into y, by `exp_scale`."""
+    cdef real shift = <real>exp_scale.shift
+    cdef real rate = <real>exp_scale.rate
+    cdef real low = <real>exp_scale.low
+    cdef real high = <real>exp_scale.high
+    cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t j
     for j in range(n):
         y[j] = scaled_exp(x[j], shift, rate, low, high, magic, variant)
 
 
 cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
-    """Have the whole lines of n elements, which need not exist, brought to L1."""
+    """Bring the whole lines of p[0:n], which need not exist, to L1."""
     cdef Py_ssize_t line = LINE // sizeof(real)
     cdef Py_ssize_t j
     for j from 0 <= j <= n - line by line:
@@ -118,14 +76,15 @@ cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void exp_prefetching_loop(
-    const real *x, out_ptr y, Py_ssize_t n, const real *exp_scale, const real *prefetch_src, exp_variant variant
+    const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src,
+    exp_variant variant,
 ) noexcept nogil:
-    """exp_of, with as many elements of another row brought to L1"""
-    cdef real shift = exp_scale[SHIFT]
-    cdef real rate = exp_scale[RATE]
-    cdef real low = exp_scale[LOW]
-    cdef real high = exp_scale[HIGH]
-    cdef real magic = exp_scale[MAGIC]
+    """Write the exponentials of x[0:n] into y; bring n elements from `prefetch_src` on to L1."""
+    cdef real shift = <real>exp_scale.shift
+    cdef real rate = <real>exp_scale.rate
+    cdef real low = <real>exp_scale.low
+    cdef real high = <real>exp_scale.high
+    cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
         prefetch_lines(prefetch_src + j, STEP)
@@ -137,10 +96,10 @@ cdef inline real exp_and_max_loop(
     const real *x, out_ptr e, Py_ssize_t n, real low, real magic, real highest,
     const real *prefetch_src,
 ) noexcept nogil:
-    """e = the exponentials of x, with as many elements of `prefetch_src` brought to L1.
+    """Write the Unclamped exponentials of x[0:n] into e; return the maximum of x and `highest`.
 
-    Return the largest of `highest` and x[0:n], without which one could not tell whether some were
-    too large; NaN is passed over.
+    Without it nothing would show whether some were too large. NaN is passed over. n elements from
+    `prefetch_src` on are brought to L1.
     """
     cdef real lane[STEP]
     cdef Py_ssize_t j, l
@@ -154,39 +113,8 @@ cdef inline real exp_and_max_loop(
     return max_of_lanes(lane)
 
 
-cdef inline void accumulate_block(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
-    """Add e[0:n] to the lanes."""
-    cdef double high[8]
-    cdef double low[8]
-    cdef double quad[8]
-    cdef double total[8]
-    cdef double part[8]
-    cdef Py_ssize_t j, l
-    for l in range(8):
-        high[l] = lanes.high[l]
-        low[l] = lanes.low[l]
-    for j from 0 <= j < n by STEP:
-        for l in range(8):
-            quad[l] = (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
-        if real is float:
-            for l in range(8):
-                high[l] += quad[l]
-        else:  # Knuth's TwoSum: high + low stays exact (one loop of it would stay scalar)
-            for l in range(8):
-                total[l] = high[l] + quad[l]
-            for l in range(8):
-                part[l] = total[l] - high[l]
-            for l in range(8):
-                low[l] += (high[l] - (total[l] - part[l])) + (quad[l] - part[l])
-            for l in range(8):
-                high[l] = total[l]
-    for l in range(8):
-        lanes.high[l] = high[l]
-        lanes.low[l] = low[l]
-
-
 cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
-    """y = y * (high + low), rounded once (nearly)"""
+    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly)."""
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
         for l in range(STEP):
@@ -196,82 +124,49 @@ cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogi
 cdef inline void subtract(
     const real *x, real *y, Py_ssize_t n, real highest, real inverse, real log_sum
 ) noexcept nogil:
-    """y = (x - highest) * inverse - log_sum"""
+    """Write (x - highest) * inverse - log_sum into y, for n elements; y does not overlap x."""
     cdef Py_ssize_t j
     for j in range(n):
         y[j] = (x[j] - highest) * inverse - log_sum
 
 
-# Inlined, the sums of float64 stay scalar. Through this pointer, a variable of each kernel, gcc
-# cannot inline them.
-ctypedef void (*accumulate_fn)(LaneSums *lanes, const double *e, Py_ssize_t n) noexcept nogil
-
-
-cdef inline void accumulate(LaneSums *lanes, const real *e, Py_ssize_t n, accumulate_fn add_double) noexcept nogil:
-    """Add e[0:n] to the lanes."""
-    if real is float:
-        accumulate_block(lanes, e, n)
-    else:
-        add_double(lanes, e, n)
-
-
 # ---- blocks --------------------------------------------------------------------------------------
 
 
-cdef inline Py_ssize_t round_to_step(Py_ssize_t n) noexcept nogil:
-    """Return how many of n elements fill whole steps."""
-    return n & ~(<Py_ssize_t>STEP - 1)
-
-
-cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
-    """Copy n < STEP elements of x and fill up with -inf, whose exponential is 0."""
-    cdef Py_ssize_t j
-    for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
-        tail[j] = x[j] if j < n else -infinity(<real>0)
-
-
-cdef inline void two_sum(DoubleDouble *s, double x) noexcept nogil:
-    """Add x to the pair, exactly (Knuth's TwoSum)."""
-    cdef double total = s.high + x
-    cdef double part = total - s.high
-    s.low += (s.high - (total - part)) + (x - part)
-    s.high = total
-
-
 cdef inline void exp_block(
-    const real *x, real *y, Py_ssize_t n, const real *exp_scale
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale
 ) noexcept nogil:
-    """y = the exponentials of x, over any whole number of steps"""
-    cdef ExpVariant form = variant_of(exp_scale)
-    if form == CLAMPED_POW2:
+    """Write the exponentials of x[0:n], whole steps, into y, by the variant of `exp_scale`."""
+    cdef ExpVariant variant = variant_of(exp_scale)
+    if variant == CLAMPED_POW2:
         exp_loop(x, y, n, exp_scale, <ClampedPow2>0)
-    elif form == CENTERED_POW2:
+    elif variant == CENTERED_POW2:
         exp_loop(x, y, n, exp_scale, <CenteredPow2>0)
-    elif form == CENTERED:
+    elif variant == CENTERED:
         exp_loop(x, y, n, exp_scale, <Centered>0)
     else:
         exp_loop(x, y, n, exp_scale, <Clamped>0)
 
 
 cdef inline void exp_block_prefetching(
-    const real *x, out_ptr y, Py_ssize_t n, const real *exp_scale, const real *prefetch_src
+    const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src
 ) noexcept nogil:
-    """exp_block over whole steps; as many elements from `prefetch_src` on, if not NULL, come to L1."""
-    cdef ExpVariant form = variant_of(exp_scale)
+    """Call `exp_block`; bring n elements from `prefetch_src` on, unless that is NULL, to L1."""
+    cdef ExpVariant variant = variant_of(exp_scale)
     if prefetch_src == NULL:
         exp_block(x, <real *>y, n, exp_scale)
-    elif form == CLAMPED_POW2:
+    elif variant == CLAMPED_POW2:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <ClampedPow2>0)
-    elif form == CENTERED_POW2:
+    elif variant == CENTERED_POW2:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <CenteredPow2>0)
-    elif form == CENTERED:
+    elif variant == CENTERED:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <Centered>0)
     else:
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <Clamped>0)
 
 
-cdef inline void exp_padded(real *tail, const real *exp_scale) noexcept nogil:
-    """exp_block over one step, in place"""
+cdef inline void exp_padded(real *tail, const ExpScale *exp_scale) noexcept nogil:
+    """Make the step `tail` its exponentials."""
     cdef real x[STEP]
     cdef Py_ssize_t j
     for j in range(STEP):
@@ -280,11 +175,11 @@ cdef inline void exp_padded(real *tail, const real *exp_scale) noexcept nogil:
 
 
 cdef inline Py_ssize_t exp_of_block(
-    const real *x, real *e, Py_ssize_t n, const real *exp_scale, const real *prefetch_src
+    const real *x, real *e, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src
 ) noexcept nogil:
-    """e = the exponentials of x, filled up with 0 to whole steps; return how many.
+    """Write the exponentials of x[0:n] into e, filled up with 0 to whole steps; return how many.
 
-    As many elements are fetched from `prefetch_src` on, if that is not NULL.
+    n elements from `prefetch_src` on, unless that is NULL, are brought to L1.
     """
     cdef Py_ssize_t w = round_to_step(n)
     if real is float:
@@ -298,104 +193,34 @@ cdef inline Py_ssize_t exp_of_block(
     return w + STEP
 
 
-cdef inline void zero(LaneSums *lanes) noexcept nogil:
-    """Set the lanes to 0."""
-    cdef Py_ssize_t j
-    for j in range(8):
-        lanes.high[j] = lanes.low[j] = 0
-
-
-cdef inline double to_double(DoubleDouble s) noexcept nogil:
-    """Return what the pair stands for; an infinite sum has left NaN in its low part."""
-    return s.high + s.low if s.low == s.low else s.high
-
-
-cdef inline void fold_lanes(DoubleDouble *s, LaneSums *lanes, real like) noexcept nogil:
-    """Add the lanes of a block to the sum, in one order for every implementation."""
-    cdef double *a = lanes.high
-    cdef Py_ssize_t l
-    if real is float:
-        two_sum(s, ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7])))
-    else:
-        for l in range(8):
-            two_sum(s, a[l])
-            s.low += lanes.low[l]
-
-
-cdef inline void init_max(RowMax *top) noexcept nogil:
-    """Make it that of no elements."""
-    top.value = -infinity(<double>0)
-    top.block = 0
-
-
-cdef inline void update_max(RowMax *top, const real *x, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
-    """Take into account the block of a row of n elements that begins at `start`."""
-    cdef Py_ssize_t m = min(BLOCK, n - start)
-    cdef Py_ssize_t w = round_to_step(m)
-    cdef real highest = <real>top.value
-    cdef real tail[STEP]
-    if w:
-        highest = max_of(x + start, w, highest)
-    if w < m:
-        pad(x + start + w, tail, m - w)
-        highest = max_of(<const real *>tail, STEP, highest)
-    if highest > top.value:
-        top.value = highest
-        top.block = start
-
-
-cdef inline RowMax row_max(const real *x, Py_ssize_t n) noexcept nogil:
-    """Return the largest element of a row."""
-    cdef Py_ssize_t start
-    cdef RowMax top
-    init_max(&top)
-    for start from 0 <= start < n by BLOCK:
-        update_max(&top, x, start, n)
-    return top
-
-
-cdef inline Py_ssize_t find_first(const real *x, Py_ssize_t n, real highest) noexcept nogil:
-    """Return the first place of `highest` in a block, n if it is not there."""
-    cdef Py_ssize_t j = 0, l
-    cdef uint32_t found
-    while j + STEP <= n:
-        found = 0
-        for l in range(STEP):
-            found |= <uint32_t>(x[j + l] == highest) << l
-        if found:
-            return j + lowest_bit(found)
-        j += STEP
-    while j < n and x[j] != highest:
-        j += 1
-    return j
-
-
 cdef inline void lanes_excluding_max(
-    const real *x, Py_ssize_t n, real highest, const real *exp_scale, bint with_max,
-    LaneSums *lanes, accumulate_fn add_double, const real *prefetch_src
+    const real *x, Py_ssize_t n, real highest, const ExpScale *exp_scale, bint with_max,
+    LaneSums *lanes, const real *prefetch_src
 ) noexcept nogil:
-    """Write the lanes of a block's exponentials, without the largest entry's if it is `with_max`."""
-    cdef real e[BLOCK + 1]  # the last one takes the 0 of a row of NaN
+    """Write the lanes of a block's exponentials; without that of `highest` if `with_max`.
+
+    `with_max` says that this is the block of the row's maximum.
+    """
+    cdef real e[BLOCK + 1]  # the last one takes the 0 of a block that has no `highest` (any more)
     cdef Py_ssize_t w = exp_of_block(x, e, n, exp_scale, prefetch_src)
     if with_max and highest < infinity(<real>0):
         e[find_first(x, n, highest)] = 0
     zero(lanes)
-    accumulate(lanes, e, w, add_double)
+    accumulate(lanes, e, w)
 
 
 # ---- rows, and parts of a row that begin at a block ----------------------------------------------
 #
-# While a row's exponentials are made, which waits for nothing, the `next_row` row (NULL if there
-# is none) is brought to L1 and its largest element found: alone that would wait for memory.
+# While a row's exponentials are made, which waits for nothing, `next_row` (NULL if there is none)
+# is brought to L1 and its maximum found: alone that would wait for memory.
 
 
 cdef inline DoubleDouble sum_excluding_max(
-    const real *x, Py_ssize_t n, const real *exp_scale, accumulate_fn add_double, RowMax *top,
-    const real *next_row
+    const real *x, Py_ssize_t n, const ExpScale *exp_scale, RowMax *top, const real *next_row
 ) noexcept nogil:
-    """Return the sum of a row's exponentials without the largest entry's own term.
+    """Return the sum of a row's exponentials without the maximum's own term.
 
-    `top` is the row's, and becomes that of the `next_row` one.
+    `top` is the row's maximum, and becomes that of `next_row`.
     """
     cdef Py_ssize_t start
     cdef Py_ssize_t block = top.block
@@ -407,7 +232,7 @@ cdef inline DoubleDouble sum_excluding_max(
     for start from 0 <= start < n by BLOCK:
         lanes_excluding_max(
             x + start, min(BLOCK, n - start), highest, exp_scale, start == block, &lanes,
-            add_double, next_row + start if next_row != NULL else NULL,
+            next_row + start if next_row != NULL else NULL,
         )
         fold_lanes(&s, &lanes, <real>0)
         if next_row != NULL:
@@ -416,31 +241,34 @@ cdef inline DoubleDouble sum_excluding_max(
 
 
 cdef inline DoubleDouble sum_and_max_from_pivot(
-    const real *x, Py_ssize_t n, const real *exp_scale, real *largest, accumulate_fn add_double,
+    const real *x, Py_ssize_t n, const ExpScale *exp_scale, real *largest,
     const real *next_row
 ) noexcept nogil:
-    """The same sum without knowing the largest entry, which is written; `exp_scale` is by a guess.
+    """Return the sum of a row's exponentials without the maximum's term; write the maximum.
 
-    Where a block has an entry larger than all before, its sum is made again without that.
+    `exp_scale` is by a pivot, for T = 1. Where a block has an entry larger than all before, its sum
+    is made again without that.
     """
+    cdef real low = <real>exp_scale.low
+    cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t start, m, w
     cdef real e[BLOCK + 1]
     cdef real highest = -infinity(<real>0)
     cdef real before
-    cdef DoubleDouble all_of, s
+    cdef DoubleDouble total, s
     cdef LaneSums lanes
-    all_of.high = all_of.low = s.high = s.low = 0
+    total.high = total.low = s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = round_to_step(m)
         before = highest
         if real is float:
             highest = exp_and_max_loop(
-                x + start, <out_ptr32>e, w, exp_scale[LOW], exp_scale[MAGIC], highest, next_row + start
+                x + start, <out_ptr32>e, w, low, magic, highest, next_row + start
             )
         else:
             highest = exp_and_max_loop(
-                x + start, <out_ptr64>e, w, exp_scale[LOW], exp_scale[MAGIC], highest, next_row + start
+                x + start, <out_ptr64>e, w, low, magic, highest, next_row + start
             )
         if w < m:
             pad(x + start + w, e + w, m - w)
@@ -448,36 +276,39 @@ cdef inline DoubleDouble sum_and_max_from_pivot(
             exp_padded(e + w, exp_scale)
             w += STEP
         zero(&lanes)
-        accumulate(&lanes, <const real *>e, w, add_double)
+        accumulate(&lanes, <const real *>e, w)
         if highest > before:
-            s = all_of
-            fold_lanes(&all_of, &lanes, <real>0)
+            s = total
+            fold_lanes(&total, &lanes, <real>0)
             e[find_first(x + start, m, highest)] = 0
             zero(&lanes)
-            accumulate(&lanes, <const real *>e, w, add_double)
+            accumulate(&lanes, <const real *>e, w)
         else:
-            fold_lanes(&all_of, &lanes, <real>0)
+            fold_lanes(&total, &lanes, <real>0)
         fold_lanes(&s, &lanes, <real>0)
     largest[0] = highest
     return s
 
 
 cdef inline Py_ssize_t unaligned_head(const real *x, const real *y, Py_ssize_t n) noexcept nogil:
-    """Return how many elements of a row y, made of x, are not written line by line at first."""
+    """Return how many of n elements of y, made of x, come before its first line of cache.
+
+    0 where lines do not matter: in a short row, or in place.
+    """
     if n < ALIGNED_WRITE_LENGTH or x == y:
         return 0
     return (-<size_t>y & (LINE - 1)) // sizeof(real)
 
 
 cdef inline void exp_of_row(
-    const real *x, real *y, Py_ssize_t n, const real *exp_scale, bint with_max, LaneSums *lanes,
-    DoubleDouble *s, accumulate_fn add_double, RowMax *top, const real *next_row
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, bint with_max, LaneSums *lanes,
+    DoubleDouble *s, RowMax *top, const real *next_row
 ) noexcept nogil:
-    """y = the exponentials of x, and their sum added to `s`.
+    """Write the exponentials of x[0:n] into y, and add their sum to `s`.
 
-    If `s` is NULL, each block has its own of the `lanes`. Unless `top` is NULL it is the row's, the
-    largest entry's term is not in the sum, if not `with_max`, and it becomes that of the `next_row`
-    row; else what follows is fetched alone. y is x or does not overlap it.
+    y is x or does not overlap it. If `s` is NULL, block i leaves its lanes in lanes[i]. Unless
+    `top` is NULL it is the row's maximum, whose term is not in the sum if not `with_max`, and
+    becomes that of `next_row`; else n elements from `next_row` on are brought to L1.
     """
     cdef real highest = <real>top.value if top != NULL else <real>0
     cdef Py_ssize_t block = -1 if with_max else top.block
@@ -505,9 +336,13 @@ cdef inline void exp_of_row(
             prefetch_src = next_row + start if next_row != NULL else NULL
             w_ahead = round_to_step(min(BLOCK, end - ahead))
             if real is float:
-                exp_block_prefetching(x + ahead, <out_ptr32>(y + ahead), w_ahead, exp_scale, prefetch_src)
+                exp_block_prefetching(
+                    x + ahead, <out_ptr32>(y + ahead), w_ahead, exp_scale, prefetch_src
+                )
             else:
-                exp_block_prefetching(x + ahead, <out_ptr64>(y + ahead), w_ahead, exp_scale, prefetch_src)
+                exp_block_prefetching(
+                    x + ahead, <out_ptr64>(y + ahead), w_ahead, exp_scale, prefetch_src
+                )
         zero(lanes)
         if w < m:
             pad(x + start + w, tail, m - w)
@@ -518,8 +353,8 @@ cdef inline void exp_of_row(
             y[start + place] = 0
         elif place < m:
             tail[place - w] = 0
-        accumulate(lanes, <const real *>(y + start), w, add_double)
-        accumulate(lanes, <const real *>tail, STEP if w < m else 0, add_double)
+        accumulate(lanes, <const real *>(y + start), w)
+        accumulate(lanes, <const real *>tail, STEP if w < m else 0)
         if place < w:
             y[start + place] = largest
         if s == NULL:
@@ -533,7 +368,7 @@ cdef inline void exp_of_row(
 cdef inline void scale_row(
     const real *x, real *y, Py_ssize_t n, real high, real low
 ) noexcept nogil:
-    """y = y * (high + low), in the steps of `exp_of_row`."""
+    """Multiply y[0:n], as `exp_of_row` made it of x, by `high` + `low`."""
     cdef real step[STEP]
     cdef Py_ssize_t end = round_to_step(n)
     cdef Py_ssize_t skip = unaligned_head(x, <const real *>y, n)

@@ -11,31 +11,31 @@ Formula
 
 Passes over memory
     One read for the block maxima and the checks. With top_k nothing else of the row's size; without
-    it a second one for the weights. Where a few hundred tokens have the mass of top_p, the block
-    maxima tell which; else a third pass finds the threshold (``nucleus.pxd``), the same for any
-    size of the nucleus. min_p looks at a few hundred candidates first, and at eight times more
-    while those do not settle it. Nothing is sorted but what `support` returns.
-    However many are drawn, the row is filtered and weighed once.
-    Log-probabilities: one read for the block maxima, one for the weights. A draw that reports them
-    shares both.
+    it a second one for the weights. min_p is a threshold in logit space: few elements that reach it
+    are listed, many are drawn from in the one pass that weighs them. Where a few hundred elements
+    have the mass of top_p, the block maxima tell which; else one pass finds the threshold
+    (``nucleus.pxd``), the same for any size of the nucleus. Nothing is sorted but what `support`
+    returns. However many are drawn, the row is filtered and weighed once.
+    Log-probabilities: one read for the maxima, one for the weights; the next row's maximum is found
+    while a row is weighed. `top_logprobs` selects by the block maxima of the first read.
 
 Precision policy
-    Weights and their sums in float64, whatever the logits' type: the same index from every
-    implementation, and from the reference. Over a whole row of float32, sums in float32 come first:
-    with a bound of their error they mostly tell what those in float64 would, four times as fast.
+    Draws and filters decide by weights and sums in float64, whatever the logits' type: the same
+    ids from every implementation, and from the reference. Over a whole row of float32, float32
+    weights come first: with a bound of their sums' error (``weights_f32.pxd``) they mostly tell
+    what those in float64 would, four times as fast. Log-probabilities of float32 rows are summed up
+    as `log_softmax` does.
 
 Source
-    See ``block_select.pxd``; A. Holtzman et al., ICLR 2020, https://arxiv.org/abs/1904.09751 (top-p);
-    N. N. Minh et al., ICLR 2025, https://arxiv.org/abs/2407.01082 (min-p).
+    See ``block_select.pxd``; A. Holtzman et al., ICLR 2020, https://arxiv.org/abs/1904.09751
+    (top-p); N. N. Minh et al., ICLR 2025, https://arxiv.org/abs/2407.01082 (min-p).
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
-from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._front.strided cimport FLOAT32
 from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
     FilterLogitsCall,
     Filters,
     LogprobOutput,
@@ -45,30 +45,26 @@ from fastsoftmax._kernels.abi cimport (
     TokenLogprobsCall,
     TopLogprobsCall,
 )
-from fastsoftmax._kernels.block_select cimport (
-    CHUNK,
-    Workspace,
-    allocate_workspace,
-    free_workspace,
-    select_superset,
-)
-from fastsoftmax._kernels.exp cimport infinity, real
+from fastsoftmax._kernels.block_maxima cimport CHUNK
+from fastsoftmax._kernels.block_select cimport Workspace, allocate_workspace, free_workspace
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_row
 from fastsoftmax._kernels.inverse_cdf cimport (
-    draw_f32,
     draw_from_row,
     draw_with_replacement,
     draw_without_replacement,
 )
-from fastsoftmax._kernels.legacy_abi cimport OldSampleKernels
-from fastsoftmax._kernels.nucleus cimport Nucleus, draw_from_nucleus
+from fastsoftmax._kernels.maxima cimport RowMax, row_max
+from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
+from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
-from fastsoftmax._kernels.row cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_excluding_max,
+    log1p_of_others,
+    logprobs_row,
     ranks_among,
-    row_log1p_excluding_max,
+    top_logprobs_row,
     write_logprobs,
 )
 from fastsoftmax._kernels.truncation cimport (
@@ -78,22 +74,15 @@ from fastsoftmax._kernels.truncation cimport (
     has_filters,
     max_and_block_maxima,
 )
-from fastsoftmax._kernels.weights cimport (
-    fits_float32,
-    softmax_weights,
-    softmax_weights_by_block,
-    sum_lanes,
-)
-
-cdef enum:
-    SIGNAL_INTERVAL = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
+from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
 
 
 cdef void draw_row(
     const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
     const Filters *f, Workspace *work, int64_t *ids, const LogprobOutput *output, Py_ssize_t at,
 ) noexcept nogil:
-    """Write the indices that m uniforms draw: -1 from a row without probabilities, or used up.
+    """Write the ids that the m uniforms `u` draw: -1 from a row without probabilities, or used up.
 
     And, unless it is NULL, what `output` is to hold of them, from its element `at` on.
     """
@@ -101,11 +90,11 @@ cdef void draw_row(
     cdef double highest
     cdef double inverse = inverse_temperature(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef double *sums = <double *>work.keys  # free once the survivors are known
-    cdef double total = 0, log_others = 0, log_others_kept = 0
+    cdef double log_others = 0, log_others_kept = 0
     cdef bint whole = f.temperature > 0 and not has_filters(f, n)
     cdef Nucleus left
-    cdef bint prefix = False  # whether the survivors come first in the order, as ranked
-    cdef Py_ssize_t i, count, first = 0
+    cdef bint is_prefix = False  # whether the survivors come first in the order, as ranked
+    cdef Py_ssize_t i, count
     if f.temperature == 0 and m == 1 and output == NULL:
         ids[0] = argmax(x, n, <real *>work.maxima)
         return
@@ -113,50 +102,40 @@ cdef void draw_row(
     if highest != highest:
         for i in range(m):
             ids[i] = -1
-    elif whole and m == 1:
-        ids[0] = -1
-        if real is float:
-            if output == NULL and fits_float32(inverse):
-                ids[0] = draw_f32(x, n, u[0], highest, inverse, sums)
-        if ids[0] < 0:
-            ids[0] = draw_from_row(x, n, u[0], highest, inverse, sums)
-        if output != NULL:
-            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-            log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
-            log_others_kept = log_others
     else:
-        if output != NULL and f.temperature > 0 and not whole:
-            first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-            total = softmax_weights_by_block(x, n, highest, inverse, sums)
-            log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
-        count = apply_filters(
-            x, n, highest, total, f, work, &left if m == 1 and output == NULL else NULL
-        )
-        if count < 0:
-            ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
-            return
-        if output != NULL:
-            log_others_kept = log1p_excluding_max(value, work.weight, count, highest, sums)
-            if whole:
-                log_others = log_others_kept
-        if m == 1 or not replace:
-            draw_without_replacement(work.weight, count, u, m, sums, ids)
+        if output != NULL and f.temperature > 0:
+            i = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+            log_others = log1p_of_others(x, n, i, highest, f.temperature, sums)
+            log_others_kept = log_others
+        if whole and m == 1:
+            ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums)
         else:
-            draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
-        prefix = f.temperature < infinity(<double>0)
-        if output != NULL and prefix:
-            ranks_among(<const real *>value, count, ids, m, work, output.ranks + at)
-        for i in range(m):
-            if ids[i] >= 0:
-                ids[i] = work.index[ids[i]]
+            count = apply_filters(
+                x, n, highest, f, work, &left if m == 1 and output == NULL else NULL
+            )
+            if count < 0:
+                ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
+                return
+            if output != NULL and not whole:
+                log_others_kept = log1p_excluding_max(value, work.weight, count, highest, sums)
+            if m == 1 or not replace:
+                draw_without_replacement(work.weight, count, u, m, sums, ids)
+            else:
+                draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
+            is_prefix = f.temperature < infinity(<double>0)
+            if output != NULL and is_prefix:
+                ranks_among(<const real *>value, count, ids, m, work, output.ranks + at)
+            for i in range(m):
+                if ids[i] >= 0:
+                    ids[i] = work.index[ids[i]]
     if output != NULL:
-        if not prefix:
+        if not is_prefix:
             ranks_among(x, n, ids, m, work, output.ranks + at)
         write_logprobs(
-            x, ids, m, highest, inverse, log_others, <real *>output.logprobs + at
+            x, n, ids, m, highest, inverse, log_others, <real *>output.logprobs + at
         )
         write_logprobs(
-            x, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at
+            x, n, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at
         )
 
 
@@ -164,22 +143,27 @@ cdef Py_ssize_t support_row(
     const real *x, Py_ssize_t n, const Filters *f, Workspace *work,
     int64_t *indices, real *probs, Py_ssize_t width,
 ) noexcept nogil:
-    """Write what can be drawn, best first, if there is room for it; return how many there are."""
+    """Write what the filters `f` leave of a row and can be drawn, most likely first.
+
+    Return how many; nothing is written if these are more than `width`. -1 and 0 fill it up.
+    """
     cdef real *value = <real *>work.value
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
     cdef double inverse = 0, total = 0
     cdef Py_ssize_t i, m = 0, count = 0
     if highest == highest:
-        count = apply_filters(x, n, highest, 0, f, work, NULL)
+        count = apply_filters(x, n, highest, f, work, NULL)
     for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
-        total += sum_lanes(work.weight + i, min(<Py_ssize_t>BLOCK, count - i))
+        total += sum_lanes(<const double *>(work.weight + i), min(<Py_ssize_t>BLOCK, count - i))
     for i in range(count):
         if work.weight[i] > 0:
             work.index[m] = work.index[i]
             work.keys[m] = sortable_key(value[i])
             m += 1
     if m <= width:
-        radix_sort_pairs(work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight)
+        radix_sort_pairs(
+            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+        )
         for i in range(m):
             value[i] = x[work.index[i]]
         if f.temperature > 0:
@@ -194,29 +178,8 @@ cdef Py_ssize_t support_row(
     return m
 
 
-cdef void logprobs_row(
-    const real *x, Py_ssize_t n, double temperature, const int64_t *ids, Py_ssize_t m,
-    Workspace *work, real *y,
-) noexcept nogil:
-    """Write the log-probabilities of m entries."""
-    cdef double *sums = <double *>work.keys
-    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
-    cdef double inverse = 1, log_others = NAN
-    cdef Py_ssize_t i, first = 0
-    if highest == highest:
-        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-        if temperature == 0:
-            for i in range(m):
-                y[i] = 0 if ids[i] == first else -infinity(<real>0)
-            return
-        inverse = inverse_temperature(temperature, <double>0)
-        softmax_weights_by_block(x, n, highest, inverse, sums)
-        log_others = row_log1p_excluding_max(x, n, first, highest, inverse, sums)
-    write_logprobs(x, ids, m, highest, inverse, log_others, y)
-
-
 cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
-    """Return how many elements of a row may have to be picked: `unfiltered` if none is removed."""
+    """Return how many of n elements the filters `f` may pick: `unfiltered` if none is removed."""
     if 0 < f.top_k < n:
         return min(n, max(f.top_k, f.min_keep))
     return n if has_filters(f, n) else unfiltered
@@ -225,7 +188,7 @@ cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfilter
 cdef Py_ssize_t max_selected_of(
     Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
 ) noexcept nogil:
-    """Return the same for several filters."""
+    """Return how many elements may have to be picked with any of `count` filters."""
     cdef Py_ssize_t i, k = 0
     for i in range(count):
         k = max(k, max_selected(n, f + i, unfiltered))
@@ -239,156 +202,41 @@ cdef bint draw(
 ) noexcept nogil:
     """Write the m indices drawn from each of a few rows, or -1, and what is to be reported.
 
-    `filter_stride` is 1 if there are filters for each row, else 0. Tell if memory sufficed.
+    `filter_stride` is 1 if there are filters for each row, else 0. Return whether memory sufficed.
     """
     cdef Workspace work
     cdef Py_ssize_t i
-    if not allocate_workspace(&work, n, max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)):
+    cdef Py_ssize_t most = max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)
+    if not allocate_workspace(&work, n, most):
         return False
     for i in range(rows):
         draw_row(
-            x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m, output, i * m
+            x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m,
+            output, i * m,
         )
     free_workspace(&work)
     return True
 
 
 cdef bint logprobs(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t filter_stride,
+    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t stride,
     const int64_t *ids, Py_ssize_t m, real *y,
 ) noexcept nogil:
-    """Write the log-probabilities of m entries of each of a few rows; tell if memory sufficed."""
+    """Write the log-probabilities of m entries of each of a few rows; return if memory sufficed."""
     cdef Workspace work
+    cdef RowMax top
     cdef Py_ssize_t i
     if not allocate_workspace(&work, n, 0):
         return False
+    if real is float:
+        top = row_max(x, n)
     for i in range(rows):
-        logprobs_row(x + i * n, n, temperature[i * filter_stride], ids + i * m, m, &work, y + i * m)
+        logprobs_row(
+            x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,
+            x + (i + 1) * n if i + 1 < rows else NULL, y + i * m,
+        )
     free_workspace(&work)
     return True
-
-
-# ---- what Python and _front see. Filters are one for all rows, or one for each. ------------------
-
-
-cdef Py_ssize_t chunk_of(Py_ssize_t n) noexcept nogil:
-    """Return how many rows of n elements may pass between two looks for Ctrl-C."""
-    return max(1, SIGNAL_INTERVAL // max(n, 1))
-
-
-cdef int prepare(Workspace *work, Py_ssize_t n, Py_ssize_t k) except -1:
-    """Make room to pick k of n elements."""
-    if not allocate_workspace(work, n, k):
-        raise MemoryError(f"no memory to choose from rows of {n} elements")
-    return 0
-
-
-def draw_rows(
-    const real[:, ::1] x, const double[:, ::1] u, int64_t[:, ::1] ids, real[:, ::1] logprobs,
-    real[:, ::1] filtered, int64_t[:, ::1] ranks, const Filters[::1] f, bint replace,
-):
-    """Write the indices drawn from each row of `x`, one for each uniform, or -1.
-
-    And their log-probabilities, before and after the filters, and ranks, unless `ranks` is empty.
-    """
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t m = u.shape[1]
-    cdef Py_ssize_t filter_stride = f.shape[0] > 1
-    cdef Py_ssize_t stop, start = 0
-    cdef LogprobOutput output
-    cdef const LogprobOutput *output_or_null = NULL
-    cdef bint done
-    if m == 0:
-        return
-    while start < x.shape[0]:
-        stop = min(x.shape[0], start + chunk_of(n + m))
-        if ranks.shape[0] > 0:
-            output.logprobs = &logprobs[start, 0]
-            output.filtered = &filtered[start, 0]
-            output.ranks = &ranks[start, 0]
-            output_or_null = &output
-        with nogil:
-            done = draw(
-                &x[start, 0], stop - start, n, &u[start, 0], m, replace, &f[start * filter_stride], filter_stride,
-                &ids[start, 0], output_or_null,
-            )
-        if not done:
-            raise MemoryError(f"no memory to draw from rows of {n} elements")
-        PyErr_CheckSignals()
-        start = stop
-
-
-def filter_rows(const real[:, ::1] x, real[:, ::1] y, const Filters[::1] f, bint every_tie):
-    """Write the filtered logits of each row of `x` into `y`, which may be `x`."""
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t filter_stride = f.shape[0] > 1
-    cdef Py_ssize_t i, stop, start = 0
-    cdef Workspace work
-    if n == 0:
-        return
-    prepare(&work, n, n if every_tie else max_selected_of(n, &f[0], f.shape[0], 0))
-    try:
-        while start < x.shape[0]:
-            stop = min(x.shape[0], start + chunk_of(n))
-            with nogil:
-                for i in range(start, stop):
-                    filter_row(&x[i, 0], &y[i, 0], n, f[i * filter_stride], every_tie, &work)
-            PyErr_CheckSignals()
-            start = stop
-    finally:
-        free_workspace(&work)
-
-
-def support_rows(
-    const real[:, ::1] x, const Filters[::1] f,
-    int64_t[:, ::1] indices, real[:, ::1] probs, int64_t[::1] counts,
-):
-    """Write what can be drawn from each row of `x`, where it fits, and how many there are."""
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t width = indices.shape[1]
-    cdef Py_ssize_t filter_stride = f.shape[0] > 1
-    cdef Py_ssize_t i, stop, start = 0
-    cdef Workspace work
-    if n == 0:
-        counts[:] = 0
-        return
-    prepare(&work, n, max_selected_of(n, &f[0], f.shape[0], n))
-    try:
-        while start < x.shape[0]:
-            stop = min(x.shape[0], start + chunk_of(n))
-            with nogil:
-                for i in range(start, stop):
-                    counts[i] = support_row(
-                        &x[i, 0], n, &f[i * filter_stride], &work, &indices[i, 0], &probs[i, 0], width
-                    )
-            PyErr_CheckSignals()
-            start = stop
-    finally:
-        free_workspace(&work)
-
-
-def logprobs_rows(
-    const real[:, ::1] x, const double[::1] temperature, const int64_t[:, ::1] ids, real[:, ::1] y
-):
-    """Write the log-probabilities of the entries of each row of `x` that `ids` names."""
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t m = ids.shape[1]
-    cdef Py_ssize_t filter_stride = temperature.shape[0] > 1
-    cdef Py_ssize_t stop, start = 0
-    cdef bint done
-    if m == 0:
-        return
-    while start < x.shape[0]:
-        stop = min(x.shape[0], start + chunk_of(n + m))
-        with nogil:
-            done = logprobs(
-                &x[start, 0], stop - start, n, &temperature[start * filter_stride], filter_stride, &ids[start, 0], m,
-                &y[start, 0],
-            )
-        if not done:
-            raise MemoryError(f"no memory to weigh rows of {n} elements")
-        PyErr_CheckSignals()
-        start = stop
 
 
 cdef bint draw_any(
@@ -406,18 +254,10 @@ cdef bint logprobs_any(
     const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
     const double *temperature, Py_ssize_t filter_stride, const int64_t *ids, Py_ssize_t m, void *y,
 ) noexcept nogil:
-    """`logprobs` in the same way."""
+    """`logprobs` for float64 if `is_float64`, else for float32."""
     if is_float64:
         return logprobs(<const double *>x, rows, n, temperature, filter_stride, ids, m, <double *>y)
     return logprobs(<const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y)
-
-
-cdef OldSampleKernels functions
-functions.draw = draw_any
-functions.logprobs = logprobs_any
-
-#: The same for `_front`, by pointer.
-sample_functions = PyCapsule_New(&functions, "fastsoftmax.SampleFunctions", NULL)
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -457,7 +297,8 @@ cdef bint filter_some(
         return False
     for i in range(rows):
         filter_row(
-            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, &work
+            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, call.largest,
+            &work,
         )
     free_workspace(&work)
     return True
@@ -521,25 +362,16 @@ cdef bint top_logprobs_some(
     TopLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
 ) noexcept nogil:
     """Write the k most likely entries of rows; return False if there is no memory."""
-    cdef Py_ssize_t i, j, m, at, n = call.n, k = call.k
+    cdef Py_ssize_t i, n = call.n, k = call.k
     cdef Workspace work
     if k == 0:
         return True
     if not allocate_workspace(&work, n, k):
         return False
     for i in range(rows):
-        at = (first + i) * k
-        m = select_superset(x + i * n, n, k, k, <real *>work.maxima, False, &work)
-        for j in range(m):
-            work.keys[j] = sortable_key((<real *>work.value)[j])
-        radix_sort_pairs(
-            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-        )
-        for j in range(k):
-            call.indices[at + j] = work.index[j]
-        logprobs_row(
-            x + i * n, n, call.temperature[(first + i) * call.temperature_stride],
-            call.indices + at, k, &work, <real *>call.logprobs + at,
+        top_logprobs_row(
+            x + i * n, n, k, call.temperature[(first + i) * call.temperature_stride], &work,
+            call.indices + (first + i) * k, <real *>call.logprobs + (first + i) * k,
         )
     free_workspace(&work)
     return True

@@ -7,50 +7,58 @@ Formula
     is how many come before it.
 
 Passes over memory
-    One read of the row for block maxima, then the chunks that hold candidates (``block_select.pxd``);
-    for k above n / 16 a dozen reads instead, in which what reaches a value is counted. The
-    candidates, half as many again as k at most, are sorted by rank or by digits.
+    Many short rows: one (``batch_select.pxd``). Others: one read of the row for block maxima, then
+    the chunks that hold candidates (``block_select.pxd``); for k above n / 16 a dozen reads
+    instead, in which what reaches a value is counted. The candidates, half as many again as k at
+    most, are sorted by rank or by digits (``radix.pxd``).
     rank: one read for block maxima, then the chunks that hold what comes before an entry.
 
 Precision policy
-    Comparisons only. Smallest, half types and small integers reach these kernels as values that
-    order the same way.
+    Comparisons only. Half types and small integers come as float32, float64 or int64 of the same
+    order.
 
 Source
-    See ``block_select.pxd``.
+    See ``block_select.pxd`` and ``batch_select.pxd``.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._front.strided cimport FLOAT32, FLOAT64
-from fastsoftmax._kernels.abi cimport RankCall, SelectionKernels, TopKCall
+from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, RankCall, SelectionKernels, TopKCall
+from fastsoftmax._kernels.batch_select cimport batch_select, selects_in_batch
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
 from fastsoftmax._kernels.block_select cimport (
-    CHUNK,
-    STEP,
     Workspace,
     allocate_workspace,
-    block_maxima,
     free_workspace,
-    rank_in_block,
-    select_superset,
+    select_oriented_superset,
 )
-from fastsoftmax._kernels.legacy_abi cimport OldSelectKernels
-from fastsoftmax._kernels.radix cimport is_nan, radix_sort_pairs, sortable_key, value_t
+from fastsoftmax._kernels.radix cimport (
+    Ascending,
+    Descending,
+    is_nan,
+    order_t,
+    radix_sort_pairs,
+    sortable_key,
+    value_t,
+)
+from fastsoftmax._kernels.sums cimport STEP
 
 cdef enum:
-    BLOCK = 16384  # elements that stay in L2 while all ids are looked at,
+    BLOCK = 16384  # elements that stay in L2 while the ranks of all ids are counted,
     MAXIMA = 544  # and the room for the maxima of their blocks
-    SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+    IDS = 256  # ids that are ranked together
 
 
 cdef void top_k_row(
-    const value_t *x, Py_ssize_t n, Py_ssize_t k, bint sort, value_t *values, int64_t *indices, Workspace *work
+    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t k, bint sort,
+    value_t *values, int64_t *indices, Workspace *work,
 ) noexcept nogil:
-    """Write the first k elements of a row and their places."""
+    """Write the first k elements of x[0:n], `oriented` by `order`, and their indices."""
     cdef Py_ssize_t m, i
-    m = select_superset(x, n, k, k + (k >> 1) + STEP if sort else k, <value_t *>work.maxima, False, work)
+    m = select_oriented_superset(
+        x, order, n, k, k + (k >> 1) + STEP if sort else k, <value_t *>work.maxima, False, work
+    )
     if sort:
         for i in range(m):
             work.keys[i] = sortable_key((<value_t *>work.value)[i])
@@ -69,104 +77,79 @@ cdef void top_k_row(
 
 
 cdef bint top_k(
-    const value_t *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort,
+    const value_t *x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, bint sort, bint largest,
     value_t *values, int64_t *indices,
 ) noexcept nogil:
-    """Do the same for a few rows; tell if memory sufficed."""
+    """Write the k `largest` (or smallest) elements of each row, and their indices.
+
+    If `sort` is false, write them in index order. Return whether there was enough memory.
+    """
     cdef Workspace work
     cdef Py_ssize_t i
+    if selects_in_batch(rows, n, k, sizeof(value_t)):
+        batch_select(x, rows, n, k, largest, sort, values, indices)
+        return True
     if not allocate_workspace(&work, n, k):
         return False
     for i in range(rows):
-        top_k_row(x + i * n, n, k, sort, values + i * k, indices + i * k, &work)
+        if largest:
+            top_k_row(
+                x + i * n, <Descending>0, n, k, sort, values + i * k, indices + i * k, &work
+            )
+        else:
+            top_k_row(x + i * n, <Ascending>0, n, k, sort, values + i * k, indices + i * k, &work)
     free_workspace(&work)
     return True
 
 
-def top_k_rows(
-    const value_t[:, ::1] x, value_t[:, ::1] values, int64_t[:, ::1] indices, bint sort
-):
-    """Write the k largest of each row of `x` and their indices, k being the width of `values`."""
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t k = values.shape[1]
-    cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t stop, start = 0
-    cdef bint done
-    if k == 0:
-        return
-    while start < rows:
-        stop = min(rows, start + max(1, SIGNAL_INTERVAL // n))
-        with nogil:
-            done = top_k(
-                &x[start, 0], stop - start, n, k, sort, &values[start, 0], &indices[start, 0]
-            )
-        if not done:
-            raise MemoryError(f"no memory to select from rows of {n} elements")
-        PyErr_CheckSignals()
-        start = stop
-
-
-cdef Py_ssize_t count_before_nan(const value_t *x, Py_ssize_t n, Py_ssize_t place) noexcept nogil:
-    """Return how many of n elements come before a NaN at `place`, which may lie outside."""
+cdef Py_ssize_t count_before_nan(const value_t *x, Py_ssize_t n, Py_ssize_t index) noexcept nogil:
+    """Return how many of n elements come before a NaN at `index`, which may lie outside."""
     cdef Py_ssize_t j, m = 0
     for j in range(n):
-        m += not is_nan(x[j]) or j < place
+        m += not is_nan(x[j]) or j < index
     return m
 
 
 cdef void rank_row(
     const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
 ) noexcept nogil:
-    """Write the rank of each of m entries."""
+    """Write the rank of each of m entries of x[0:n]; -1 for an id outside it.
+
+    Each id is read once: another thread may write `ids` meanwhile.
+    """
     cdef value_t maxima[MAXIMA]
-    cdef Py_ssize_t start, size, i
+    cdef int64_t chosen[IDS]
+    cdef Py_ssize_t start, size, count, i
     cdef value_t v
-    for i in range(m):
-        ranks[i] = 0
-    for start from 0 <= start < n by BLOCK:
-        size = min(<Py_ssize_t>BLOCK, n - start)
-        block_maxima(x + start, size, CHUNK, maxima, <value_t *>NULL)
-        for i in range(m):
-            v = x[ids[i]]
-            if is_nan(v):
-                ranks[i] += count_before_nan(x + start, size, ids[i] - start)
-            else:
-                ranks[i] += rank_in_block(v, ids[i] - start, x + start, size, maxima)
+    while m > 0:
+        count = min(<Py_ssize_t>IDS, m)
+        for i in range(count):
+            chosen[i] = ids[i]
+            ranks[i] = 0 if 0 <= chosen[i] < n else -1
+        for start from 0 <= start < n by BLOCK:
+            size = min(<Py_ssize_t>BLOCK, n - start)
+            block_maxima(x + start, size, CHUNK, maxima, <value_t *>NULL)
+            for i in range(count):
+                if not 0 <= chosen[i] < n:
+                    continue
+                v = x[chosen[i]]
+                if is_nan(v):
+                    ranks[i] += count_before_nan(x + start, size, chosen[i] - start)
+                else:
+                    ranks[i] += rank_in_block(v, chosen[i] - start, x + start, size, maxima)
+        ids += count
+        ranks += count
+        m -= count
 
 
 cdef void rank(
-    const value_t *x, Py_ssize_t rows, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+    const value_t *x, Py_ssize_t rows, Py_ssize_t n,
+    const int64_t *ids, Py_ssize_t m, int64_t *ranks,
 ) noexcept nogil:
-    """Do the same for a few rows."""
+    """Write the ranks of m entries of each row, as `rank_row`."""
     cdef Py_ssize_t i
     for i in range(rows):
         rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
-
-
-def rank_rows(const value_t[:, ::1] x, const int64_t[:, ::1] ids, int64_t[:, ::1] ranks):
-    """Write the rank of the entries of each row of `x` that `ids` names."""
-    cdef Py_ssize_t n = x.shape[1]
-    cdef Py_ssize_t m = ids.shape[1]
-    cdef Py_ssize_t rows = x.shape[0]
-    cdef Py_ssize_t stop, start = 0
-    if m == 0:
-        return
-    while start < rows:
-        stop = min(rows, start + max(1, SIGNAL_INTERVAL // n // m))
-        with nogil:
-            rank(&x[start, 0], stop - start, n, &ids[start, 0], m, &ranks[start, 0])
-        PyErr_CheckSignals()
-        start = stop
-
-
-cdef OldSelectKernels functions
-functions.top_k32 = top_k[float]
-functions.top_k64 = top_k[double]
-functions.rank32 = rank[float]
-functions.rank64 = rank[double]
-
-#: The same for `_front`, by pointer.
-select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL)
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -175,24 +158,24 @@ select_functions = PyCapsule_New(&functions, "fastsoftmax.SelectFunctions", NULL
 cdef int top_k_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
-    """Write the first k of rows; a `rows_fn`."""
+    """Write the first k entries of `rows` for a `TopKCall`; a `rows_fn`."""
     cdef TopKCall *call = <TopKCall *>_call
-    cdef Py_ssize_t at = first * call.k
+    cdef Py_ssize_t offset = first * call.k
     cdef bint done
     if call.dtype == FLOAT32:
         done = top_k(
-            <const float *>x, rows, call.n, call.k, call.sorted,
-            <float *>call.values + at, call.indices + at,
+            <const float *>x, rows, call.n, call.k, call.sorted, call.largest,
+            <float *>call.values + offset, call.indices + offset,
         )
     elif call.dtype == FLOAT64:
         done = top_k(
-            <const double *>x, rows, call.n, call.k, call.sorted,
-            <double *>call.values + at, call.indices + at,
+            <const double *>x, rows, call.n, call.k, call.sorted, call.largest,
+            <double *>call.values + offset, call.indices + offset,
         )
     else:
         done = top_k(
-            <const int64_t *>x, rows, call.n, call.k, call.sorted,
-            <int64_t *>call.values + at, call.indices + at,
+            <const int64_t *>x, rows, call.n, call.k, call.sorted, call.largest,
+            <int64_t *>call.values + offset, call.indices + offset,
         )
     return 0 if done else -1
 
@@ -200,15 +183,15 @@ cdef int top_k_entry(
 cdef int rank_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
-    """Write the ranks of entries of rows; a `rows_fn`."""
+    """Write the ranks of entries of `rows` for a `RankCall`; a `rows_fn`."""
     cdef RankCall *call = <RankCall *>_call
-    cdef Py_ssize_t at = first * call.m
+    cdef Py_ssize_t offset = first * call.m
     if call.dtype == FLOAT32:
-        rank(<const float *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+        rank(<const float *>x, rows, call.n, call.ids + offset, call.m, call.ranks + offset)
     elif call.dtype == FLOAT64:
-        rank(<const double *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+        rank(<const double *>x, rows, call.n, call.ids + offset, call.m, call.ranks + offset)
     else:
-        rank(<const int64_t *>x, rows, call.n, call.ids + at, call.m, call.ranks + at)
+        rank(<const int64_t *>x, rows, call.n, call.ids + offset, call.m, call.ranks + offset)
     return 0
 
 

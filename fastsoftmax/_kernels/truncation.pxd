@@ -2,47 +2,50 @@
 """What top_k, top_p and min_p leave of a row: a list of survivors, or a threshold."""
 
 from libc.math cimport NAN, log
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport Filters
-from fastsoftmax._kernels.block_select cimport (
-    CHUNK,
-    DENSE_RATIO,
-    LANES,
-    STEP,
-    Workspace,
-    block_maxima,
-    count_blocks,
-    select_k,
-)
-from fastsoftmax._kernels.exp cimport infinity, real
+from fastsoftmax._kernels.block_maxima cimport CHUNK, LANES, STEP, block_maxima, count_blocks
+from fastsoftmax._kernels.block_select cimport Workspace, count_reaching, select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
-from fastsoftmax._kernels.nucleus cimport (
-    HEAVY_SHARE,
-    Nucleus,
-    compact_at_least,
-    find_nucleus,
-    max_logit_span,
-    threshold_from_maxima,
-)
+from fastsoftmax._kernels.histogram cimport Range
+from fastsoftmax._kernels.maxima cimport find_first
+from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus, sample_row
+from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport (
+    Descending,
     compact_prefix,
     from_sortable_key,
     radix_select_by_mass,
     sortable_key,
 )
-from fastsoftmax._kernels.row cimport find_first
+from fastsoftmax._kernels.short_list cimport (
+    compact_at_least,
+    max_logit_span,
+    min_p_threshold,
+    next_below,
+    reaches_min_p,
+    threshold_from_maxima,
+)
+from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport (
-    fits_float32,
+    keep_weights_above,
     softmax_weights,
     softmax_weights_by_block,
     sum_lanes,
+)
+from fastsoftmax._kernels.weights_f32 cimport (
+    WeightScale,
+    estimate_weights,
+    fits_float32,
+    set_weight_scale,
     sum_weights_until,
-    weights_f32_error,
+    total_error,
 )
 
 cdef enum:
-    FIRST_CANDIDATES = 256  # candidates that min_p looks at first
+    MANY_BLOCKS = 8  # the part of the blocks that make a list of what reaches min_p too long
+    SMALL_ROW = 32  # elements of a row that are all looked at rather than selected from by blocks
     ARGMAX_CHUNK = 2048  # elements of a chunk where nothing but the largest one is looked for
     NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
 
@@ -51,9 +54,10 @@ cdef inline bint select_by_mass(
     const real *value, Py_ssize_t n, double target, double error, Workspace *work,
     uint64_t *last, Py_ssize_t *ties,
 ) noexcept nogil:
-    """Find the shortest prefix of the candidates whose mass reaches `target`, as `radix_select_by_mass` says it.
+    """Find the shortest prefix of n candidates whose mass reaches `target`.
 
-    Tell whether it is the same if `target` is off by that share of it.
+    Write it as `radix_select_by_mass` does. Return whether it would be no other if `target` were
+    off by the share `error` of it.
     """
     cdef Py_ssize_t i
     cdef double mass = 0, lightest = 0
@@ -75,7 +79,10 @@ cdef inline bint select_by_mass(
 cdef inline Py_ssize_t compact_to_prefix(
     real *value, Workspace *work, Py_ssize_t n, uint64_t last, Py_ssize_t ties, Py_ssize_t min_keep
 ) noexcept nogil:
-    """Keep of n candidates what `radix_select_by_mass` says, and at least the first `min_keep`, in index order."""
+    """Keep of n candidates all above the key `last`, and the first `ties` of what has that key.
+
+    But at least the first `min_keep` in the order of selection. In index order; return how many.
+    """
     cdef Py_ssize_t i, m = 0
     min_keep = min(min_keep, n)
     if min_keep > 1:
@@ -85,22 +92,13 @@ cdef inline Py_ssize_t compact_to_prefix(
         if m + ties < min_keep:
             radix_select_by_mass(work.keys, NULL, n, <double>min_keep, &last, &ties)
     return compact_prefix(
-        value, work.index, n, from_sortable_key(last, <real>0), ties, value, work.index, work.weight
+        value, work.index, n, from_sortable_key(last, <real>0), ties, value, work.index,
+        work.weight, work.room,
     )
 
 
-cdef inline Py_ssize_t count_min_p(
-    const real *value, Py_ssize_t n, double highest, double inverse, double log_min_p
-) noexcept nogil:
-    """Return how many candidates are likely enough for min_p."""
-    cdef Py_ssize_t i, m = 0
-    for i in range(n):
-        m += (<double>value[i] - highest) * inverse >= log_min_p
-    return m
-
-
 cdef inline bint has_filters(const Filters *f, Py_ssize_t n) noexcept nogil:
-    """Tell whether something may be removed."""
+    """Return whether the filters `f` may remove something of n elements."""
     return 0 < f.top_k < n or f.top_p < 1 or f.log_min_p > -infinity(<double>0)
 
 
@@ -110,7 +108,7 @@ cdef inline Py_ssize_t truncate_to_mass(
 ) noexcept nogil:
     """Keep of the first `count` candidates of a row the shortest prefix with this share of `total`.
 
-    Which may be off by `error` of it: it is summed up again if that might matter.
+    `total` may be off by `error` of it: it is summed up again if that might matter.
     """
     cdef real *value = <real *>work.value
     cdef uint64_t last
@@ -118,53 +116,92 @@ cdef inline Py_ssize_t truncate_to_mass(
     while not select_by_mass(
         <const real *>value, count, share * total, error, work, &last, &ties
     ):
-        total = softmax_weights_by_block(x, n, highest, inverse, work.masses)
+        total = softmax_weights_by_block(x, n, highest, inverse, NULL, work.masses)
         error = 0
     return compact_to_prefix(value, work, count, last, ties, min_keep)
 
 
+cdef inline Py_ssize_t list_row(const real *x, Py_ssize_t n, Workspace *work) noexcept nogil:
+    """Make candidates of all of a row; return how many."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        (<real *>work.value)[i] = x[i]
+    for i in range(n):
+        work.index[i] = i
+    return n
+
+
+cdef inline Py_ssize_t select_from_small_row(
+    const real *x, Py_ssize_t n, Py_ssize_t k, Workspace *work
+) noexcept nogil:
+    """Leave the first k of n numbers in `work`, in index order; return how many these are."""
+    cdef real *value = <real *>work.value
+    cdef uint64_t last
+    cdef Py_ssize_t i, ties
+    list_row(x, n, work)  # what is read twice may differ the second time
+    for i in range(n):
+        work.keys[i] = sortable_key(value[i])
+    radix_select_by_mass(work.keys, NULL, n, <double>k, &last, &ties)
+    return compact_prefix(
+        <const real *>value, work.index, n, from_sortable_key(last, <real>0), ties, value,
+        work.index, NULL, work.room,
+    )
+
+
 cdef inline Py_ssize_t truncate_long_row(
-    const real *x, Py_ssize_t n, double highest, double inverse, double total, double share,
+    const real *x, Py_ssize_t n, double highest, double inverse, double share,
     Py_ssize_t min_keep, Workspace *work, Nucleus *left,
 ) noexcept nogil:
-    """Apply top_p alone to a long row; the rest as for `filter_candidates`, but for the weights."""
+    """Apply top_p alone to a long row; return what `filter_candidates` does, without weights."""
     cdef const real *value = <const real *>work.value
     cdef const real *maxima = <const real *>work.maxima
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
-    cdef Py_ssize_t i, count
-    cdef double mass, goal, error = 0, bound = highest, above = 0
+    cdef Py_ssize_t count
+    cdef double mass, goal, span, total, error = 0, bound = highest, above = 0
     cdef Nucleus here
-    # What the block maxima weigh alone tells whether few elements can have the mass.
-    softmax_weights(maxima, work.weight, blocks, highest, inverse)
-    mass = sum_lanes(work.weight, blocks)
-    if total == 0:
-        total = sum_weights_until(x, n, highest, inverse, mass / share)
-        if real is float:
-            error = 1.1 * weights_f32_error(n, total)
-    goal = share * total * (1 + error)
-    if total > 0 and mass >= goal:
-        count = compact_at_least(
-            x, n,
-            <real>threshold_from_maxima(maxima, blocks, goal, max_logit_span(n, inverse, share, total), work),
-            maxima, work,
-        )
-        softmax_weights(value, work.weight, count, highest, inverse)
-        if sum_lanes(work.weight, count) >= goal:
-            count = truncate_to_mass(x, n, highest, inverse, total, share, error, count, 1, work)
-            if count >= min_keep:
-                return count
-    elif mass < HEAVY_SHARE:
+    cdef Range r
+    cdef WeightScale scale
+    if real is float:
+        set_weight_scale(highest, inverse, &scale)
+    estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
+    mass = sum_lanes(<const real *>work.weight, blocks)
+    span = max_logit_span(n, inverse, share, mass)
+    if mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
-        for i in range(blocks):
-            above += work.weight[i] if maxima[i] > bound else 0
-    find_nucleus(
-        x, n, highest, inverse, share, max_logit_span(n, inverse, share, mass), bound, above, work, &here
+        keep_weights_above(maxima, <real *>work.weight, blocks, <real>bound)
+        above = sum_lanes(<const real *>work.weight, blocks)
+    r = sample_row(
+        x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )
+    # What the block maxima weigh alone tells whether few elements can have the mass.
+    if mass > share * total:
+        total = sum_weights_until(x, n, highest, inverse, &scale, mass / share)
+        if real is float:
+            error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
+        goal = share * total * (1 + error)
+        if total > 0 and mass >= goal:
+            estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
+            count = compact_at_least(
+                x, n,
+                <real>threshold_from_maxima(
+                    maxima, blocks, goal, max_logit_span(n, inverse, share, total), work
+                ),
+                maxima, work,
+            )
+            softmax_weights(value, work.weight, count, highest, inverse)
+            if sum_lanes(<const double *>work.weight, count) >= goal:
+                count = truncate_to_mass(
+                    x, n, highest, inverse, total, share, error, count, 1, work
+                )
+                if count >= min_keep:
+                    return count
+    find_nucleus(x, n, highest, inverse, &scale, share, span, r, work, &here)
     if left != NULL and min_keep == 1:
         left[0] = here
         return -1
     count = compact_prefix(
-        x, NULL, n, <real>here.threshold, here.ties, <real *>work.value, work.index, NULL
+        x, NULL, n, <real>here.prefix.threshold, here.prefix.ties, <real *>work.value, work.index,
+        NULL, work.room,
     )
     if count < min_keep:
         count = min_keep
@@ -172,79 +209,101 @@ cdef inline Py_ssize_t truncate_long_row(
     return count
 
 
-cdef inline Py_ssize_t list_candidates(
-    const real *x, Py_ssize_t n, double highest, double inverse, const Filters *f, Workspace *work
+cdef inline Py_ssize_t truncate_by_min_p(
+    const real *x, Py_ssize_t n, double highest, double inverse, double log_min_p,
+    Py_ssize_t min_keep, Workspace *work, Nucleus *left,
 ) noexcept nogil:
-    """Leave in `work` what top_k leaves, or min_p alone does not remove, or all; return how many.
+    """Apply min_p alone to a row, for 1/T above 0; return what `filter_candidates` does.
+
+    It is a threshold: what reaches it is listed if few blocks do, else it is left as it is.
     """
-    cdef real *value = <real *>work.value
-    cdef bint limited = 0 < f.top_k < n
-    cdef bint alone = not limited and f.top_p == 1 and has_filters(f, n)  # is min_p
-    cdef Py_ssize_t count = n
-    cdef Py_ssize_t i
-    if limited:
-        count = min(n, max(f.top_k, f.min_keep))
-    elif alone:
-        count = max(<Py_ssize_t>FIRST_CANDIDATES, f.min_keep)
-    while True:
-        # At T = inf the order of the logits says nothing about that of the probabilities.
-        if limited and count < n or (count <= n // DENSE_RATIO and inverse > 0):
-            select_k(x, n, count, <real *>work.maxima, True, work)
-        else:
-            count = n
-            for i in range(n):
-                value[i] = x[i]
-                work.index[i] = i
-        if (
-            not alone or count == n
-            or count_min_p(value, count, highest, inverse, f.log_min_p) < count
-        ):
-            return count
-        count *= 8
+    cdef const real *maxima = <const real *>work.maxima
+    cdef real least = min_p_threshold(highest, inverse, log_min_p, <real>0)
+    cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
+    cdef Py_ssize_t count, likely
+    if real is float:
+        likely = count_reaching(maxima, <Descending>0, blocks, least, <uint32_t>0)
+    else:
+        likely = count_reaching(maxima, <Descending>0, blocks, least, <uint64_t>0)
+    if left != NULL and likely > blocks // MANY_BLOCKS and likely >= min_keep:
+        left.prefix.threshold = next_below(least)
+        left.prefix.ties = 0
+        left.has_sums = False
+        return -1
+    count = compact_at_least(x, n, least, maxima, work)
+    if count < min_keep:
+        count = min_keep
+        select_k(x, n, min_keep, <real *>work.maxima, True, work)
+    return count
 
 
 cdef inline Py_ssize_t filter_candidates(
-    const real *x, Py_ssize_t n, double highest, double inverse, double total,
-    const Filters *f, Workspace *work, Nucleus *left,
+    const real *x, Py_ssize_t n, double highest, double inverse, const Filters *f, Workspace *work,
+    Nucleus *left,
 ) noexcept nogil:
     """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order.
 
-    `total` is the sum of the row's weights, 0 if it is not known. Return how many; -1 if they are
-    too many to be listed and a threshold is left in `left`, unless that is NULL.
+    Return how many; -1 if they are too many to be listed and a threshold is in `left`, unless that
+    is NULL.
     """
     cdef real *value = <real *>work.value
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
     cdef double share = f.top_p * (1 - 4 * eps)
+    cdef bint limited = 0 < f.top_k < n
     cdef bint by_mass = f.top_p < 1
     cdef bint min_p = f.log_min_p > -infinity(<double>0)
     cdef Py_ssize_t min_keep = min(f.min_keep, n)
     cdef Py_ssize_t count, likely, ties, i
     cdef uint64_t last
+    cdef real least
     if (
-        by_mass and not 0 < f.top_k < n and n >= NUCLEUS_MIN_LENGTH and inverse > 0
+        by_mass and not limited and n >= NUCLEUS_MIN_LENGTH and inverse > 0
         and (real is double or fits_float32(inverse))
     ):
         by_mass = False
-        count = truncate_long_row(
-            x, n, highest, inverse, total, share, min_keep, work, NULL if min_p else left
+        count = truncate_long_row(x, n, highest, inverse, share, min_keep, work, left)
+        if count < 0:
+            if min_p:
+                least = min_p_threshold(highest, inverse, f.log_min_p, <real>0)
+                if least > left.prefix.threshold:
+                    left.prefix.threshold = next_below(least)
+                    left.prefix.ties = 0
+                    left.has_sums = False
+            return count
+    elif limited and max(f.top_k, min_keep) < n:
+        count = max(f.top_k, min_keep)
+        if n <= SMALL_ROW:
+            count = select_from_small_row(x, n, count, work)
+        else:
+            select_k(x, n, count, <real *>work.maxima, True, work)
+    elif min_p and not by_mass and inverse > 0:
+        min_p = False
+        count = truncate_by_min_p(
+            x, n, highest, inverse, f.log_min_p, min_keep, work, left
         )
         if count < 0:
             return count
     else:
-        count = list_candidates(x, n, highest, inverse, f, work)
+        count = list_row(x, n, work)
     softmax_weights(<const real *>value, work.weight, count, highest, inverse)
-    if inverse == 0:
+    if inverse == 0:  # the order of the logits says nothing about that of the probabilities
         for i in range(count):
             value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if by_mass:
-        total = sum_lanes(work.weight, count)
-        count = truncate_to_mass(x, n, highest, inverse, total, share, 0, count, min_keep, work)
+        count = truncate_to_mass(
+            x, n, highest, inverse, sum_lanes(<const double *>work.weight, count), share, 0, count,
+            min_keep, work,
+        )
     if min_p:
-        likely = count_min_p(value, count, highest, inverse, f.log_min_p)
+        likely = 0
+        for i in range(count):
+            likely += reaches_min_p(value[i], highest, inverse, f.log_min_p)
         if likely < count:
             for i in range(count):
                 work.keys[i] = sortable_key(value[i])
-            radix_select_by_mass(work.keys, NULL, count, <double>max(likely, min_keep), &last, &ties)
+            radix_select_by_mass(
+                work.keys, NULL, count, <double>max(likely, min_keep), &last, &ties
+            )
             count = compact_to_prefix(value, work, count, last, ties, 1)
     return count
 
@@ -252,9 +311,9 @@ cdef inline Py_ssize_t filter_candidates(
 cdef inline double max_and_block_maxima(
     const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima
 ) noexcept nogil:
-    """Write the block maxima of a row, from chunks of `size`; return the largest.
+    """Write the block maxima of a row, from chunks of `size`; return the largest element.
 
-    NaN if there are no probabilities.
+    NaN if there are no probabilities: NaN, +inf or nothing but -inf in the row.
     """
     cdef real sums[STEP]
     cdef real high = -infinity(<real>0)
@@ -291,16 +350,17 @@ cdef inline Py_ssize_t argmax(const real *x, Py_ssize_t n, real *maxima) noexcep
 
 
 cdef inline Py_ssize_t apply_filters(
-    const real *x, Py_ssize_t n, double highest, double total, const Filters *f, Workspace *work,
-    Nucleus *left,
+    const real *x, Py_ssize_t n, double highest, const Filters *f, Workspace *work, Nucleus *left,
 ) noexcept nogil:
     """Leave what the filters leave of a valid row in `work`, in index order; return how many.
 
-    `total`, `left` and -1 as for `filter_candidates`.
+    `left` and -1 as for `filter_candidates`. `work` has the block maxima of CHUNK.
     """
     if f.temperature == 0:
         work.index[0] = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-        (<real *>work.value)[0] = x[work.index[0]]
+        (<real *>work.value)[0] = <real>highest
         work.weight[0] = 1
         return 1
-    return filter_candidates(x, n, highest, inverse_temperature(f.temperature, <double>0), total, f, work, left)
+    return filter_candidates(
+        x, n, highest, inverse_temperature(f.temperature, <double>0), f, work, left
+    )

@@ -1,30 +1,31 @@
-# cython: language_level=3, cdivision=True
-"""Weights exp((x - highest) / T) in float64, and their sums; sums of float32 ones, with a bound.
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Weights exp((x - max) / T) in float64, their sums, and the walk along them.
 
 The order of each sum is fixed, so that every vector width gives the same bits.
 """
 
-from libc.math cimport log
+from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
+from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.types cimport infinity, real
 
-from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound, infinity, real
-from fastsoftmax._kernels.exp_scale cimport SCALE_FIELDS, scale_to_one
-from fastsoftmax._kernels.row cimport (
-    BLOCK,
-    STEP,
-    DoubleDouble,
-    LaneSums,
-    accumulate_block,
-    exp_block,
-    fold_lanes,
-    pad,
-    round_to_step,
-    zero,
-)
+ctypedef fused weight_t:
+    float
+    double
+
+cdef enum:
+    TIE_GROUP = 64  # elements among which ties are looked for at once
+
+cdef struct Prefix:
+    # What is left of a row, in the order of selection: all above `threshold`, and the first `ties`
+    # of what equals it.
+    double threshold
+    Py_ssize_t ties
+
 
 cdef inline void softmax_weights_above_zero(
     const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
 ) noexcept nogil:
-    """weight = exp((x - highest) * inverse)"""
+    """weight = exp((x - highest) * inverse), for inverse > 0"""
     cdef Py_ssize_t j
     for j in range(n):
         weight[j] = exp_nonpositive((<double>x[j] - highest) * inverse, low)
@@ -33,17 +34,17 @@ cdef inline void softmax_weights_above_zero(
 cdef inline void softmax_weights(
     const real *x, double *weight, Py_ssize_t n, double highest, double inverse
 ) noexcept nogil:
-    """The same for every temperature above 0."""
+    """weight = exp((x - highest) * inverse), where inverse = 0 still gives -inf no weight"""
     cdef Py_ssize_t j
     if inverse > 0:
         softmax_weights_above_zero(x, weight, n, highest, inverse, exp_underflow_bound(<double>0))
-    else:  # T = inf, where -inf still has no weight
+    else:
         for j in range(n):
             weight[j] = 1 if x[j] > -infinity(<real>0) else 0
 
 
-cdef inline double sum_lanes(const double *weight, Py_ssize_t n) noexcept nogil:
-    """Return the sum, over eight lanes."""
+cdef inline double sum_lanes(const weight_t *weight, Py_ssize_t n) noexcept nogil:
+    """Return the sum of n weights, over eight lanes."""
     cdef double lane[8]
     cdef double rest = 0
     cdef Py_ssize_t j, l
@@ -60,7 +61,7 @@ cdef inline double sum_lanes(const double *weight, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline double sum_in_order(const double *weight, Py_ssize_t n) noexcept nogil:
-    """Return the sum as `cdf_search` adds it."""
+    """Return the sum of n weights, added as `cdf_search` adds them."""
     cdef double total = 0
     cdef Py_ssize_t j
     for j in range(n):
@@ -71,7 +72,10 @@ cdef inline double sum_in_order(const double *weight, Py_ssize_t n) noexcept nog
 cdef inline Py_ssize_t cdf_search(
     const double *weight, Py_ssize_t n, double before, double target
 ) noexcept nogil:
-    """Return the first place whose cumulative weight, on top of `before`, exceeds `target`."""
+    """Return the first place whose cumulative weight, on top of `before`, exceeds `target`.
+
+    If none does, the last one that has a weight; 0 if n is 0.
+    """
     cdef Py_ssize_t j, last = 0
     for j in range(n):
         before += weight[j]
@@ -82,102 +86,11 @@ cdef inline Py_ssize_t cdf_search(
     return last  # a sum in another order said that it would be exceeded here
 
 
-cdef inline double softmax_weights_by_block(
-    const real *x, Py_ssize_t n, double highest, double inverse, double *sums
-) noexcept nogil:
-    """Write the sum of the weights of each block; return the total, added in order."""
-    cdef double weight[BLOCK]
-    cdef double total = 0
-    cdef Py_ssize_t start, m
-    for start from 0 <= start < n by BLOCK:
-        m = min(<Py_ssize_t>BLOCK, n - start)
-        softmax_weights(x + start, weight, m, highest, inverse)
-        sums[start // BLOCK] = sum_lanes(weight, m)
-        total += sums[start // BLOCK]
-    return total
-
-
-cdef inline bint fits_float32(double inverse) noexcept nogil:
-    """Tell whether float32 weights serve at this 1/T."""
-    return 1e-30 < inverse < 1e30
-
-
-cdef inline double block_weights_f32(
-    const float *x, float *e, Py_ssize_t n, double highest, double inverse
-) noexcept nogil:
-    """Write the weights of a block in float32, filled up with 0 to whole steps; return their sum.
-    """
-    cdef float exp_scale[SCALE_FIELDS]
-    cdef float step[STEP]
-    cdef Py_ssize_t w = round_to_step(n)
-    scale_to_one(<float>highest, inverse, exp_scale)
-    exp_block(x, e, w, <const float *>exp_scale)
-    if w < n:
-        pad(x + w, step, n - w)
-        exp_block(<const float *>step, e + w, STEP, <const float *>exp_scale)
-        w += STEP
-    return sum_lanes_f32(e, w)
-
-
-cdef inline double sum_lanes_f32(const float *e, Py_ssize_t n) noexcept nogil:
-    """Return the sum of whole steps."""
-    cdef LaneSums lanes
-    cdef DoubleDouble s
-    zero(&lanes)
-    accumulate_block(&lanes, e, n)
-    s.high = s.low = 0
-    fold_lanes(&s, &lanes, <float>0)
-    return s.high
-
-
-cdef inline double weights_f32_error(Py_ssize_t n, double total) noexcept nogil:
-    """Return how far a sum of some of a row's float32 weights may be off, of their total.
-
-    With u = 2**-24 and d the exponent, a weight is off by 2 u for the exponential and 3 |d| u for
-    d itself, a sum of four by 2 u. Over the row |d| is on average, by weight, at most
-    log(n) - log(total): that plus log(total) is the entropy.
-    """
-    return (4 + 4 * log(max(1.0, n / total))) * 2.0**-24
-
-
-cdef inline double weights_f32(
-    const float *x, Py_ssize_t n, double highest, double inverse, double *sums
-) noexcept nogil:
-    """`softmax_weights_by_block` in float32, four times as fast; `weights_f32_error` tells how exact."""
-    cdef float e[BLOCK]
-    cdef double total = 0
-    cdef Py_ssize_t start
-    for start from 0 <= start < n by BLOCK:
-        sums[start // BLOCK] = block_weights_f32(
-            x + start, e, min(<Py_ssize_t>BLOCK, n - start), highest, inverse
-        )
-        total += sums[start // BLOCK]
-    return total
-
-
-cdef inline double sum_weights_until(
-    const real *x, Py_ssize_t n, double highest, double inverse, double enough
-) noexcept nogil:
-    """Return the sum of the weights, rough for float32; 0 as soon as it exceeds `enough`."""
-    cdef real e[BLOCK]
-    cdef double total = 0
-    cdef Py_ssize_t start, m
-    for start from 0 <= start < n by BLOCK:
-        m = min(<Py_ssize_t>BLOCK, n - start)
-        if real is float:
-            total += block_weights_f32(x + start, e, m, highest, inverse)
-        else:
-            softmax_weights(x + start, e, m, highest, inverse)
-            total += sum_lanes(e, m)
-        if total > enough:
-            return 0
-    return total
-
-
 cdef inline Py_ssize_t cdf_search_certain(
-    const double *weight, Py_ssize_t n, double before, double target, double margin
+    const double *weight, Py_ssize_t n, double target, double margin
 ) noexcept nogil:
-    """Return what `cdf_search` does, -1 if that `before - target` is off by `margin` may matter."""
+    """Return what `cdf_search` from 0 does; -1 if another target within `margin` may differ."""
+    cdef double before = 0
     cdef Py_ssize_t j
     for j in range(n):
         if before + weight[j] > target:
@@ -186,8 +99,74 @@ cdef inline Py_ssize_t cdf_search_certain(
     return -1
 
 
+cdef inline void keep_weights_above(
+    const real *x, weight_t *weight, Py_ssize_t n, real threshold
+) noexcept nogil:
+    """Set the weights to 0 where x is not above `threshold`."""
+    cdef weight_t w
+    cdef Py_ssize_t j
+    for j in range(n):
+        w = weight[j]  # read in any case: a vector
+        weight[j] = w if x[j] > threshold else 0
+
+
+cdef inline bint any_equal(const real *x, Py_ssize_t n, real v) noexcept nogil:
+    """Return whether one of n elements (a constant) equals v."""
+    cdef int found = 0
+    cdef Py_ssize_t l
+    for l in range(n):
+        found |= x[l] == v
+    return found
+
+
+cdef inline Py_ssize_t keep_prefix_weights(
+    const real *x, weight_t *weight, Py_ssize_t n, const Prefix *kept, Py_ssize_t ties
+) noexcept nogil:
+    """Set the weights of what is not in the prefix to 0, with `ties` of it left to come.
+
+    Return how many ties are still to come after these n elements.
+    """
+    cdef real threshold = <real>kept.threshold
+    cdef Py_ssize_t start, j, size
+    for start from 0 <= start < n by TIE_GROUP:
+        if ties <= 0:
+            keep_weights_above(x + start, weight + start, n - start, threshold)
+            return 0
+        size = min(<Py_ssize_t>TIE_GROUP, n - start)
+        if size == TIE_GROUP and not any_equal(x + start, TIE_GROUP, threshold):
+            keep_weights_above(x + start, weight + start, TIE_GROUP, threshold)
+            continue
+        for j in range(start, start + size):
+            if x[j] == threshold:
+                weight[j] = weight[j] if ties > 0 else 0
+                ties -= 1
+            elif not x[j] > threshold:
+                weight[j] = 0
+    return max(<Py_ssize_t>0, ties)
+
+
+cdef inline double softmax_weights_by_block(
+    const real *x, Py_ssize_t n, double highest, double inverse, const Prefix *kept, double *sums
+) noexcept nogil:
+    """Write the sums of each block's weights; return the total, added in order.
+
+    Only of what is in the prefix `kept`, unless that is NULL.
+    """
+    cdef double weight[BLOCK]
+    cdef double total = 0
+    cdef Py_ssize_t start, m, ties = kept.ties if kept != NULL else 0
+    for start from 0 <= start < n by BLOCK:
+        m = min(<Py_ssize_t>BLOCK, n - start)
+        softmax_weights(x + start, weight, m, highest, inverse)
+        if kept != NULL:
+            ties = keep_prefix_weights(x + start, weight, m, kept, ties)
+        sums[start // BLOCK] = sum_lanes(<const double *>weight, m)
+        total += sums[start // BLOCK]
+    return total
+
+
 cdef inline void sum_blocks(const double *weight, Py_ssize_t n, double *sums) noexcept nogil:
-    """Write the sum of each block of weights, as `softmax_weights_by_block` does."""
+    """Write the sums of each block of n weights, as `softmax_weights_by_block` does."""
     cdef Py_ssize_t start
     for start from 0 <= start < n by BLOCK:
         sums[start // BLOCK] = sum_lanes(weight + start, min(<Py_ssize_t>BLOCK, n - start))

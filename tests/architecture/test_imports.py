@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "_command": {"__init__", "_dispatch", "_reference", "steps"},
     "_sampler": {"_arguments", "_dispatch", "steps"},
     "steps": {"_arguments", "_dispatch"},
-    "_dispatch": {"_front", "_reference"},
+    "_dispatch": {"_docs", "_front", "_reference"},
     "_front": {"_arguments", "_docs", "_kernels.abi", "_kernels.philox", "_reference", "_threads"},
     "_reference": {"_arguments", "_docs", "_threads"},
     "_arguments": set(),
@@ -29,10 +29,13 @@ MAY_IMPORT = {
 ROOM: dict[str, str] = {}
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "abi", "legacy_abi", "exp", "philox", "exp_scale", "row", "normalize", "row_batch", "short_rows", "columns",
-    "column_panels", "softmax", "cross_entropy", "backward",
-    "radix", "block_select", "weights", "histogram", "nucleus", "truncation", "filter_logits",
-    "inverse_cdf", "token_logprobs", "select", "sample",
+    "abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row", "normalize",
+    "batch_scale", "row_batch", "transpose", "short_rows", "softmax_row", "softmax_batch",
+    "row_parts", "column_io", "columns", "column_sums", "column_panels", "softmax",
+    "labels", "targets", "loss_batch", "short_losses", "cross_entropy", "backward",
+    "radix", "batch_select", "block_maxima", "block_select", "weights", "weights_f32",
+    "inverse_cdf", "histogram", "short_list", "partition", "nucleus", "truncation",
+    "filter_logits", "token_logprobs", "select", "sample", "half", "packing",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 

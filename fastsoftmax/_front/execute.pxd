@@ -1,0 +1,22 @@
+# cython: language_level=3
+"""What runs a plan: rows and columns by blocks, without the GIL, over threads, open to signals."""
+
+from fastsoftmax._front.plan cimport Operand, Plan
+from fastsoftmax._kernels.abi cimport PackingKernels, SoftmaxCall, columns_fn, rows_fn
+
+
+cdef object parse_workers(object workers)
+cdef Py_ssize_t threads_for(double work, object workers) except -1
+cdef char *row_pointer(const Plan *p, const Operand *o, Py_ssize_t row) noexcept nogil
+cdef int run_range(
+    const PackingKernels *packing, rows_fn kernel, void *call, const Plan *p, Py_ssize_t start,
+    Py_ssize_t stop,
+) except -1
+cdef int run_rows(
+    const PackingKernels *packing, rows_fn kernel, void *call, Plan *p, double work, object workers,
+) except -1
+cdef bint is_by_columns(const Plan *p) noexcept
+cdef int run_columns(
+    const PackingKernels *packing, columns_fn kernel, SoftmaxCall *call, Plan *p, double work,
+    object workers,
+) except -1

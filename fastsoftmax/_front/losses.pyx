@@ -1,0 +1,317 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Cross entropy and the gradients over one instruction set's kernels.
+
+Targets are checked in a pass of their own, before anything is written; a kernel reads them once
+more and takes what is out of range by then for one that does not count.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+import numpy as np
+
+from .._arguments import arrays as arguments
+from .._arguments import losses as checks
+from .._arguments import values
+from .._arguments.results import LossAndGrad
+from .._docs import FUNCTIONS
+
+from fastsoftmax._front.cost cimport cost_exp
+from fastsoftmax._front.environment cimport enter_environment, leave_environment
+from fastsoftmax._front.execute cimport parse_workers, run_rows
+from fastsoftmax._front.plan cimport (
+    Operand,
+    Plan,
+    as_input,
+    batch_shape_of,
+    begin_plan,
+    empty_result,
+    finish_plan,
+    overlap,
+    row_temperatures,
+    same_memory,
+    set_array,
+    set_temperature,
+    shape_of,
+    writable_result,
+)
+from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array
+from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
+    LOG_SOFTMAX,
+    SOFTMAX,
+    BackwardCall,
+    BackwardKernels,
+    CrossEntropyCall,
+    LossKernels,
+    Op,
+    PackingKernels,
+)
+
+cnp.import_array()
+
+
+cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignore):
+    """Return `targets` as classes, int64 and C-contiguous, or as probabilities in their own dtype.
+
+    Raise where they are neither, or not of the shape that fits the logits'.
+    """
+    cdef int d, i = 0
+    cdef bint good = is_behaved_c(targets) and cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
+    if good:
+        good = cnp.PyArray_NDIM(targets) == p.ndim - 1
+        for d in range(p.ndim):
+            if good and not p.reduced[d]:
+                good = cnp.PyArray_DIM(targets, i) == p.shape[d]
+                i += 1
+    if good:
+        return targets
+    axis = [d for d in range(p.ndim) if p.reduced[d]][0]
+    return checks.check_targets(targets, shape_of(p, logits), axis, p.n, ignore)
+
+
+cdef object narrowed(double value, const Plan *p):
+    """Return a loss as a scalar of the type that is computed in."""
+    return np.float32(<float>value) if p.dtype == FLOAT32 else np.float64(value)
+
+
+cdef class LossFunctions:
+    """Cross entropy, and the gradients of it and of softmax, by one instruction set's kernels.
+
+    Parameters
+    ----------
+    name : str
+        That of the instruction set.
+    cross_entropy, backward, packing : module
+        Its kernels, named after their sources.
+    """
+
+    cdef readonly str NAME
+    cdef LossKernels kernels
+    cdef BackwardKernels vjp
+    cdef PackingKernels packing
+
+    def __cinit__(self, str name, cross_entropy, backward, packing):
+        self.NAME = name
+        self.kernels = (
+            <LossKernels *>PyCapsule_GetPointer(cross_entropy.kernels, "fastsoftmax.LossKernels")
+        )[0]
+        self.vjp = (
+            <BackwardKernels *>PyCapsule_GetPointer(backward.kernels, "fastsoftmax.BackwardKernels")
+        )[0]
+        self.packing = (
+            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
+        )[0]
+
+    def cross_entropy(
+        self,
+        logits,
+        targets,
+        *,
+        axis=-1,
+        temperature=1.0,
+        weight=None,
+        ignore_index=-100,
+        label_smoothing=0.0,
+        reduction="mean",
+        workers=None,
+    ):
+        return self.loss(
+            logits, targets, axis, temperature, weight, ignore_index, label_smoothing, reduction,
+            None, workers, False,
+        )
+
+    def cross_entropy_with_grad(
+        self,
+        logits,
+        targets,
+        *,
+        axis=-1,
+        temperature=1.0,
+        weight=None,
+        ignore_index=-100,
+        label_smoothing=0.0,
+        reduction="mean",
+        out=None,
+        workers=None,
+    ):
+        return self.loss(
+            logits, targets, axis, temperature, weight, ignore_index, label_smoothing, reduction,
+            out, workers, True,
+        )
+
+    cdef object loss(
+        self, logits, targets, axis, temperature, weight, ignore_index, smoothing, reduction, out,
+        workers, bint with_grad,
+    ):
+        """Return the loss; with the gradient, as a LossAndGrad, if that is asked for."""
+        cdef Plan p
+        cdef CrossEntropyCall call
+        cdef cnp.ndarray given, classes, grad = None
+        cdef double total
+        cdef Py_ssize_t bad
+        cdef uint64_t environment
+        # What has code of its own comes before anything is measured.
+        workers = parse_workers(workers)
+        given = as_input(logits, "logits")
+        if type(axis) is not int:
+            axis = arguments.one_axis(axis, max(1, cnp.PyArray_NDIM(given)))
+        if not number_within(temperature, INFINITY, &call.temperature):
+            call.temperature = values.number(temperature, "temperature", 0, INFINITY)
+        if not number_within(smoothing, 1, &call.smoothing):
+            call.smoothing = checks.smoothing(smoothing)
+        if type(ignore_index) is not int or not -(1 << 63) <= ignore_index < 1 << 63:
+            ignore_index = values.count(
+                ignore_index, "ignore_index", checks.INT64.min, checks.INT64.max
+            )
+        call.ignore_index = ignore_index
+        if type(reduction) is not str or reduction not in ("mean", "sum", "none"):
+            values.choice(reduction, "reduction", ("none", "mean", "sum"))
+        begin_plan(&p, given, axis)
+        if weight is not None:
+            weight = checks.class_weight(weight, p.n)
+        targets = as_targets(targets, &p, given, call.ignore_index)
+        call.n = p.n
+        call.dtype = p.dtype
+        call.weight = NULL
+        call.targets = NULL
+        if weight is not None:
+            call.weight = <const double *>cnp.PyArray_DATA(weight)
+        total = p.rows
+        if cnp.PyArray_TYPE(targets) == cnp.NPY_INT64:
+            classes = targets
+            call.targets = <const int64_t *>cnp.PyArray_DATA(classes)
+            environment = enter_environment()
+            bad = self.kernels.weigh_targets(
+                call.targets, p.rows, p.n, call.ignore_index, call.weight, &total
+            )
+            leave_environment(environment)
+            if bad >= 0:
+                raise checks.out_of_range(
+                    call.targets[bad], bad, batch_shape_of(&p), p.n, ignore_index
+                )
+        else:
+            set_array(&p.x2, targets, &p)
+        if with_grad:
+            if out is None:
+                grad = empty_result(&p, given)
+            else:
+                grad = writable_result(out, &p, given, targets)
+                if weight is not None and overlap(grad, weight):
+                    grad = empty_result(&p, given)
+            set_array(&p.y, grad, &p)
+        loss = self.reduce(&p, &call, reduction, total, workers)
+        if not with_grad:
+            return loss
+        if out is None:
+            return LossAndGrad(loss, grad)
+        if grad is not out and not same_memory(grad, np.asarray(out)):
+            out[...] = grad
+        return LossAndGrad(loss, out)
+
+    cdef object reduce(
+        self, Plan *p, CrossEntropyCall *call, reduction, double total, workers
+    ):
+        """Run a plan; return the losses, or their sum, or that divided by `total`."""
+        cdef cnp.ndarray each
+        cdef double *losses
+        cdef Py_ssize_t i
+        cdef bint mean = reduction == "mean"
+        cdef uint64_t environment
+        cdef double loss
+        finish_plan(p, False)
+        losses = <double *>malloc((p.rows + 1) * sizeof(double))
+        if losses == NULL:
+            raise MemoryError(f"no memory for {p.rows} losses")
+        try:
+            call.losses = losses
+            environment = enter_environment()
+            call.factor = (1 / total if total != 0 else INFINITY) if mean else 1
+            leave_environment(environment)
+            run_rows(
+                &self.packing, self.kernels.cross_entropy, call, p,
+                cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), workers,
+            )
+            if reduction == "none":
+                each = np.empty(batch_shape_of(p), np.float32 if p.dtype == FLOAT32 else np.float64)
+                if p.dtype == FLOAT32:
+                    for i in range(p.rows):
+                        (<float *>cnp.PyArray_DATA(each))[i] = <float>losses[i]
+                else:
+                    for i in range(p.rows):
+                        (<double *>cnp.PyArray_DATA(each))[i] = losses[i]
+                return scalar_or_array(each)
+            environment = enter_environment()
+            loss = self.kernels.sum_losses(losses, p.rows)
+            if mean:
+                loss /= total
+            result = narrowed(loss, p)
+            leave_environment(environment)
+            return result
+        finally:
+            free(losses)
+
+    def softmax_backward(self, grad_output, probs, axis=-1, *, temperature=1.0, out=None):
+        return self.backward(grad_output, probs, "probs", axis, temperature, out, SOFTMAX)
+
+    def log_softmax_backward(self, grad_output, log_probs, axis=-1, *, temperature=1.0, out=None):
+        return self.backward(
+            grad_output, log_probs, "log_probs", axis, temperature, out, LOG_SOFTMAX
+        )
+
+    cdef object backward(self, grad_output, result, name, axis, temperature, out, Op op):
+        """Return the gradient of softmax or log_softmax, by what it gave and that of its result."""
+        cdef Plan p
+        cdef BackwardCall call
+        cdef Operand operand
+        cdef double one = 1
+        cdef double *each
+        cdef int d
+        cdef cnp.ndarray g = as_input(grad_output, "grad_output")
+        cdef cnp.ndarray given = as_input(result, name)
+        cdef cnp.ndarray y
+        cdef bint same = cnp.PyArray_NDIM(g) == cnp.PyArray_NDIM(given)
+        begin_plan(&p, given, axis)
+        for d in range(cnp.PyArray_NDIM(g) if same else 0):
+            same = same and cnp.PyArray_DIM(g, d) == p.shape[d]
+        if not same:
+            checks.gradient_pair(g, given, name)
+        set_array(&p.x2, g, &p)
+        temperature = set_temperature(&p, temperature, &one)
+        y = empty_result(&p, given) if out is None else writable_result(out, &p, given, None)
+        if out is not None and overlap(y, g) and not same_memory(y, g):
+            y = empty_result(&p, given)
+        if p.rows > 0 and p.n > 0:
+            set_array(&p.y, y, &p)
+            finish_plan(&p, True)
+            operand = p.x
+            p.x = p.x2
+            p.x2 = operand
+            each = row_temperatures(&p, &self.packing)
+            call.dtype = p.dtype
+            call.op = op
+            call.n = p.n
+            call.temperature = each if each != NULL else &one
+            call.temperature_stride = each != NULL
+            try:
+                run_rows(
+                    &self.packing, self.vjp.backward, &call, &p,
+                    cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), 1,
+                )
+            finally:
+                free(each)
+        if out is None:
+            return scalar_or_array(y)
+        if y is not out and not same_memory(y, np.asarray(out)):
+            out[...] = y
+        return out
+
+
+for _name in (
+    "cross_entropy", "cross_entropy_with_grad", "softmax_backward", "log_softmax_backward",
+):
+    getattr(LossFunctions, _name).__doc__ = FUNCTIONS[_name].__doc__

@@ -1,0 +1,271 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""softmax, log_softmax and logsumexp over one instruction set's kernels.
+
+A call fills a plan and a struct of parameters, and runs it: rows as they stand, columns, or packed
+blocks (``execute.pyx``). Large arrays of contiguous rows go through typed memoryviews, without the
+GIL; so do all rows of small ones, by pointer, without a plan: there is nothing to plan.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
+
+cimport numpy as cnp
+from cpython.pycapsule cimport PyCapsule_GetPointer
+
+import numpy as np
+
+from .. import _threads
+from .._arguments import arrays as arguments
+from .._arguments import values
+from .._docs import FUNCTIONS
+
+from fastsoftmax._front.cost cimport cost_exp
+from fastsoftmax._front.environment cimport enter_environment, leave_environment
+from fastsoftmax._front.execute cimport (
+    is_by_columns,
+    parse_workers,
+    row_pointer,
+    run_columns,
+    run_range,
+    run_rows,
+    threads_for,
+)
+from fastsoftmax._front.long_row cimport run_long_row
+from fastsoftmax._front.plan cimport (
+    MAX_AXES,
+    PACKED,
+    WITH_GIL,
+    Plan,
+    as_input,
+    begin_plan,
+    broadcast,
+    empty_result,
+    finish_plan,
+    result_dtype,
+    row_temperatures,
+    same_memory,
+    set_array,
+    set_operand,
+    set_temperature,
+    shape_of,
+    writable_result,
+)
+from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
+from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
+    FLOAT64,
+    LOGSUMEXP,
+    LOG_SOFTMAX,
+    SOFTMAX,
+    Op,
+    PackingKernels,
+    SoftmaxCall,
+    SoftmaxKernels,
+    temperature_in_range,
+)
+
+cnp.import_array()
+
+cdef double LONG_ROW_NS = 6 * _threads.LEAST  # what a row must take for threads to share it
+
+
+cdef bint are_ordinary(const double *temperature, Py_ssize_t count) noexcept:
+    """Return whether columns can go side by side: temperatures in range, and 1 for all or none."""
+    cdef Py_ssize_t i, ones = 0
+    for i in range(count):
+        if not temperature_in_range(temperature[i]):
+            return False
+        ones += temperature[i] == 1
+    return ones == 0 or ones == count
+
+
+cdef class SoftmaxFunctions:
+    """softmax, log_softmax and logsumexp, by the kernels of one instruction set.
+
+    Parameters
+    ----------
+    name : str
+        That of the instruction set.
+    softmax, packing : module
+        Its kernels, named after their sources.
+    """
+
+    cdef readonly str NAME
+    cdef SoftmaxKernels kernels
+    cdef PackingKernels packing
+
+    def __cinit__(self, str name, softmax, packing):
+        self.NAME = name
+        self.kernels = (
+            <SoftmaxKernels *>PyCapsule_GetPointer(softmax.kernels, "fastsoftmax.SoftmaxKernels")
+        )[0]
+        self.packing = (
+            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
+        )[0]
+
+    def softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None, workers=None):
+        return self.map(x, axis, temperature, where, out, workers, SOFTMAX)
+
+    def log_softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None, workers=None):
+        return self.map(x, axis, temperature, where, out, workers, LOG_SOFTMAX)
+
+    def logsumexp(self, x, axis=-1, *, where=None, keepdims=False, workers=None):
+        cdef Plan p
+        cdef cnp.ndarray given, y
+        if (
+            where is None and keepdims is False and workers is None and is_plain(x)
+            and is_last_axis(axis, x) and 0 < cnp.PyArray_SIZE(x) <= WITH_GIL
+        ):
+            y = cnp.PyArray_EMPTY(
+                cnp.PyArray_NDIM(x) - 1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0
+            )
+            self.run_small(x, cnp.PyArray_DATA(y), 1, LOGSUMEXP)
+            return scalar_or_array(y)
+        workers = parse_workers(workers)
+        if keepdims is not False:
+            keepdims = values.switch(keepdims, "keepdims")
+        given = as_input(x, "x")
+        begin_plan(&p, given, axis)
+        where = self.set_mask(&p, given, where)
+        y = self.empty_reduced(&p, given, keepdims)
+        if p.n == 0:
+            y.fill(-INFINITY)
+        elif p.rows > 0:
+            set_operand(&p.y, y)
+            self.set_reduced(&p, y, keepdims)
+            self.run(&p, 1, LOGSUMEXP, workers)
+        return scalar_or_array(y)
+
+    cdef cnp.ndarray empty_reduced(self, const Plan *p, cnp.ndarray x, bint keepdims):
+        """Return an array for one result a row; with reduced axes of length 1 if `keepdims`."""
+        cdef cnp.npy_intp shape[MAX_AXES]
+        cdef cnp.dtype dtype = result_dtype(x)
+        cdef int d, ndim = 0
+        for d in range(p.ndim):
+            if not p.reduced[d] or keepdims and cnp.PyArray_NDIM(x) > 0:
+                shape[ndim] = 1 if p.reduced[d] else p.shape[d]
+                ndim += 1
+        if dtype.num < 256:
+            return cnp.PyArray_EMPTY(ndim, shape, dtype.num, 0)
+        return np.empty([shape[d] for d in range(ndim)], dtype)
+
+    cdef void set_reduced(self, Plan *p, cnp.ndarray y, bint keepdims) noexcept:
+        """Plan an array that has one result a row."""
+        cdef int d, axis = 0
+        p.y.n = 1
+        for d in range(p.ndim):
+            p.y.axes[d] = 0
+            if not p.reduced[d]:
+                p.y.axes[d] = cnp.PyArray_STRIDE(y, axis)
+            axis += keepdims or not p.reduced[d]
+
+    cdef object map(self, x, axis, temperature, where, out, workers, Op op):
+        """Return softmax or log_softmax of the arguments of the public functions."""
+        cdef Plan p
+        cdef double t
+        cdef cnp.ndarray given, y
+        if (
+            where is None and out is None and workers is None and is_plain(x)
+            and is_last_axis(axis, x) and 0 < cnp.PyArray_SIZE(x) <= WITH_GIL
+            and number_within(temperature, INFINITY, &t)
+        ):
+            y = cnp.PyArray_EMPTY(
+                cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0
+            )
+            self.run_small(x, cnp.PyArray_DATA(y), t, op)
+            return y
+        workers = parse_workers(workers)
+        given = as_input(x, "x")
+        begin_plan(&p, given, axis)
+        where = self.set_mask(&p, given, where)
+        temperature = set_temperature(&p, temperature, &t)
+        y = empty_result(&p, given) if out is None else writable_result(out, &p, given, where)
+        if p.rows > 0 and p.n > 0:
+            set_array(&p.y, y, &p)
+            p.masked = 0 if op == SOFTMAX else -INFINITY
+            self.run(&p, t, op, workers)
+        if out is None:
+            return scalar_or_array(y)
+        if y is not out and not same_memory(y, np.asarray(out)):
+            out[...] = y
+        return out
+
+    cdef object set_mask(self, Plan *p, cnp.ndarray x, where):
+        """Plan the argument `where`, for the input x; return it as an array, or None."""
+        if where is None:
+            return None
+        if not (
+            cnp.PyArray_CheckExact(where) and cnp.PyArray_TYPE(where) == cnp.NPY_BOOL
+            and broadcast(&p.mask, where, p, False)
+        ):
+            where = arguments.mask(where, shape_of(p, x))
+            broadcast(&p.mask, where, p, False)
+        set_operand(&p.mask, where)
+        return where
+
+    cdef int run(self, Plan *p, double temperature, Op op, workers) except -1:
+        """Run a plan whose arrays are set, at one `temperature` unless it has some."""
+        cdef SoftmaxCall call
+        cdef double *each = NULL
+        cdef bint ordinary
+        cdef double work = cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32)
+        call.op = op
+        call.n = p.n
+        call.dtype = p.dtype
+        call.temperature_stride = 0
+        call.temperature = &temperature
+        finish_plan(p, True)
+        each = row_temperatures(p, &self.packing)
+        if each != NULL:
+            call.temperature = each
+            call.temperature_stride = 1
+        try:
+            ordinary = are_ordinary(call.temperature, p.rows if each != NULL else 1)
+            if ordinary and is_by_columns(p):
+                run_columns(&self.packing, self.kernels.softmax_columns, &call, p, work, workers)
+            elif not self.run_long(p, &call, work, workers):
+                run_rows(&self.packing, self.kernels.softmax_rows, &call, p, work, workers)
+        finally:
+            free(each)
+        return 0
+
+    cdef bint run_long(self, Plan *p, SoftmaxCall *call, double work, workers) except -1:
+        """Run a few long rows one by one, each shared by threads; return False if they are not that.
+        """
+        cdef Py_ssize_t i, threads
+        cdef SoftmaxCall one = call[0]
+        if work < LONG_ROW_NS or work / p.rows < LONG_ROW_NS:
+            return False
+        threads = threads_for(work / p.rows, workers)
+        if threads < 2 or p.rows >= 2 * threads:
+            return False
+        if p.x.access == PACKED or p.y.access == PACKED:
+            return False
+        for i in range(p.rows):
+            one.temperature = call.temperature + i * call.temperature_stride
+            if not run_long_row(
+                &self.kernels, &one, row_pointer(p, &p.x, i), row_pointer(p, &p.y, i),
+                work / p.rows, threads,
+            ):
+                run_range(&self.packing, self.kernels.softmax_rows, call, p, i, i + 1)
+        return True
+
+    cdef void run_small(self, x, void *y, double temperature, Op op) noexcept:
+        """Run the rows of a small plain array."""
+        cdef SoftmaxCall call
+        cdef uint64_t environment
+        call.dtype = FLOAT32 if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else FLOAT64
+        call.op = op
+        call.n = cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1)
+        call.temperature = &temperature
+        call.temperature_stride = 0
+        environment = enter_environment()
+        self.kernels.softmax_rows(
+            &call, 0, cnp.PyArray_SIZE(x) // call.n, cnp.PyArray_DATA(x), NULL, y
+        )
+        leave_environment(environment)
+
+
+for _name in ("softmax", "log_softmax", "logsumexp"):
+    getattr(SoftmaxFunctions, _name).__doc__ = FUNCTIONS[_name].__doc__

@@ -1,0 +1,387 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The sums of a panel of columns: by a pivot, or by the maxima of its columns.
+
+One K (see ``exp_scale.pxd``) serves all columns of most panels, and the largest entry of the first
+row of an earlier panel is near enough to choose it by: the pivot. So exponentials are made of the
+array itself while its next rows are fetched, and maxima, which softmax does not need, in the same
+loop. Sums and maxima show whether the pivot served. All else goes by the maxima of the columns,
+with the same bits: what of an exponential depends on K is its exponent.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.string cimport memset
+
+from fastsoftmax._kernels.abi cimport SOFTMAX, Op
+from fastsoftmax._kernels.batch_scale cimport (
+    RATE,
+    scales_from_maxima,
+    store_scale,
+    within_pivot_reach,
+)
+from fastsoftmax._kernels.column_io cimport (
+    VECTOR,
+    Panel,
+    copy_row,
+    load_tiles,
+    readable_row,
+    round_to_vector,
+    row_ahead,
+)
+from fastsoftmax._kernels.columns cimport (
+    EXP_SCALE,
+    FACTOR,
+    FACTOR_LOW,
+    HIGHEST,
+    INVERSE,
+    LANE_RESTS,
+    LANE_SUMS,
+    LOGS,
+    PANEL_COLUMNS,
+    PLACE,
+    REST,
+    SPARE,
+    SUM,
+    UNMATCHED,
+    ZEROS,
+    accumulate_step,
+    column_logs,
+    column_reciprocals,
+    exclude_max_in_row,
+    exclude_places,
+    exp_columns,
+    exp_max_row,
+    exp_row,
+    fold_columns,
+    mark_unmatched,
+    max_row,
+    raise_maxima,
+    sum_planes,
+    zero_lanes,
+)
+from fastsoftmax._kernels.exp_scale cimport (
+    Clamped,
+    ClampedPow2,
+    ExpScale,
+    ExpVariant,
+    Unclamped,
+    exp_variant,
+    max_invertible_sum,
+    pivot_exponent,
+    pivot_in_range,
+    scale_from_pivot,
+)
+from fastsoftmax._kernels.maxima cimport row_max
+from fastsoftmax._kernels.normalize cimport all_within, pivot_kept_precision
+from fastsoftmax._kernels.row cimport prefetch_lines
+from fastsoftmax._kernels.sums cimport BLOCK, STEP
+from fastsoftmax._kernels.types cimport infinity, out_ptr, out_ptr64, real
+
+cdef enum:
+    SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+    MIN_PLACED_ROWS = 6  # rows from which on largest elements are remembered, not looked for
+
+cdef struct PanelState:  # what panels of a call have in common
+    Op op
+    double temperature  # of all columns, if a pivot may serve
+    bint from_pivot  # it may; it did for the panels before
+    bint has_pivot  # there is one
+    double pivot
+    Py_ssize_t since_check  # elements since the last look for Ctrl-C
+
+
+cdef inline int check_signals(Py_ssize_t elements, Py_ssize_t *since_check) except -1 nogil:
+    """Look for Ctrl-C if, with `elements` more, enough is done since the last time."""
+    since_check[0] += elements
+    if since_check[0] >= SIGNAL_INTERVAL:
+        since_check[0] = 0
+        with gil:
+            PyErr_CheckSignals()
+    return 0
+
+
+# ---- by a pivot ----------------------------------------------------------------------------------
+
+
+cdef inline void exp_flat(
+    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, real *v,
+    const real *exp_scale, exp_variant variant,
+) noexcept nogil:
+    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
+
+    Rows follow each other without a gap, in scratch as in the array.
+    """
+    cdef Py_ssize_t first = i * p.stride
+    cdef Py_ssize_t elements = rows * p.stride
+    cdef Py_ssize_t whole = round_to_vector(elements)
+    if first + whole > p.readable:
+        whole -= VECTOR
+    exp_row(x + first, whole, e, exp_scale, variant)
+    if whole < elements:
+        copy_row(x + first + whole, elements - whole, <out_ptr>(v + SPARE * PANEL_COLUMNS))
+        exp_row(<const real *>v + SPARE * PANEL_COLUMNS, VECTOR, e + whole, exp_scale, variant)
+
+
+cdef inline void exp_rows(
+    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
+    const real *exp_scale, exp_variant variant,
+) noexcept nogil:
+    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
+
+    `kept` is scratch for the rows.
+    """
+    cdef Py_ssize_t r
+    cdef Py_ssize_t pitch = p.pitch
+    if p.tiles > 1:
+        load_tiles(x, p, i, rows, kept)
+        for r in range(rows):
+            exp_row(<const real *>kept + r * pitch, p.width, e + r * pitch, exp_scale, variant)
+    elif pitch == p.stride == p.columns:
+        exp_flat(x, p, i, rows, e, v, exp_scale, variant)
+    else:
+        for r in range(rows):  # of a function that did nothing but prefetch gcc would drop the call
+            prefetch_lines(row_ahead(x, p, i + r), p.columns)
+            exp_row(
+                readable_row(x, p, i + r, <out_ptr>(v + SPARE * PANEL_COLUMNS)), p.width,
+                e + r * pitch, exp_scale, variant,
+            )
+
+
+cdef inline void exp_max_rows(
+    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
+    const real *exp_scale, exp_variant variant, bint find,
+) noexcept nogil:
+    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
+
+    The rows themselves go to `kept`. The maxima so far, and if `find`, a literal, their places, are
+    taken along.
+    """
+    cdef Py_ssize_t r
+    cdef Py_ssize_t pitch = p.pitch
+    cdef out_ptr highest = <out_ptr>(v + HIGHEST * PANEL_COLUMNS)
+    cdef out_ptr place = <out_ptr>(v + PLACE * PANEL_COLUMNS)
+    if p.tiles > 1:
+        load_tiles(x, p, i, rows, kept)
+        for r in range(rows):
+            exp_max_row(
+                <const real *>kept + r * pitch, p.width, e + r * pitch, e, highest, place, i + r,
+                exp_scale, variant, False, find,
+            )
+    else:
+        for r in range(rows):
+            prefetch_lines(row_ahead(x, p, i + r), p.columns)
+            exp_max_row(
+                readable_row(x, p, i + r, <out_ptr>(v + SPARE * PANEL_COLUMNS)), p.width,
+                e + r * pitch, kept + r * pitch, highest, place, i + r, exp_scale, variant, True,
+                find,
+            )
+
+
+cdef inline void exp_step(
+    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
+    const real *exp_scale, Op op,
+) noexcept nogil:
+    """Call `exp_rows`, or for logarithms `exp_max_rows`, for what `exp_scale` says."""
+    if op == SOFTMAX:
+        if exp_scale[RATE] != 0:
+            exp_rows(x, p, i, rows, e, kept, v, exp_scale, <ClampedPow2>0)
+        else:
+            exp_rows(x, p, i, rows, e, kept, v, exp_scale, <Clamped>0)
+    elif exp_scale[RATE] != 0:
+        exp_max_rows(x, p, i, rows, e, kept, v, exp_scale, <ClampedPow2>0, True)
+    elif p.n < MIN_PLACED_ROWS:
+        exp_max_rows(x, p, i, rows, e, kept, v, exp_scale, <Unclamped>0, False)
+    else:
+        exp_max_rows(x, p, i, rows, e, kept, v, exp_scale, <Unclamped>0, True)
+
+
+cdef inline void add_rows(
+    const real *e, const Panel *p, Py_ssize_t i, Py_ssize_t rows, real *v, double *s
+) noexcept nogil:
+    """Add `rows` rows of the exponentials `e`, from row i of the panel on, to the sums in `s`."""
+    if p.n <= STEP:
+        sum_planes(
+            e, p.n, p.width, <out_ptr64>(s + SUM * PANEL_COLUMNS),
+            <out_ptr64>(s + REST * PANEL_COLUMNS),
+        )
+        return
+    accumulate_step(e, rows, p.pitch, <const real *>v + ZEROS * PANEL_COLUMNS, s)
+    if (i + rows) % BLOCK == 0 or i + rows == p.n:
+        fold_columns(
+            <const double *>s + LANE_SUMS * PANEL_COLUMNS,
+            <const double *>s + LANE_RESTS * PANEL_COLUMNS, p.pitch, p.width,
+            <out_ptr64>(s + SUM * PANEL_COLUMNS), <out_ptr64>(s + REST * PANEL_COLUMNS), <real>0,
+        )
+        zero_lanes(s, p.pitch, <real>0)
+
+
+cdef inline void exclude_max(
+    const real *x, const Panel *p, Py_ssize_t rows, out_ptr e, real *v, bint is_first
+) noexcept nogil:
+    """Make the exponential in `e` of each column's first largest element, among rows `x`, 0.
+
+    `is_first` says that these `rows` rows are the first ones, so that none is found yet.
+    """
+    cdef Py_ssize_t r
+    cdef out_ptr unmatched = <out_ptr>(v + UNMATCHED * PANEL_COLUMNS)
+    if is_first:
+        mark_unmatched(<const real *>v + HIGHEST * PANEL_COLUMNS, p.width, unmatched)
+    for r in range(rows):
+        exclude_max_in_row(x + r * p.pitch, p.width, e + r * p.pitch, unmatched)
+
+
+cdef inline void zero_sums(const Panel *p, double *s, real like) noexcept nogil:
+    """Set the sums in `s` to 0, where they are made step by step."""
+    if p.n > STEP:
+        memset(s + SUM * PANEL_COLUMNS, 0, p.width * sizeof(double))
+        memset(s + REST * PANEL_COLUMNS, 0, p.width * sizeof(double))
+        zero_lanes(s, p.pitch, like)
+
+
+cdef inline bint sums_from_pivot(
+    const real *x, const Panel *p, PanelState *state, out_ptr e, out_ptr kept, real *v, double *s,
+    real *exp_scale,
+) except -1 nogil:
+    """Write the sums of the panel at `x`; return False where the pivot did not serve.
+
+    In `e` the exponentials are left, or the last `p.rows` of them. For logarithms, the sums are
+    without the largest elements' own terms, and elements are left in `kept`.
+    """
+    cdef real *highest = v + HIGHEST * PANEL_COLUMNS
+    cdef real inf = infinity(<real>0)
+    cdef real inverse = v[INVERSE * PANEL_COLUMNS]
+    cdef Py_ssize_t columns = p.columns * p.tiles
+    cdef Py_ssize_t i, k, c
+    cdef out_ptr d
+    cdef bint is_log = state.op != SOFTMAX
+    zero_sums(p, s, inf)
+    if is_log:
+        for c in range(p.width):
+            highest[c] = -inf
+        memset(v + PLACE * PANEL_COLUMNS, 0, p.width * sizeof(real))
+    for i from 0 <= i < p.n by STEP:
+        k = min(STEP, p.n - i)
+        d = e + i % p.rows * p.pitch
+        exp_step(
+            x, p, i, k, d, kept + i * p.pitch if is_log else kept, v, <const real *>exp_scale,
+            state.op,
+        )
+        if not is_log:
+            add_rows(<const real *>d, p, i, k, v, s)
+            check_signals(k * p.width, &state.since_check)
+    if not is_log:
+        column_reciprocals(
+            <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
+            p.width, v + FACTOR * PANEL_COLUMNS, v + FACTOR_LOW * PANEL_COLUMNS,
+        )
+        # The largest of n is at least the n-th part of the sum; it must be large enough, too.
+        return all_within(
+            <const real *>v + FACTOR * PANEL_COLUMNS, columns, <real>0,
+            1 / max_invertible_sum(inf),
+            <real>((1 / 33554432.0 if real is float else 1 / 36893488147419103232.0) / p.n),
+        )
+    if not within_pivot_reach(<const real *>highest, columns, <real>state.pivot, inverse):
+        return False
+    if p.n < MIN_PLACED_ROWS:
+        exclude_max(<const real *>kept, p, p.n, e, v, True)
+    else:
+        exclude_places(<real *>e, p.pitch, columns, <const real *>v + PLACE * PANEL_COLUMNS)
+    for i from 0 <= i < p.n by STEP:
+        k = min(STEP, p.n - i)
+        add_rows(<const real *>e + i * p.pitch, p, i, k, v, s)
+    check_signals(p.n * p.width, &state.since_check)
+    if exp_scale[RATE] != 0:
+        exp_row(
+            <const real *>highest, p.width, <out_ptr>(v + FACTOR * PANEL_COLUMNS),
+            <const real *>exp_scale, <ClampedPow2>0,
+        )
+    else:
+        exp_row(
+            <const real *>highest, p.width, <out_ptr>(v + FACTOR * PANEL_COLUMNS),
+            <const real *>exp_scale, <Unclamped>0,
+        )
+    column_logs(
+        <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
+        <const real *>v + FACTOR * PANEL_COLUMNS, p.width, <out_ptr64>(s + LOGS * PANEL_COLUMNS),
+    )
+    return pivot_kept_precision(<const double *>s + LOGS * PANEL_COLUMNS, columns)
+
+
+cdef inline bint sums_from_some_pivot(
+    const real *x, const Panel *p, PanelState *state, out_ptr e, out_ptr kept, real *v, double *s,
+    real *exp_scale,
+) except -1 nogil:
+    """Call `sums_from_pivot` with the pivot of the panel before, or else with one of this panel."""
+    cdef real pivot
+    cdef ExpScale scale
+    if state.has_pivot and sums_from_pivot(x, p, state, e, kept, v, s, exp_scale):
+        return True
+    pivot = <real>row_max(x, p.columns).value
+    if not pivot_in_range(pivot, v[INVERSE * PANEL_COLUMNS]):
+        return False
+    scale = scale_from_pivot(pivot, state.temperature, pivot_exponent(pivot), False)
+    store_scale(&scale, exp_scale, 1)
+    state.pivot = pivot
+    state.has_pivot = sums_from_pivot(x, p, state, e, kept, v, s, exp_scale)
+    return state.has_pivot
+
+
+# ---- by maxima -----------------------------------------------------------------------------------
+
+
+cdef inline void load_rows(
+    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, real *v
+) noexcept nogil:
+    """Copy `rows` rows of the panel at `x`, from row i on, to `e`, and take the maxima along."""
+    cdef Py_ssize_t r
+    cdef out_ptr highest = <out_ptr>(v + HIGHEST * PANEL_COLUMNS)
+    cdef out_ptr spare = <out_ptr>(v + SPARE * PANEL_COLUMNS)
+    if p.tiles > 1:
+        load_tiles(x, p, i, rows, e)
+        for r in range(rows):
+            raise_maxima(<const real *>e + r * p.pitch, p.width, highest)
+    else:
+        for r in range(rows):
+            prefetch_lines(row_ahead(x, p, i + r), p.columns)
+            max_row(readable_row(x, p, i + r, spare), p.width, e + r * p.pitch, highest)
+
+
+cdef inline ExpVariant sums_from_maxima(
+    const real *x, const Panel *p, PanelState *state, out_ptr e, out_ptr kept, real *v, double *s
+) except? <ExpVariant>-1 nogil:
+    """Write maxima and sums of the panel at `x`; return how its exponentials are made.
+
+    What is left in `e` and `kept`, and not in the sums, is as `sums_from_pivot` leaves it.
+    """
+    cdef real *highest = v + HIGHEST * PANEL_COLUMNS
+    cdef real *exp_scale = v + EXP_SCALE * PANEL_COLUMNS
+    cdef real inf = infinity(<real>0)
+    cdef Py_ssize_t i, j, c, m, k
+    cdef ExpVariant variant
+    cdef out_ptr d
+    for c in range(p.width):
+        highest[c] = -inf
+    zero_sums(p, s, inf)
+    for i from 0 <= i < p.n by p.rows:
+        m = min(p.rows, p.n - i)
+        load_rows(x, p, i, m, kept, v)
+        check_signals(m * p.width, &state.since_check)
+    variant = scales_from_maxima(
+        <const real *>highest, <const real *>v + INVERSE * PANEL_COLUMNS, p.width, exp_scale,
+        PANEL_COLUMNS,
+    )
+    for i from 0 <= i < p.n by p.rows:
+        m = min(p.rows, p.n - i)
+        if p.rows < p.n:
+            load_rows(x, p, i, m, kept, v)
+        for j from 0 <= j < m by STEP:
+            k = min(STEP, m - j)
+            d = e + j * p.pitch if state.op == SOFTMAX else e
+            exp_columns(
+                <const real *>kept + j * p.pitch, k, p.width, p.pitch, d, <const real *>exp_scale,
+                variant,
+            )
+            if state.op != SOFTMAX:
+                exclude_max(<const real *>kept + j * p.pitch, p, k, d, v, i + j == 0)
+            add_rows(<const real *>d, p, i + j, k, v, s)
+        check_signals(m * p.width, &state.since_check)
+    return variant

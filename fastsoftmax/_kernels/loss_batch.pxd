@@ -1,0 +1,265 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Cross entropy phase by phase over a batch of rows that fills L1: what is made of one row's sums.
+
+``row_batch.pxd`` has the phases for the elements of rows, and why there are batches;
+``short_losses.pxd`` has them for short rows. A row has the same bits in any batch, and alone.
+"""
+
+from libc.string cimport memset
+
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
+from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, exp_rate, make_scale
+from fastsoftmax._kernels.labels cimport (
+    Labels,
+    at_target,
+    cross_term,
+    labels_gradient,
+    own_label,
+    quotient,
+    uniform_label,
+)
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.maxima cimport row_maxima
+from fastsoftmax._kernels.normalize cimport all_finite
+from fastsoftmax._kernels.row_batch cimport batch_sums, exclude_max, exp_batch, scaled_rows
+from fastsoftmax._kernels.sums cimport STEP, DoubleDouble, two_sum
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    fma,
+    infinity,
+    noinline_void,
+    out_ptr,
+    out_ptr32,
+    out_ptr64,
+    real,
+)
+
+# A function of a .pxd is inline for Cython, also where it returns `noinline_void`.
+cdef extern from *:
+    """
+    #pragma GCC diagnostic ignored "-Wattributes"
+    """
+
+cdef enum:
+    BATCH_DOUBLES = 1024  # of scratch for the elements of a batch: these or twice as many float32
+
+cdef struct RowTerms:  # one number a row
+    double own[BATCH_ROWS]  # the target's label, without what smoothing gives it; 0 without target
+    double uniform[BATCH_ROWS]  # and that
+    double gap[BATCH_ROWS]  # the largest score minus the target's
+    double e[BATCH_ROWS]  # the target's exponential
+    double cross[BATCH_ROWS]  # sum q (max - x) of the other labels
+    double others[BATCH_ROWS]  # and the sum of them
+    double rest[BATCH_ROWS]  # the sum of exponentials without the largest one, which is 1
+    double rest_low[BATCH_ROWS]
+    double loss[BATCH_ROWS]
+    double rate[BATCH_ROWS]  # factor * total / sum_e
+    double target_grad[BATCH_ROWS]
+    bint done  # False if gradients are not written: their factors are not finite in the type
+
+
+cdef inline ExpScale loss_scale(real highest, double temperature) noexcept nogil:
+    """Return the scale of exp((x - `highest`) / `temperature`): that of the largest entry is 1."""
+    return make_scale(highest, exp_rate(temperature, highest), <real>0, <real>0, True)
+
+
+cdef inline void set_loss_scales(double temperature, real *exp_scale) noexcept nogil:
+    """Write the scale of `loss_scale` for each of BATCH_ROWS rows, whose maxima are 0."""
+    cdef ExpScale one = loss_scale(<real>0, temperature)
+    cdef Py_ssize_t r
+    for r in range(BATCH_ROWS):
+        store_scale(&one, exp_scale + r, BATCH_ROWS)
+
+
+cdef inline void rate_of_sum(
+    double a, DoubleDouble s, double inverse_sum, real *high, real *low
+) noexcept nogil:
+    """high + low = a / s"""
+    cdef double total = s.high + s.low
+    cdef double ratio = quotient(a, total, inverse_sum, <real>0)
+    high[0] = <real>ratio
+    if not HAS_FMA:
+        low[0] = 0  # as in softmax
+    elif real is float:
+        low[0] = <float>(ratio - high[0])
+    else:
+        s.low -= total - s.high
+        low[0] = (fma(-high[0], total, a) - high[0] * s.low) / total
+
+
+cdef inline void set_row_labels(
+    const Labels *labels, RowTerms *t, Py_ssize_t rows, const Py_ssize_t *target
+) noexcept nogil:
+    """Set own, uniform, cross and others of rows that have a target, but for `cross_term`."""
+    cdef Py_ssize_t r
+    for r in range(rows):
+        t.own[r] = own_label(labels, target[r])
+        t.uniform[r] = uniform_label(labels, target[r])
+    for r in range(rows):
+        t.cross[r] = 0
+        t.others[r] = 0
+
+
+cdef inline void finish_losses(const Labels *labels, RowTerms *t, Py_ssize_t rows) noexcept nogil:
+    """Set `loss` from the other terms."""
+    cdef double log_sum[BATCH_ROWS]
+    cdef Py_ssize_t r
+    for r in range(rows):
+        log_sum[r] = log1p_nonneg(t.rest[r] + t.rest_low[r])
+    for r in range(rows):
+        t.loss[r] = t.own[r] * t.gap[r]
+    for r in range(rows):
+        t.loss[r] = (0.0 if t.own[r] == 0.0 else t.loss[r]) + t.cross[r]
+    for r in range(rows):
+        t.loss[r] = t.loss[r] * labels.inverse + (t.own[r] + t.others[r]) * log_sum[r]
+
+
+cdef inline void finish_rates(
+    const Labels *labels, RowTerms *t, Py_ssize_t rows, real *high, real *low
+) noexcept nogil:
+    """Set `rate` and `target_grad`; high + low = rate."""
+    cdef double sum_e[BATCH_ROWS]
+    cdef double inverse_sum[BATCH_ROWS]
+    cdef DoubleDouble s
+    cdef double others_e
+    cdef Py_ssize_t r
+    for r in range(rows):
+        s.high = t.rest[r]
+        s.low = t.rest_low[r]
+        two_sum(&s, 1.0)
+        sum_e[r] = s.high + s.low
+        inverse_sum[r] = 1 / sum_e[r]
+        rate_of_sum(
+            labels.factor * (t.own[r] + t.others[r]), s, inverse_sum[r], high + r, low + r
+        )
+    for r in range(rows):
+        t.rate[r] = quotient(
+            labels.factor * (t.own[r] + t.others[r]), sum_e[r], inverse_sum[r], <real>0
+        )
+    for r in range(rows):
+        others_e = t.rest[r] + t.rest_low[r]
+        if t.gap[r] != 0:
+            others_e = ((1.0 - t.e[r]) + t.rest[r]) + t.rest_low[r]
+        t.target_grad[r] = labels.factor * at_target(
+            t.e[r], sum_e[r], inverse_sum[r], others_e, t.own[r], t.uniform[r], t.others[r],
+            <real>0,
+        )
+
+
+# ---- rows of MIN_BATCH_LENGTH elements and more --------------------------------------------------
+
+# Built into one function with the others, these loops keep vectors in memory.
+
+
+cdef inline noinline_void loss_exp_batch(
+    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const real *exp_scale, const real *out,
+) noexcept nogil:
+    """Write the exponentials of rows into e, `width` apart, and fetch the lines of `out`."""
+    if real is float:
+        exp_batch_variants(x, <out_ptr32>e, width, rows, n, exp_scale, out)
+    else:
+        exp_batch_variants(x, <out_ptr64>e, width, rows, n, exp_scale, out)
+
+
+cdef inline void exp_batch_variants(
+    const real *x, out_ptr e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const real *exp_scale, const real *out,
+) noexcept nogil:
+    """e = exponentials, by the temperature of `exp_scale`"""
+    if exp_scale[RATE * BATCH_ROWS] != 0:
+        exp_batch(x, e, width, rows, n, exp_scale, <CenteredPow2>0, out, <real *>NULL)
+    else:
+        exp_batch(x, e, width, rows, n, exp_scale, <Centered>0, out, <real *>NULL)
+
+
+cdef inline noinline_void loss_exclude_max(
+    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const real *highest, real *place, real *scratch, real *max_e,
+) noexcept nogil:
+    """Call `exclude_max` in a function of its own: a larger one would keep its loops scalar."""
+    exclude_max(x, e, width, rows, n, highest, place, scratch, max_e)
+
+
+cdef inline void gradient_rows(
+    const real *e, Py_ssize_t width, real *y, Py_ssize_t rows, Py_ssize_t n, const real *high,
+    const real *low,
+) noexcept nogil:
+    """y = e * (high + low) of each row"""
+    if real is float:
+        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low)
+    else:
+        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low)
+
+
+cdef inline noinline_void loss_of_rows(
+    const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
+    Py_ssize_t n, const Py_ssize_t *target, real *exp_scale, real *e, RowTerms *t,
+) noexcept nogil:
+    """Set the losses of some rows of n >= MIN_BATCH_LENGTH elements, which fit BATCH_DOUBLES.
+
+    Write the gradients into y unless that is NULL; y may be x. `label` has the probabilities of the
+    classes, or is NULL and `target` has the right class of each row. Up to 7 elements behind the
+    last row are read. `exp_scale` is of `set_loss_scales`; `e` is scratch, 0 before the first
+    batch. Set `done`.
+    """
+    cdef real scratch[40 * BATCH_ROWS]
+    cdef real place[BATCH_ROWS]
+    cdef real max_e[BATCH_ROWS]
+    cdef real high[BATCH_ROWS]
+    cdef real low[BATCH_ROWS]
+    cdef DoubleDouble s[BATCH_ROWS]
+    cdef real *highest = exp_scale + SHIFT * BATCH_ROWS
+    cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
+    cdef bint spread = label != NULL or labels.uniform != 0
+    cdef const real *out = x  # to be fetched
+    cdef Py_ssize_t r
+    if y != NULL:
+        out = y
+    row_maxima(x, rows, n, highest, scratch)
+    loss_exp_batch(x, e, width, rows, n, <const real *>exp_scale, out)
+    loss_exclude_max(
+        x, e, width, rows, n, <const real *>highest, place, scratch, max_e
+    )
+    memset(s, 0, rows * sizeof(DoubleDouble))
+    batch_sums(<const real *>e, width, rows, <double *>scratch, s)
+    for r in range(rows):
+        t.rest[r] = s[r].high + 0 * <double>highest[r]  # NaN where that is infinite
+        t.rest_low[r] = s[r].low
+    if label == NULL:
+        set_row_labels(labels, t, rows, target)
+        for r in range(rows):
+            t.gap[r] = <double>highest[r] - <double>x[r * n + target[r]]
+            # The first largest entry is not in e any more; that of another one is 1 as well.
+            t.e[r] = e[r * width + target[r]] if t.gap[r] != 0 else 1.0
+    else:
+        for r in range(rows):
+            t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
+    if spread:
+        for r in range(rows):
+            t.cross[r] = cross_term(
+                labels, x + r * n, label + r * n if label != NULL else NULL, n, highest[r],
+                t.others + r,
+            )
+    finish_losses(labels, t, rows)
+    t.done = True
+    if y == NULL:
+        return
+    finish_rates(labels, t, rows, high, low)
+    if not all_finite(<const real *>high, rows):
+        t.done = False
+        return
+    for r in range(rows):
+        if place[r] > -n and highest[r] < infinity(<real>0):
+            e[r * width - <Py_ssize_t>place[r]] = max_e[r]
+    if not spread:
+        gradient_rows(
+            <const real *>e, width, y, rows, n, <const real *>high, <const real *>low
+        )
+    for r in range(rows if spread else 0):
+        labels_gradient(
+            labels, <const real *>(e + r * width), label + r * n if label != NULL else NULL,
+            y + r * n, n, t.rate[r],
+        )
+    for r in range(rows if label == NULL else 0):
+        y[r * n + target[r]] = <real>t.target_grad[r]

@@ -1,0 +1,363 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Cross entropy phase by phase over a batch of short rows, a structure of arrays.
+
+Element j of all rows lies in one array, so that the lanes of a vector are rows (``short_rows.pxd``
+says how). The order of sums is that of ``row.pxd``.
+"""
+
+from libc.string cimport memcpy, memset
+
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT
+from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2
+from fastsoftmax._kernels.labels cimport Labels
+from fastsoftmax._kernels.loss_batch cimport (
+    BATCH_DOUBLES,
+    RowTerms,
+    finish_losses,
+    finish_rates,
+    set_row_labels,
+)
+from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
+from fastsoftmax._kernels.normalize cimport all_finite
+from fastsoftmax._kernels.row cimport prefetch_lines
+from fastsoftmax._kernels.short_rows cimport soa_exclude_max, soa_exp, soa_maxima, soa_sums
+from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, to_double, two_sum
+from fastsoftmax._kernels.transpose cimport (
+    STRIP,
+    pad_rows,
+    padded_rows,
+    transpose_in,
+    transpose_out,
+    whole_strips,
+)
+from fastsoftmax._kernels.types cimport (
+    fma,
+    fma64,
+    noinline_void,
+    out_ptr,
+    out_ptr32,
+    out_ptr64,
+    real,
+)
+
+cdef enum:
+    LABEL_ROWS = BATCH_ROWS >> 1  # of a batch with label probabilities: these fill the other half
+
+
+cdef inline void sums_of_step(const float *e, Py_ssize_t rows, out_ptr64 s) noexcept nogil:
+    """Write the sum over STEP arrays."""
+    cdef Py_ssize_t r
+    for r in range(whole_strips(rows)):
+        s[r] = (
+            (quad(e + r, 0) + quad(e + r, 4)) + (quad(e + r, 2) + quad(e + r, 6))
+        ) + ((quad(e + r, 1) + quad(e + r, 5)) + (quad(e + r, 3) + quad(e + r, 7)))
+
+
+cdef inline double quad(const float *e, int l) noexcept nogil:
+    """Return what lane l of the sum of a row gets."""
+    return (e[l * BATCH_ROWS] + e[(8 + l) * BATCH_ROWS]) + (
+        e[(16 + l) * BATCH_ROWS] + e[(24 + l) * BATCH_ROWS]
+    )
+
+
+cdef inline Py_ssize_t max_short_length(real like) noexcept nogil:
+    """Return how long rows of a batch may be: so that it fills 8 KiB in either type."""
+    return STEP if real is float else MIN_BATCH_LENGTH
+
+
+# Built into one function, these loops keep vectors in memory.
+
+
+cdef inline noinline_void loss_transpose_in(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *soa
+) noexcept nogil:
+    """soa[j] = element j of each row"""
+    transpose_in(x, rows, n, soa)
+
+
+cdef inline noinline_void loss_transpose_out(
+    const real *soa, real *y, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    """Element j of each row of y = soa[j]"""
+    transpose_out(soa, y, rows, n)
+
+
+cdef inline void soa_exp_variants(
+    const real *soa, out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *exp_scale
+) noexcept nogil:
+    """e = the exponentials of soa, by the temperature of `exp_scale`"""
+    if exp_scale[RATE * BATCH_ROWS] != 0:
+        soa_exp(soa, e, rows, n, exp_scale, <CenteredPow2>0)
+    else:
+        soa_exp(soa, e, rows, n, exp_scale, <Centered>0)
+
+
+cdef inline noinline_void loss_soa_exp(
+    const real *soa, real *e, Py_ssize_t rows, Py_ssize_t n, real *highest, real *exp_scale
+) noexcept nogil:
+    """Write the largest element of each row, and e = the exponentials without its own."""
+    if real is float:
+        soa_maxima(soa, rows, n, <out_ptr32>highest)
+        soa_exp_variants(soa, <out_ptr32>e, rows, n, <const real *>exp_scale)
+        soa_exclude_max(soa, <out_ptr32>e, rows, n, <const real *>highest)
+    else:
+        soa_maxima(soa, rows, n, <out_ptr64>highest)
+        soa_exp_variants(soa, <out_ptr64>e, rows, n, <const real *>exp_scale)
+        soa_exclude_max(soa, <out_ptr64>e, rows, n, <const real *>highest)
+
+
+cdef inline noinline_void loss_soa_sums(
+    const real *e, Py_ssize_t rows, Py_ssize_t n, double *high, double *low
+) noexcept nogil:
+    """Write the sum of each row; e is 0 from plane n to the next of 4, 8, 16 or 32."""
+    if real is float and n > MIN_BATCH_LENGTH:
+        sums_of_step(e, rows, <out_ptr64>high)
+    else:
+        soa_sums(e, rows, n, <out_ptr64>high, <out_ptr64>low)
+
+
+cdef inline double soa_label(
+    const Labels *labels, const real *label, Py_ssize_t j, Py_ssize_t r
+) noexcept nogil:
+    """Return what is not a target's own of the label of class j, not weighted."""
+    if label == NULL:
+        return labels.uniform
+    return fma64(<double>label[j * BATCH_ROWS + r], labels.kept, labels.uniform)
+
+
+cdef inline void soa_lane_terms(
+    const Labels *labels, const real *soa, const real *label, Py_ssize_t rows, Py_ssize_t n,
+    const real *highest, Py_ssize_t l, out_ptr64 term, out_ptr64 sum_q,
+) noexcept nogil:
+    """Write what lane l of the sums of q (highest - x) and of q gets, for n <= STEP."""
+    cdef double pair_term[BATCH_ROWS]
+    cdef double pair_q[BATCH_ROWS]
+    cdef double q, product, weight
+    cdef Py_ssize_t r, j, half
+    for r in range(whole_strips(rows)):
+        term[r] = 0
+        sum_q[r] = 0
+    for half from l <= half < n by 16:
+        for r in range(whole_strips(rows)):
+            pair_term[r] = pair_q[r] = 0
+        for j from half <= j < min(n, half + 9) by 8:
+            weight = labels.weight[j] if labels.weight != NULL else 1.0
+            for r in range(whole_strips(rows)):
+                q = soa_label(labels, label, j, r) * weight
+                product = q * (<double>highest[r] - <double>soa[j * BATCH_ROWS + r])
+                pair_term[r] += 0.0 if q == 0.0 else product
+                pair_q[r] += q
+        for r in range(whole_strips(rows)):
+            term[r] += pair_term[r]
+            sum_q[r] += pair_q[r]
+
+
+cdef inline void fold_level(out_ptr64 level, double *value, Py_ssize_t rows) noexcept nogil:
+    """value = level + value"""
+    cdef Py_ssize_t r
+    for r in range(whole_strips(rows)):
+        value[r] = level[r] + value[r]
+
+
+cdef inline void soa_two_sum(
+    out_ptr64 high, out_ptr64 low, const double *value, Py_ssize_t rows
+) noexcept nogil:
+    """high + low = high + low + value"""
+    cdef Py_ssize_t r
+    cdef DoubleDouble s
+    for r in range(whole_strips(rows)):
+        s.high = high[r]
+        s.low = low[r]
+        two_sum(&s, value[r])
+        high[r] = s.high
+        low[r] = s.low
+
+
+cdef inline void soa_cross_term(
+    const Labels *labels, const real *soa, const real *label, Py_ssize_t rows, Py_ssize_t n,
+    const real *highest, double *cross, double *total,
+) noexcept nogil:
+    """Write sum q (highest - x) of each row, and sum q.
+
+    `label` has probabilities (NULL: there are targets, whose own label is left out).
+    """
+    cdef double term[BATCH_ROWS]
+    cdef double sum_q[BATCH_ROWS]
+    # float32: of neighbouring sums of the tree that adds the lanes, those that wait for their
+    # partner. float64: the low parts.
+    cdef double terms[3 * BATCH_ROWS]
+    cdef double sums_q[3 * BATCH_ROWS]
+    cdef DoubleDouble s
+    cdef Py_ssize_t i, k, r
+    if real is double:
+        memset(cross, 0, rows * sizeof(double))
+        memset(total, 0, rows * sizeof(double))
+        memset(terms, 0, rows * sizeof(double))
+        memset(sums_q, 0, rows * sizeof(double))
+        for i in range(min(n, LANES)):
+            soa_lane_terms(
+                labels, soa, label, rows, n, highest, i, <out_ptr64>term, <out_ptr64>sum_q
+            )
+            soa_two_sum(<out_ptr64>cross, <out_ptr64>terms, term, rows)
+            soa_two_sum(<out_ptr64>total, <out_ptr64>sums_q, sum_q, rows)
+        for r in range(whole_strips(rows)):
+            s.high = cross[r]
+            s.low = terms[r]
+            cross[r] = to_double(s)
+            s.high = total[r]
+            s.low = sums_q[r]
+            total[r] = to_double(s)
+    else:
+        for i in range(LANES):  # lanes in the order 0 4 2 6 1 5 3 7
+            soa_lane_terms(
+                labels, soa, label, rows, n, highest, (i & 1) * 4 + (i & 2) + (i >> 2),
+                <out_ptr64>term, <out_ptr64>sum_q,
+            )
+            k = 0
+            while i >> k & 1:
+                fold_level(<out_ptr64>(terms + k * BATCH_ROWS), term, rows)
+                fold_level(<out_ptr64>(sums_q + k * BATCH_ROWS), sum_q, rows)
+                k += 1
+            if k < 3:
+                memcpy(terms + k * BATCH_ROWS, term, rows * sizeof(double))
+                memcpy(sums_q + k * BATCH_ROWS, sum_q, rows * sizeof(double))
+        memcpy(cross, term, rows * sizeof(double))
+        memcpy(total, sum_q, rows * sizeof(double))
+    for r in range(whole_strips(rows) if label == NULL else 0):
+        total[r] = labels.uniform_sum
+
+
+cdef inline noinline_void loss_soa_cross_term(
+    const Labels *labels, const real *soa, const real *label, Py_ssize_t rows, Py_ssize_t n,
+    const real *highest, double *cross, double *total,
+) noexcept nogil:
+    """Write what `soa_cross_term` does."""
+    if label == NULL:
+        soa_cross_term(labels, soa, <const real *>NULL, rows, n, highest, cross, total)
+    else:
+        soa_cross_term(labels, soa, label, rows, n, highest, cross, total)
+
+
+cdef inline void soa_gradient(
+    const real *soa, out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *highest,
+    const real *high, const real *low,
+) noexcept nogil:
+    """e = e * (high + low), rounded once (nearly); that of each largest entry is 1."""
+    cdef Py_ssize_t r, j
+    cdef real v
+    for j in range(n):
+        for r in range(whole_strips(rows)):
+            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else e[j * BATCH_ROWS + r]
+            e[j * BATCH_ROWS + r] = fma(v, high[r], v * low[r])
+
+
+cdef inline void soa_gradient_of_labels(
+    const Labels *labels, const real *soa, const real *label, out_ptr e, Py_ssize_t rows,
+    Py_ssize_t n, const real *highest, const double *rate,
+) noexcept nogil:
+    """e = e * rate - q * factor; e of each largest entry is 1."""
+    cdef Py_ssize_t r, j
+    cdef double q, weight
+    cdef real v
+    for j in range(n):
+        weight = labels.weight[j] if labels.weight != NULL else 1.0
+        for r in range(whole_strips(rows)):
+            q = soa_label(labels, label, j, r) * weight
+            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else e[j * BATCH_ROWS + r]
+            e[j * BATCH_ROWS + r] = <real>fma64(<double>v, rate[r], -(q * labels.factor))
+
+
+cdef inline noinline_void loss_soa_gradient(
+    const Labels *labels, const real *soa, const real *label, real *e, Py_ssize_t rows,
+    Py_ssize_t n, const real *highest, const RowTerms *t, const real *high, const real *low,
+) noexcept nogil:
+    """e = the gradient, but for that of a target."""
+    if real is float:
+        soa_gradients(labels, soa, label, <out_ptr32>e, rows, n, highest, t, high, low)
+    else:
+        soa_gradients(labels, soa, label, <out_ptr64>e, rows, n, highest, t, high, low)
+
+
+cdef inline void soa_gradients(
+    const Labels *labels, const real *soa, const real *label, out_ptr e, Py_ssize_t rows,
+    Py_ssize_t n, const real *highest, const RowTerms *t, const real *high, const real *low,
+) noexcept nogil:
+    """e = the gradient, by the kind of labels"""
+    if label != NULL:
+        soa_gradient_of_labels(labels, soa, label, e, rows, n, highest, t.rate)
+    elif labels.uniform != 0:
+        soa_gradient_of_labels(labels, soa, <const real *>NULL, e, rows, n, highest, t.rate)
+    else:
+        soa_gradient(soa, e, rows, n, highest, high, low)
+
+
+cdef inline noinline_void loss_of_short_rows(
+    const Labels *labels, const real *x, const real *label, real *y, Py_ssize_t rows,
+    Py_ssize_t n, const Py_ssize_t *target, real *exp_scale, real *e, RowTerms *t,
+) noexcept nogil:
+    """Set the losses of some rows of at most `max_short_length` elements.
+
+    There are fewer than STRIP rows, or whole strips, and at most LABEL_ROWS with `label`; `target`
+    has whole strips. All else is as in `loss_of_rows`, but that nothing is read behind the rows,
+    and e is 0 from plane n on.
+    """
+    cdef double _soa[BATCH_DOUBLES]
+    cdef double _whole[STEP * STRIP >> 1]
+    cdef real *soa = <real *>_soa
+    cdef real *whole = <real *>_whole
+    cdef real high[BATCH_ROWS]
+    cdef real low[BATCH_ROWS]
+    cdef real *highest = exp_scale + SHIFT * BATCH_ROWS
+    cdef const real *soa_labels = soa + LABEL_ROWS if label != NULL else NULL
+    cdef Py_ssize_t r, filled = padded_rows(rows)
+    cdef const real *source = x
+    if filled > rows:
+        pad_rows(x, whole, rows, n)
+        source = whole
+    loss_transpose_in(source, filled, n, soa)
+    if label != NULL:
+        source = label
+        if filled > rows:
+            pad_rows(label, whole, rows, n)
+            source = whole
+        loss_transpose_in(source, filled, n, soa + LABEL_ROWS)
+    prefetch_lines(x + rows * n, rows * n)  # the next batch
+    if y != NULL:
+        prefetch_lines(<const real *>y, rows * n)
+    loss_soa_exp(<const real *>soa, e, filled, n, highest, exp_scale)
+    loss_soa_sums(<const real *>e, filled, n, t.rest, t.rest_low)
+    for r in range(filled):
+        t.rest[r] += 0 * <double>highest[r]  # NaN where that is infinite
+        if real is float:
+            t.rest_low[r] = 0
+    if label == NULL:
+        set_row_labels(labels, t, filled, target)
+        for r in range(filled):
+            t.gap[r] = <double>highest[r] - <double>soa[target[r] * BATCH_ROWS + r]
+            t.e[r] = e[target[r] * BATCH_ROWS + r]
+        for r in range(filled):  # the first largest entry is not in e any more
+            t.e[r] = t.e[r] if t.gap[r] != 0 else 1.0
+    else:
+        for r in range(filled):
+            t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
+    if soa_labels != NULL or labels.uniform != 0:
+        loss_soa_cross_term(labels, soa, soa_labels, filled, n, highest, t.cross, t.others)
+    finish_losses(labels, t, filled)
+    t.done = True
+    if y == NULL:
+        return
+    finish_rates(labels, t, filled, high, low)
+    if not all_finite(<const real *>high, filled):
+        t.done = False
+        return
+    loss_soa_gradient(
+        labels, soa, soa_labels, e, filled, n, highest, t, <const real *>high, <const real *>low
+    )
+    if label == NULL:
+        for r in range(filled):
+            e[target[r] * BATCH_ROWS + r] = <real>t.target_grad[r]
+    if filled > rows:
+        loss_transpose_out(<const real *>e, whole, filled, n)
+        memcpy(y, whole, rows * n * sizeof(real))
+    else:
+        loss_transpose_out(<const real *>e, y, filled, n)
