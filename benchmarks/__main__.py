@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import compare, limits, report
+from benchmarks import compare, forms, limits, report
 from benchmarks.cells import CELLS
+from benchmarks.inputs import has_dtype
 from benchmarks.measure import disturbance, means, measure, on_cpus
 from benchmarks.sides import load_sides
 
 BUDGET_S, QUICK_BUDGET_S = 1.0, 0.08  # for each pair of sides
+SAMPLES, QUICK_SAMPLES = 60, 15  # of each small call
 # A cell during which the core ran this much slower than at its best is measured once more at the
 # end, until the run has taken so many times as long as without.
 DISTURBED, AGAIN = 0.15, 1.25
@@ -25,7 +27,7 @@ def main(argv=None):
     """Run the benchmark, or compare two runs; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer samples: under two minutes")
-    parser.add_argument("--only", metavar="PATTERN", help="cells whose name this regex is found in")
+    parser.add_argument("--only", metavar="PATTERN", help="cells, and small calls, whose name this regex is found in")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write everything here")
     parser.add_argument("--markdown", action="store_true", help="print tables for the README")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="also draw it (matplotlib)")
@@ -37,16 +39,18 @@ def main(argv=None):
     if args.compare:
         return _compare(*args.compare)
     cells = [cell for cell in CELLS if not args.only or re.search(args.only, cell.name)]
-    if not cells:
+    small = [form for form in forms.all_forms() if not args.only or re.search(args.only, form.name)]
+    if not cells and not small:
         names = "; ".join(cell.name for cell in CELLS)
-        parser.error(f"no cell matches {args.only!r}; there are: {names}")
+        parser.error(f"no cell matches {args.only!r}; there are: {names}; small FUNCTION FORM")
     if args.picture:
         try:  # before the work
             from benchmarks import picture
         except ImportError as error:
             parser.error(f"--picture needs matplotlib: {error}")
 
-    run = _run(cells, QUICK_BUDGET_S if args.quick else BUDGET_S, loud=not args.markdown)
+    budget_s, samples = (QUICK_BUDGET_S, QUICK_SAMPLES) if args.quick else (BUDGET_S, SAMPLES)
+    run = _run(cells, budget_s, small, samples, loud=not args.markdown)
     if args.markdown:
         print("\n".join(report.markdown_lines(run)))
     if args.json:
@@ -56,18 +60,21 @@ def main(argv=None):
     return 0
 
 
-def _run(cells, budget_s, loud):
-    """Measure the cells, and say so as it goes if `loud`."""
+def _run(cells, budget_s, small=(), samples=QUICK_SAMPLES, *, loud):
+    """Measure cells, then `small` calls, and say so as it goes if `loud`."""
     start = time.monotonic()
     with on_cpus(1):  # where the libraries start their threads
-        about = describe(*(loaded := load_sides()), sorted({cell.dtype for cell in cells}))
-    run = {"about": about, "means": {}, "cells": []}
+        about = describe(*(loaded := load_sides()), sorted({limits.computed_in(cell.dtype) for cell in cells}))
+    if not all(has_dtype(cell.dtype) for cell in cells):
+        about["absent"].append("ml_dtypes (bfloat16)")
+        cells = [cell for cell in cells if has_dtype(cell.dtype)]
+    run = {"about": about, "means": {}, "cells": [], "forms": []}
     tell = print if loud else _silent
     tell("\n".join(report.about_lines(about)))
 
     def measured(cell):
         with on_cpus(cell.cpus):
-            result = measure(cell, loaded[0], budget_s, about["pass_ns"][cell.dtype])
+            result = measure(cell, loaded[0], budget_s, about["pass_ns"][limits.computed_in(cell.dtype)])
         tell("\n".join(report.cell_lines(result)), flush=True)
         return result
 
@@ -81,7 +88,10 @@ def _run(cells, budget_s, loud):
         result["disturbed"] = slowed
     run["means"] = means(results)
     about["seconds"] = round(time.monotonic() - start)
-    tell("\n".join(report.mean_lines(run["means"])))
+    tell("\n".join([*report.mean_lines(run["means"]), *report.floor_lines(results)]), flush=True)
+    with on_cpus(1):
+        run["forms"] = forms.measure_forms(small, samples) if small else []
+    tell("\n".join(report.form_lines(run["forms"])))
     tell(f"\n{about['seconds']} seconds")
     return run
 
@@ -108,9 +118,19 @@ def describe(sides, absent, dtypes):
         "implementation": fastsoftmax.show_config(mode="dicts")["implementation"],
         "versions": {"python": platform.python_version()}
         | {name: side.version for name, side in sides.items() if name != "numpy threshold"},
+        "held": _held(sides),
         "absent": absent,
         "pass_ns": {dtype: limits.pass_ns(dtype) for dtype in dtypes},
     }
+
+
+def _held(sides):
+    """Which peers use no more than our instruction set, by what; the others use what there is."""
+    names = (("torch", "ATEN_CPU_CAPABILITY"), ("jax", "XLA_FLAGS"))
+    found = [f"{name} ({variable}={os.environ[variable]})" for name, variable in names
+             if name in sides and os.environ.get(variable)]  # fmt: skip
+    free = [name for name in ("onnxruntime", "numpy", "scipy") if name in sides]
+    return f"{', '.join(found) or 'none'}; {', '.join(free)} use what the CPU has"
 
 
 def _cpu():

@@ -1,13 +1,9 @@
 """What is compared: the cells, each some runs of an operation on the same rows."""
 
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-
 from benchmarks import limits
-from benchmarks.errors import ordinary
+from benchmarks.cell import Cell, Run, shape_text
 from benchmarks.sides import SOFTMAX_FAMILY
+from benchmarks.uses import USES
 
 # Who does what; one that is absent, or lacks the dtype, is left out when a cell is measured.
 _SOFTMAX_PEERS = ("torch", "onnxruntime", "scipy", "jax", "numpy")
@@ -20,87 +16,27 @@ _GREEDY_PEERS = ("torch", "jax", "numpy", "llama.cpp")
 _PER_ROW_PEERS = ("numpy", "numpy threshold", "llama.cpp")
 
 
-@dataclass(frozen=True)
-class Run:
-    """One line of a cell: a side doing an operation, on rows of some kind."""
-
-    label: str
-    side: str
-    op: str
-    rows: str = "random"
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Runs to be timed side by side; the first is the base of every ratio.
-
-    `passes` are those of `limits` that the work is made of, and `written` is whether it writes as
-    much as it reads. `family` names the softmax function that all runs compute, and whose error is
-    measured. Cells of one `mean` are also summed up by the geometric mean of their ratios.
-    """
-
-    name: str
-    table: str
-    shape: tuple[int, ...]
-    runs: tuple[Run, ...]
-    passes: tuple[str, ...]
-    written: bool = False
-    dtype: str = "float32"
-    family: str | None = None
-    mean: str | None = None
-    pictured: str | None = None
-    cpus: int = 1
-
-    @property
-    def axis(self):
-        """The reduced axis."""
-        return self.runs[0].parameters.get("axis", -1)
-
-
-def make_rows(kind, shape, dtype="float32"):
-    """Float rows of the kind that a `Run` names."""
-    if kind == "real":
-        from fastsoftmax._command import demo
-
-        return demo.load().logits[tuple(slice(n) for n in shape)].astype(dtype)
-    rows = ordinary(shape, dtype, seed=1)
-    n = shape[-1]
-    if kind == "ascending":
-        rows.sort(axis=-1)
-    elif kind == "descending":
-        rows = np.sort(rows, axis=-1)[..., ::-1].copy()
-    elif kind == "organ pipe":
-        rows.sort(axis=-1)
-        rows = np.concatenate([rows[..., ::2], rows[..., 1::2][..., ::-1]], axis=-1)
-    elif kind == "few values":
-        rows = (rows.round() % 4).astype(dtype)
-    elif kind in ("constant", "all -inf"):
-        rows = np.full((*shape[:-1], n), 1.5 if kind == "constant" else -np.inf, dtype)
-    elif kind != "random":
-        raise ValueError(f"no rows are called {kind!r}")
-    return rows
-
-
-def _beside(name, table, shape, op, peers, rows="random", also=(), parameters=None, **about):
-    """A cell of fastsoftmax and its peers."""
-    runs = [Run(side, side, op, rows, parameters or {}) for side in ("fastsoftmax", *peers)]
+def _beside(name, table, shape, op, peers, rows="random", also=(), parameters=None, floors=None,
+            **about):  # fmt: skip
+    """A cell of fastsoftmax and its peers; `floors` by peer."""
+    runs = [
+        Run(side, side, op, rows, parameters or {}, floor=(floors or {}).get(side))
+        for side in ("fastsoftmax", *peers)
+    ]
     return Cell(name, table, shape, (*runs, *also), **about)
 
 
-def _shape(shape):
-    return f"({','.join(map(str, shape))})"
-
-
-def _softmax(op, shape, dtype="float32", rows="random", mean=None, pictured=None, **parameters):
+def _softmax(
+    op, shape, dtype="float32", rows="random", mean=None, pictured=None, floors=None, **parameters
+):
     notes = "".join(f" {name}={value}" for name, value in parameters.items())
     notes += " real logits" if rows == "real" else ""
     passes = {
         "softmax": limits.GUESSED, "log_softmax": limits.FULL, "logsumexp": limits.SUMMED,
     }[op]  # fmt: skip
     return _beside(
-        f"{op} {dtype} {_shape(shape)}{notes}", "softmax", shape, op, _SOFTMAX_PEERS, rows,
-        parameters=parameters, passes=passes, written=op != "logsumexp",
+        f"{op} {dtype} {shape_text(shape)}{notes}", "softmax", shape, op, _SOFTMAX_PEERS, rows,
+        parameters=parameters, floors=floors, passes=passes, written=op != "logsumexp",
         dtype=dtype, family=op, mean=mean, pictured=pictured,
     )  # fmt: skip
 
@@ -109,28 +45,28 @@ def _softmax_out(shape):
     # Fresh output of some MB costs page faults; this is what is left without them.
     fresh = Run("fastsoftmax fresh output", "fastsoftmax", "softmax")
     return _beside(
-        f"softmax float32 {_shape(shape)} out=", "softmax", shape, "softmax out", _OUT_PEERS,
+        f"softmax float32 {shape_text(shape)} out=", "softmax", shape, "softmax out", _OUT_PEERS,
         also=(fresh,), passes=limits.GUESSED, written=True, family="softmax",
     )  # fmt: skip
 
 
 def _cross_entropy(shape, pictured=None):
     return _beside(
-        f"cross_entropy with gradient float32 {_shape(shape)}", "loss", shape, "cross_entropy",
+        f"cross_entropy with gradient float32 {shape_text(shape)}", "loss", shape, "cross_entropy",
         _LOSS_PEERS, passes=limits.FULL, written=True, pictured=pictured,
     )  # fmt: skip
 
 
 def _top_k(shape, k, rows="random", pictured=None):
     return _beside(
-        f"top_k k={k} float32 {_shape(shape)} {rows}", "top_k", shape, "top_k", _TOP_K_PEERS, rows,
+        f"top_k k={k} float32 {shape_text(shape)} {rows}", "top_k", shape, "top_k", _TOP_K_PEERS, rows,
         parameters={"k": k}, passes=limits.FOUND, pictured=pictured,
     )  # fmt: skip
 
 
 def _top_k_orders(shape, k):
     runs = [Run(kind, "fastsoftmax", "top_k", kind, {"k": k}) for kind in ("random", *_ORDERS)]
-    name = f"top_k k={k} float32 {_shape(shape)} in other orders"
+    name = f"top_k k={k} float32 {shape_text(shape)} in other orders"
     return Cell(name, "itself", shape, tuple(runs), passes=limits.FOUND)
 
 
@@ -139,13 +75,13 @@ def _workers(shape):
         Run("one worker", "fastsoftmax", "softmax"),
         Run("two workers", "fastsoftmax", "softmax", parameters={"workers": 2}),
     )
-    name = f"softmax float32 {_shape(shape)} workers"
+    name = f"softmax float32 {shape_text(shape)} workers"
     return Cell(name, "itself", shape, runs, limits.GUESSED, written=True, family="softmax", cpus=2)
 
 
 def _sample(shape, rows="random", pictured=None, **filters):
     notes = " ".join(f"{_SHORT.get(name, name)}={value}" for name, value in filters.items())
-    notes += f" float32 {_shape(shape)}{' real logits' if rows == 'real' else ''}"
+    notes += f" float32 {shape_text(shape)}{' real logits' if rows == 'real' else ''}"
     few = "top_k" in filters
     return _beside(
         f"sample {notes}", "sample", shape, "sample",
@@ -181,7 +117,8 @@ CELLS = (
     _softmax("softmax", (2000, 50)),
     _softmax("softmax", (1000, 100)),
     _softmax("softmax", (500, 200)),
-    _softmax("softmax", (1, 2**24), pictured="softmax 1 × 16,777,216"),
+    _softmax("softmax", (1, 2**24), pictured="softmax 1 × 16,777,216",
+             floors={"onnxruntime": 1.25}),
     _softmax("softmax", (1000, 4096), axis=0, pictured="softmax axis 0 of 1000 × 4096"),
     _softmax("softmax", (8, 21, 256, 256), axis=1, pictured="softmax axis 1 of 8 × 21 × 256 × 256"),
     _softmax("softmax", (64, 1000), "float64", pictured="softmax float64 64 × 1000"),
@@ -204,10 +141,11 @@ CELLS = (
     _sample(_ROW, temperature=0.8, top_p=0.9, pictured="draw: top-p .9"),
     _sample(_REAL, "real", temperature=0.8, top_p=0.9, pictured="draw: top-p .9, real logits"),
     _sample(_ROW, temperature=0.8, pictured="draw: temperature alone"),
-    _beside(f"sample greedy float32 {_shape(_ROW)}", "sample", _ROW, "greedy", _GREEDY_PEERS,
+    _beside(f"sample greedy float32 {shape_text(_ROW)}", "sample", _ROW, "greedy", _GREEDY_PEERS,
         passes=limits.FOUND),
     _beside(
-        f"sample T, top_k, top_p per row float32 {_shape(_BATCH)}", "sample", _BATCH,
+        f"sample T, top_k, top_p per row float32 {shape_text(_BATCH)}", "sample", _BATCH,
         "sample per row", _PER_ROW_PEERS, parameters=_PER_ROW, passes=limits.FOUND,
     ),
+    *USES,
 )  # fmt: skip

@@ -9,8 +9,8 @@ from statistics import fmean
 import numpy as np
 
 from benchmarks import limits
-from benchmarks.cells import make_rows
 from benchmarks.errors import KINDS, error_u, oracle
+from benchmarks.inputs import make_rows
 from benchmarks.timing import spread, time_pair
 
 ERROR_SIZE = 2**20  # errors are taken over so many elements, or one row
@@ -47,10 +47,11 @@ def measure(cell, sides, budget_s, pass_ns):
     dict
         Ready for JSON. ``ns`` of the first run is over the samples of all its pairs.
     """
-    runs = [run for run in cell.runs if _takes_part(sides.get(run.side), cell)]
-    rows = {kind: make_rows(kind, cell.shape, cell.dtype) for kind in {run.rows for run in runs}}
+    runs = [run for run in cell.runs if _takes_part(sides.get(run.side), run, cell)]
+    rows = {(kind, dtype): make_rows(kind, cell.shape, dtype or cell.dtype)
+            for kind, dtype in {(run.rows, run.dtype) for run in runs}}  # fmt: skip
     base = _call(sides, runs[0], rows)
-    x = rows[runs[0].rows]
+    x = rows[runs[0].rows, None]
     moving = time_pair(base, limits.mover(x, cell.written), budget_s=budget_s)
     base_ns, lines, paces = list(moving.base_ns), [_line(runs[0])], [limits.pace_ns()]
     for run in runs[1:]:
@@ -102,16 +103,16 @@ def means(results):
     return found
 
 
-def _takes_part(side, cell):
-    return side is not None and cell.dtype in side.dtypes
+def _takes_part(side, run, cell):
+    return side is not None and (run.dtype or cell.dtype) in side.dtypes
 
 
 def _call(sides, run, rows):
-    return sides[run.side].ops[run.op](rows[run.rows], **run.parameters)
+    return sides[run.side].ops[run.op](rows[run.rows, run.dtype], **run.parameters)
 
 
 def _line(run):
-    return {"label": run.label, "side": run.side}
+    return {"label": run.label, "side": run.side, "floor": run.floor}
 
 
 def _errors(cell, runs, sides):

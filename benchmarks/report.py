@@ -18,6 +18,8 @@ def about_lines(about):
     yield f"CPU: {about['cpu']}, one thread on one core; load when it began {about['load']}"
     yield f"Instruction set: {about['implementation']}, commit {about['commit'] or 'unknown'}"
     yield f"Versions: {versions}"
+    if about["held"]:
+        yield f"Held to that instruction set: {about['held']}"
     yield f"Passes alone, in the first cache, ns an element: {passes}"
     if about["absent"]:
         yield f"Absent: {', '.join(about['absent'])}"
@@ -34,7 +36,7 @@ def cell_lines(result):
     for run in result["runs"]:
         ratio = spread(run["ratio"]) if "ratio" in run else "base"
         yield (f"  {run['label']:26}{time(run['ns']):26}{ratio:24}{short(run['gb_s']):>6}"
-               f"{run['of_limit']:>10.0%}  {error(run)}").rstrip()  # fmt: skip
+               f"{run['of_limit']:>10.0%}  {error(run)}{floor(run)}").rstrip()  # fmt: skip
     if result["absent"]:
         yield f"  absent: {', '.join(result['absent'])}"
 
@@ -45,14 +47,43 @@ def mean_lines(means):
         yield f"\n{name}: " + ", ".join(f"{label} {short(r)}" for label, r in ratios.items())
 
 
+def floor_lines(results):
+    """How many of the ratios that have a floor reach it, and which do not."""
+    floors = [(cell, run) for cell in results for run in cell["runs"] if run.get("floor")]
+    below = [(cell, run) for cell, run in floors if run["ratio"]["median"] < run["floor"]]
+    if floors:
+        yield f"\n{len(floors) - len(below)} of {len(floors)} ratios reach their floor"
+    for cell, run in below:
+        yield (f"  below: {cell['name']}: {run['label']} takes {spread(run['ratio'])} times our "
+               f"time,{floor(run)}")  # fmt: skip
+
+
+def form_lines(forms):
+    """The small calls: a line for each function and form of argument."""
+    for i, form in enumerate(forms):
+        if i == 0 or forms[i - 1]["function"] != form["function"]:
+            yield f"\n{form['function']:40}{'us':>8}{'np.adds':>9}{'at most':>9}"
+        most = f"{form['most_us']:9.2f}" if form["most_us"] else f"{'':9}"
+        over = "  over" if form["most_us"] and form["us"] > form["most_us"] else ""
+        yield f"  {form['form']:38}{form['us']:8.2f}{form['adds']:9.1f}{most}{over}".rstrip()
+
+
+def form_table(forms):
+    """The small calls in Markdown."""
+    rows = [[f"`{form['function']}` {form['form']}", f"{form['us']:.2f}", f"{form['adds']:.1f}"]
+            for form in forms]  # fmt: skip
+    yield from _table(["small call", "us", "times np.add of (3, 5)"], rows)
+
+
 def markdown_lines(run):
-    """Tables of ratios, then of errors, then of fastsoftmax against itself."""
+    """Tables of ratios, then of errors, of fastsoftmax against itself, and of small calls."""
     for line in about_lines(run["about"]):
         yield f"- {line}"
     for table, title in TABLES.items():
         yield from _beside(title, [c for c in run["cells"] if c["table"] == table], run["means"])
     yield from _errors([cell for cell in run["cells"] if cell["runs"][0]["error_u"]])
     yield from _itself(run["cells"])
+    yield from form_table(run["forms"])
 
 
 def _beside(title, cells, means):
@@ -60,7 +91,7 @@ def _beside(title, cells, means):
     rows = []
     for i, cell in enumerate(cells):
         base = cell["runs"][0]
-        ratios = {run["label"]: spread(run["ratio"]) for run in cell["runs"][1:]}
+        ratios = {run["label"]: f"{spread(run['ratio'])}{floor(run)}" for run in cell["runs"][1:]}
         rows.append([cell["name"], time(base["ns"]), short(base["gb_s"]),
                      f"{base['of_limit']:.0%}", *(ratios.get(x, "") for x in labels)])  # fmt: skip
         mean = cell["mean"]
@@ -84,7 +115,8 @@ def _errors(cells):
 
 def _itself(cells):
     rows = [
-        [f"{cell['name']}: {run['label']} / {cell['runs'][0]['label']}", spread(run["ratio"])]
+        [f"{cell['name']}: {run['label']} / {cell['runs'][0]['label']}",
+         f"{spread(run['ratio'])}{floor(run)}"]
         for cell in cells
         for run in cell["runs"][1:]
         if run["side"] == "fastsoftmax"
@@ -124,3 +156,11 @@ def time(s):
 def error(run):
     """The errors on each kind of rows, or nothing."""
     return " / ".join("?" if e is None else f"{e:.3g}" for e in (run["error_u"] or {}).values())
+
+
+def floor(run):
+    """The ratio that a run has to reach, and whether it does not; nothing if there is none."""
+    if not run.get("floor"):
+        return ""
+    below = ": below" if run["ratio"]["median"] < run["floor"] else ""
+    return f" (floor {run['floor']:.3g}{below})"

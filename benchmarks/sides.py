@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import numpy_idioms, onnx_models, samplers
+from benchmarks import inputs, numpy_idioms, onnx_models, samplers, torch_side
 
 SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
 
@@ -46,25 +46,39 @@ def load_sides():
     return sides, absent
 
 
-def targets(x):
-    """A class for each row."""
-    return np.random.default_rng(2).integers(x.shape[-1], size=x.shape[:-1])
-
-
 def _fastsoftmax():
     import fastsoftmax as fs
 
     def family(function, x, **options):
         return partial(function, x, **options)
 
+    def masked(function, x, mask):
+        return partial(function, x, where=inputs.mask(mask, x))
+
     def sample(x, **filters):
         return partial(fs.sample, x, rng=np.random.default_rng(0), **filters)
 
+    def cross_entropy(x, axis=-1, soft=False, smoothing=0.0):
+        labels = inputs.probabilities(x) if soft else inputs.targets(x, axis)
+        return partial(
+            fs.cross_entropy_with_grad, x, labels, axis=axis, label_smoothing=smoothing
+        )
+
+    def softmax_backward(x):
+        return partial(fs.softmax_backward, inputs.gradient(x), inputs.probabilities(x))
+
     ops = {op: partial(family, getattr(fs, op)) for op in SOFTMAX_FAMILY}
     ops |= {
+        "softmax where": partial(masked, fs.softmax),
+        "log_softmax where": partial(masked, fs.log_softmax),
+        "softmax axes": lambda x, axes: partial(fs.softmax, x, axes),
         "softmax out": lambda x: partial(fs.softmax, x, out=np.empty_like(x)),
-        "cross_entropy": lambda x: partial(fs.cross_entropy_with_grad, x, targets(x)),
-        "top_k": lambda x, k: partial(fs.top_k, x, k),
+        "loss": lambda x: partial(fs.cross_entropy, x, inputs.targets(x)),
+        "cross_entropy": cross_entropy,
+        "softmax_backward": softmax_backward,
+        "top_k": lambda x, **options: partial(fs.top_k, x, **options),
+        "top_logprobs": lambda x, n: partial(fs.top_logprobs, x, n),
+        "token_logprobs": lambda x: partial(fs.token_logprobs, x, inputs.targets(x)),
         "greedy": partial(sample, temperature=0),
         "sample": sample,
         # One value a row comes as a list; an array is what a server holds.
@@ -72,44 +86,7 @@ def _fastsoftmax():
             x, **{name: np.array(values) for name, values in lists.items()}
         ),
     }
-    return fs.__version__, ops
-
-
-def _torch():
-    import torch
-
-    torch.set_num_threads(1)
-
-    def tensor(x):
-        # torch's own memory is better aligned than NumPy's; an inference tensor skips autograd.
-        with torch.inference_mode():
-            return torch.from_numpy(x).clone()
-
-    def family(function, x, **options):
-        return _divided(function, tensor(x), **options)
-
-    def softmax_out(x):
-        return partial(torch.softmax, tensor(x), -1, out=torch.empty(x.shape))
-
-    def cross_entropy(x):
-        logits, classes = torch.from_numpy(x).clone().requires_grad_(), torch.from_numpy(targets(x))
-
-        def call():
-            logits.grad = None
-            loss = torch.nn.functional.cross_entropy(logits, classes)
-            loss.backward()
-            return loss.detach(), logits.grad
-
-        return call
-
-    ops = {op: partial(family, getattr(torch, op)) for op in SOFTMAX_FAMILY}
-    ops |= {
-        "softmax out": softmax_out,
-        "cross_entropy": cross_entropy,
-        "top_k": lambda x, k: partial(torch.topk, tensor(x), k),
-        "greedy": lambda x: partial(torch.argmax, tensor(x), -1),
-    }
-    return torch.__version__, ops
+    return fs.__version__, ops, np.asarray, ("float32", "float64", "float16", "bfloat16", "int8")
 
 
 def _scipy():
@@ -134,7 +111,7 @@ def _numpy():
     ops = {op: partial(family, getattr(numpy_idioms, op)) for op in SOFTMAX_FAMILY}
     ops |= {
         "softmax out": lambda x: partial(numpy_idioms.softmax, x, out=np.empty_like(x)),
-        "cross_entropy": lambda x: partial(numpy_idioms.cross_entropy, x, targets(x)),
+        "cross_entropy": lambda x: partial(numpy_idioms.cross_entropy, x, inputs.targets(x)),
         "top_k": lambda x, k: partial(numpy_idioms.top_k, choose, x, k),
         "greedy": lambda x: partial(np.argmax, x, -1),
         "sample": partial(numpy_idioms.sampler, choose),
@@ -177,7 +154,7 @@ def _jax():
             log_p = jax.nn.log_softmax(x, -1)
             return -jax.numpy.take_along_axis(log_p, classes[:, None], -1).mean()
 
-        return compiled(jax.value_and_grad(loss), x, jax.device_put(targets(x)))
+        return compiled(jax.value_and_grad(loss), x, jax.device_put(inputs.targets(x)))
 
     ops = {op: partial(family, getattr(jax.nn, op)) for op in SOFTMAX_FAMILY}
     ops |= {
@@ -197,7 +174,7 @@ def _divided(function, x, axis=-1, temperature=None):
 
 _LOADERS = {
     "fastsoftmax": _fastsoftmax,
-    "torch": _torch,
+    "torch": torch_side.side,
     "onnxruntime": onnx_models.side,
     "scipy": _scipy,
     "jax": _jax,

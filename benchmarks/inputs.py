@@ -1,0 +1,76 @@
+"""The arrays that cells are measured on: rows of several kinds, masks, targets, gradients."""
+
+import numpy as np
+
+from benchmarks.errors import ordinary
+
+
+def dtype_of(name):
+    """The NumPy dtype called `name`; bfloat16 is that of ml_dtypes."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def has_dtype(name):
+    """Whether there is a dtype called `name` here: bfloat16 needs ml_dtypes."""
+    try:
+        return dtype_of(name) is not None
+    except ImportError:
+        return False
+
+
+def make_rows(kind, shape, dtype="float32"):
+    """Rows of the kind that a `Run` names; of integers, their whole range."""
+    dtype = dtype_of(dtype)
+    if kind == "real":
+        from fastsoftmax._command import demo
+
+        return demo.load().logits[tuple(slice(n) for n in shape)].astype(dtype)
+    rng = np.random.default_rng(1)
+    if kind.startswith("deviation "):
+        return (float(kind.split()[1]) * rng.standard_normal(shape, "float32")).astype(dtype)
+    if dtype.kind == "i":
+        return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+    rows = ordinary(shape, dtype, seed=1)
+    n = shape[-1]
+    if kind == "ascending":
+        rows.sort(axis=-1)
+    elif kind == "descending":
+        rows = np.sort(rows, axis=-1)[..., ::-1].copy()
+    elif kind == "organ pipe":
+        rows.sort(axis=-1)
+        rows = np.concatenate([rows[..., ::2], rows[..., 1::2][..., ::-1]], axis=-1)
+    elif kind == "few values":
+        rows = (rows.round() % 4).astype(dtype)
+    elif kind in ("constant", "all -inf"):
+        rows = np.full((*shape[:-1], n), 1.5 if kind == "constant" else -np.inf, dtype)
+    elif kind != "random":
+        raise ValueError(f"no rows are called {kind!r}")
+    return rows
+
+
+def mask(kind, x):
+    """The entries that count: a "random" half of `x`, or what is not ahead, "causal"."""
+    if kind == "causal":
+        return np.tril(np.ones(x.shape[-2:], bool))
+    return np.random.default_rng(3).random(x.shape) < 0.5
+
+
+def targets(x, axis=-1):
+    """A class, or a token, for each row."""
+    rows = tuple(np.delete(x.shape, axis))
+    return np.random.default_rng(2).integers(x.shape[axis], size=rows)
+
+
+def probabilities(x):
+    """Probabilities of the shape of `x`, of its dtype: soft targets, or what softmax gave."""
+    e = np.exp(np.random.default_rng(4).standard_normal(x.shape, x.dtype))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def gradient(x):
+    """A gradient of the shape of `x`."""
+    return np.random.default_rng(5).standard_normal(x.shape, x.dtype)

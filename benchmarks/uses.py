@@ -1,0 +1,139 @@
+"""Cells of ordinary uses beside the plainest: each with the ratio to a peer that it must reach.
+
+Masks, half types, few classes, other axes, losses, selection of many rows or from other types, and
+draws from flat rows. Where the work of another call is a measure, that call is a run too.
+"""
+
+from benchmarks import limits
+from benchmarks.cell import Cell, Run, shape_text
+
+_ROW = (1, 128256)
+
+
+def _use(name, table, shape, op, *others, torch=None, rows="random", dtype="float32",
+         parameters=None, passes=limits.FULL, written=False):  # fmt: skip
+    """A cell of fastsoftmax, of torch if it has a floor, and of `others`."""
+    parameters = parameters or {}
+    runs = [Run("fastsoftmax", "fastsoftmax", op, rows, parameters)]
+    if torch:
+        runs.append(Run("torch", "torch", op, rows, parameters, floor=torch))
+    return Cell(name, table, shape, (*runs, *others), passes, written, dtype)
+
+
+def _own(label, op, floor, rows="random", dtype=None, **parameters):
+    """Another call of fastsoftmax, to be held against."""
+    return Run(label, "fastsoftmax", op, rows, parameters, dtype, floor)
+
+
+def _masked(op, shape, kind, torch, *others):
+    name = f"{op} float32 {shape_text(shape)} where= {kind} mask"
+    return _use(name, "softmax", shape, f"{op} where", *others, torch=torch,
+                parameters={"mask": kind}, written=True)  # fmt: skip
+
+
+def _half(dtype, shape):
+    return _use(
+        f"softmax {dtype} {shape_text(shape)}", "softmax", shape, "softmax",
+        _own("fastsoftmax float32", "softmax", 1 / 1.5, dtype="float32"),
+        torch=1.8, dtype=dtype, passes=limits.GUESSED, written=True,
+    )  # fmt: skip
+
+
+def _family(op, shape, torch, dtype="float32", **parameters):
+    notes = "".join(f" {name}={str(v).replace(' ', '')}" for name, v in parameters.items())
+    return _use(
+        f"{op} {dtype} {shape_text(shape)}{notes}", "softmax", shape,
+        "softmax axes" if "axes" in parameters else op, torch=torch, dtype=dtype,
+        parameters=parameters, written=op != "logsumexp",
+    )  # fmt: skip
+
+
+def _loss(shape, torch, gradient, **parameters):
+    notes = "".join(f" {name}={value}" for name, value in parameters.items())
+    name = f"cross_entropy{' with gradient' * gradient} float32 {shape_text(shape)}{notes}"
+    op = "cross_entropy" if gradient else "loss"
+    return _use(name, "loss", shape, op, torch=torch, parameters=parameters, written=gradient)
+
+
+def _top_k(shape, k, torch, dtype="float32", **parameters):
+    notes = "".join(f" {name}={value}" for name, value in parameters.items())
+    return _use(
+        f"top_k k={k} {dtype} {shape_text(shape)}{notes}",
+        "top_k", shape, "top_k", torch=torch, dtype=dtype, parameters={"k": k} | parameters,
+        passes=limits.FOUND,
+    )  # fmt: skip
+
+
+def _smallest(shape, k):
+    return _use(
+        f"top_k k={k} float32 {shape_text(shape)} mode=smallest", "itself", shape, "top_k",
+        _own("largest", "top_k", 0.9, k=k), parameters={"k": k, "mode": "smallest"},
+        passes=limits.FOUND,
+    )  # fmt: skip
+
+
+def _sample(notes, other, rows="random", dtype="float32", **parameters):
+    return _use(
+        f"sample {notes} {dtype} {shape_text(_ROW)} {rows}", "itself", _ROW, "sample", other,
+        rows=rows, dtype=dtype, parameters=parameters, passes=limits.SUMMED,
+    )  # fmt: skip
+
+
+def _plain(deviation, floor):
+    return _own("plain draw", "sample", floor, f"deviation {deviation}")
+
+
+USES = (
+    *(
+        _masked(op, (32, 50257), "random", 4, _own("without where=", op, 1 / 1.4))
+        for op in ("softmax", "log_softmax")
+    ),
+    _masked("softmax", (8, 12, 128, 128), "causal", 3),
+    *(_half(dtype, shape) for dtype in ("float16", "bfloat16") for shape in ((64, 1000), _ROW)),
+    _family("softmax", (4, 3, 224, 224), 2.5, axis=1),
+    _family("log_softmax", (4, 3, 224, 224), 2, axis=1),
+    _family("logsumexp", (4, 3, 224, 224), 2.5, axis=1),
+    _family("log_softmax", (8, 21, 65, 65), 2.2, axis=1),
+    _family("log_softmax", (256, 64, 32), 2.2, axis=1),
+    _family("log_softmax", (64, 32, 100), 2.2, axis=0),
+    _family("softmax", (20, 30, 40), 2, axes=(1, 2)),
+    _family("softmax", (1000, 1000), 1.6, "float64"),
+    _family("log_softmax", (1000, 1000), 1.6, "float64"),
+    _loss((8192, 2), 6, True),
+    _loss((8192, 10), 3.5, True),
+    _loss((4096, 100), 2.5, True),
+    _loss((8, 21, 128, 128), 3, True, axis=1),
+    _loss((4096, 100), 2.5, True, soft=True, smoothing=0.1),
+    _loss((8192, 2), 5, False),
+    _loss((8192, 10), 3, False),
+    _loss((4096, 100), 2, False),
+    _use("softmax_backward float32 (4096,1000)", "loss", (4096, 1000), "softmax_backward",
+         torch=1.05, passes=("scale", "scale"), written=True),
+    _top_k(_ROW, 50, 8, "float16"),
+    _top_k(_ROW, 50, 12, "bfloat16"),
+    _top_k((100000, 10), 3, 2.5),
+    _top_k((10000, 100), 1, 3),
+    _top_k((10000, 100), 3, 4),
+    _top_k((64, 1000), 5, 4, "int8"),
+    _top_k((1000, 512), 10, 2.5, axis=0),
+    _smallest(_ROW, 50),
+    _smallest((64, 1000), 5),
+    _use("top_logprobs n=20 float32 (32,128256)", "sample", (32, 128256), "top_logprobs", torch=4,
+         parameters={"n": 20}, passes=limits.SUMMED),
+    _use("token_logprobs float32 (512,32000)", "sample", (512, 32000), "token_logprobs", torch=3,
+         passes=limits.SUMMED),
+    *(
+        _sample("top_p=0.9", _own("fastsoftmax float32", "sample", 0.8, dtype="float32", top_p=0.9),
+                dtype=dtype, top_p=0.9)
+        for dtype in ("float16", "bfloat16")
+    ),
+    _sample("min_p=0.05", _plain(0.3, 0.9), "deviation 0.3", min_p=0.05),
+    *(
+        _sample("top_p=0.9", _plain(deviation, 0.5), f"deviation {deviation}", top_p=0.9)
+        for deviation in (1, 1.5, 2, 3)
+    ),
+    *(
+        _sample("plain", _own("deviation 3", "sample", 0.9, "deviation 3"), f"deviation {deviation}")
+        for deviation in (0.3, 1)
+    ),
+)  # fmt: skip
