@@ -1,8 +1,11 @@
 """Whether a later run is worse than an earlier one: ``python -m benchmarks --compare OLD NEW``."""
 
+import math
+
 # Beside the spread inside a run there is one between runs: where memory happens to lie, the state
 # of the machine. Less than this, and than what disturbed either run, is not told apart from it.
 BETWEEN_RUNS = 0.1
+SMALL_BETWEEN_RUNS = 0.3  # of small calls: the shortest of some samples
 
 
 def compare(old, new):
@@ -10,7 +13,8 @@ def compare(old, new):
 
     A ratio to a peer is worse if even its upper quartile is now below what used to be its lower
     quartile, by `BETWEEN_RUNS`, and, on the same CPU, our own time beside that peer did rise. Times
-    are compared only where there is no peer, in the same way.
+    are compared only where there is no peer, in the same way. A small call is worse if it takes more
+    np.adds than it did, by `SMALL_BETWEEN_RUNS`.
 
     Returns
     -------
@@ -42,6 +46,12 @@ def compare(old, new):
             else:
                 worse.append(change)
     notes += [f"only in the new run: {': '.join(key)}" for key in after if key not in before]
+    adds = {(form["function"], form["form"]): form["adds"] for form in old.get("forms", ())}
+    for form in new.get("forms", ()):
+        was = adds.get((form["function"], form["form"]), math.inf)
+        if form["adds"] > was * (1 + SMALL_BETWEEN_RUNS):
+            worse.append(f"{form['function']} {form['form']} takes {was:.3g} -> {form['adds']:.3g} "
+                         "times np.add")  # fmt: skip
     return worse, notes
 
 

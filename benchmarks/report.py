@@ -55,7 +55,7 @@ def floor_lines(results):
         yield f"\n{len(floors) - len(below)} of {len(floors)} ratios reach their floor"
     for cell, run in below:
         yield (f"  below: {cell['name']}: {run['label']} takes {spread(run['ratio'])} times our "
-               f"time,{floor(run)}")  # fmt: skip
+               f"time{floor(run)}")  # fmt: skip
 
 
 def form_lines(forms):

@@ -13,7 +13,17 @@ NO_ORACLE = "long double is no wider than float64 on this platform"
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import cells, errors, limits, measure, numpy_idioms, sides, timing  # noqa: E402
+from benchmarks import (  # noqa: E402
+    cells,
+    errors,
+    forms,
+    inputs,
+    limits,
+    measure,
+    numpy_idioms,
+    sides,
+    timing,
+)
 
 # --- Timing -------------------------------------------------------------------------------------
 
@@ -126,6 +136,16 @@ def test_a_pass_costs_more_in_float64():
     assert single["exp"] > single["max"]
 
 
+def test_the_pass_of_exp_is_the_compiled_one():
+    import fastsoftmax
+
+    compiled = fastsoftmax.show_config(mode="dicts")["implementation"] != "reference"
+    x, y = np.float32([-1.0, -2.0]), np.zeros(2, np.float32)
+    assert (limits._exp() is not np.exp) == compiled
+    limits._exp()(x, y)
+    np.testing.assert_allclose(y, np.exp(x), rtol=1e-6)
+
+
 def test_a_mover_writes_only_if_it_should():
     x = np.arange(6, dtype="float32").reshape(2, 3)
     copy = limits.mover(x, written=True)
@@ -190,7 +210,7 @@ def test_geometric_mean_is_over_peers_that_did_every_cell():
 
 def test_rows_are_of_their_kind():
     def made(kind):
-        return cells.make_rows(kind, (2, 100))[1]
+        return inputs.make_rows(kind, (2, 100))[1]
 
     assert (np.diff(made("ascending")) >= 0).all()
     assert (np.diff(made("descending")) <= 0).all()
@@ -200,6 +220,44 @@ def test_rows_are_of_their_kind():
     pipe = np.sign(np.diff(made("organ pipe")))
     assert np.count_nonzero(np.diff(pipe[pipe != 0])) == 1  # it turns once
     assert np.sort(made("organ pipe")).tolist() == made("ascending").tolist()
-    assert cells.make_rows("real", (3, 49152)).std(axis=-1).min() > 1
+    assert inputs.make_rows("real", (3, 49152)).std(axis=-1).min() > 1
     with pytest.raises(ValueError, match="no rows are called 'odd'"):
-        cells.make_rows("odd", (2, 100))
+        inputs.make_rows("odd", (2, 100))
+
+
+# --- Small calls --------------------------------------------------------------------------------
+
+
+def test_every_argument_of_every_function_has_a_form():
+    import inspect
+
+    from fastsoftmax._docs import FUNCTIONS
+
+    passed = {name: set() for name in FUNCTIONS}
+    for form in forms.all_forms():
+        signature = inspect.signature(FUNCTIONS[form.function])
+        passed[form.function] |= set(signature.bind(*form.args, **form.kwargs).arguments)
+    for name, stub in FUNCTIONS.items():
+        assert passed[name] == set(inspect.signature(stub).parameters), name
+
+
+def test_forms_are_calls_and_vary_one_that_is_there():
+    every = forms.all_forms()
+    names = [form.name for form in every]
+    assert len(set(names)) == len(names)
+    for form in every:
+        forms.call(form)()
+        assert not form.over or f"small {form.function} {form.over}" in names
+
+
+def test_small_calls_are_timed_and_bounded():
+    x = np.zeros((3, 5), np.float32)
+    made = [forms.Form("softmax", "base", (x,), {}, 1.0),
+            forms.Form("softmax", "variation", (x,), {"axis": 1}, 1.0, "base"),
+            forms.Form("softmax", "alone", (x,), {}, 1.0, "absent"),
+            forms.Form("softmax", "without a bound", (x,))]  # fmt: skip
+    base, variation, alone, free = forms.measure_forms(made, 2)
+    add_us = base["us"] / base["adds"]
+    assert base["most_us"] == pytest.approx(add_us / forms.ADD_US)
+    assert variation["most_us"] == pytest.approx(base["most_us"] + base["us"])
+    assert alone["most_us"] is free["most_us"] is None

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import cells, report  # noqa: E402
+from benchmarks import cells, forms, report  # noqa: E402
 
 SPREAD = {"q1", "median", "q3"}
 
@@ -31,7 +31,8 @@ def run():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "transformers", None)  # not torch or JAX: SciPy looks for them
         patch.setitem(sys.modules, "onnxruntime", None)
-        return command._run(chosen, 0, loud=False)
+        small = [form for form in forms.all_forms() if form.function == "rank"]
+        return command._run(chosen, 0, small, 1, loud=False)
 
 
 def test_a_run_has_everything(run):
@@ -70,10 +71,32 @@ def test_tables_and_lines_tell_it(run):
     assert "| softmax float32 (1,10) |" in text
     assert "in other orders: ascending / random |" in text
     assert "**logsumexp, geometric mean of 5** |" in text
+    assert "| `rank` (8,10) |" in text
     lines = "\n".join(line for cell in run["cells"] for line in report.cell_lines(cell))
     assert re.search("  absent: .*onnxruntime", lines)
     assert not re.search("absent: .*transformers", lines)  # in no softmax, there or not
     assert "error in u: ordinary / one large / two levels" in lines
+
+
+def test_floors_are_told_and_what_is_below_them():
+    ratios = {"median": 3.0, "q1": 2.9, "q3": 3.1}
+    run = {"label": "torch", "ratio": ratios, "floor": 4}
+    cell = {"name": "c", "runs": [{"label": "fastsoftmax", "floor": None}, run]}
+    assert list(report.floor_lines([cell])) == [
+        "\n0 of 1 ratios reach their floor",
+        "  below: c: torch takes 3.00 [2.90, 3.10] times our time (floor 4: below)",
+    ]
+    run["floor"] = 3
+    assert list(report.floor_lines([cell])) == ["\n1 of 1 ratios reach their floor"]
+
+
+def test_small_calls_are_told(run):
+    lines = list(report.form_lines(run["forms"]))
+    assert lines[0].split() == ["rank", "us", "np.adds", "at", "most"]
+    assert len(lines) == 1 + len(run["forms"])
+    slow = {"function": "f", "form": "x", "us": 2.0, "adds": 4.0, "most_us": 1.0}
+    assert list(report.form_lines([slow]))[1].endswith("over")
+    assert not list(report.form_lines([slow | {"most_us": None}]))[1].endswith("over")
 
 
 def test_picture_is_drawn(run, tmp_path):
@@ -161,6 +184,18 @@ def test_our_time_counts_where_there_is_no_peer(tmp_path, capsys):
     assert lines == ["worse: itself: random takes 1 [0.95, 1.05] -> 1.5 [1.43, 1.57] us", "1 worse"]
 
 
+def test_a_slower_small_call_fails(tmp_path, capsys):
+    old, new = two_cells(), two_cells()
+    old["forms"] = [{"function": "f", "form": "x", "adds": 2.0}]
+    new["forms"] = [{"function": "f", "form": "x", "adds": 2.5},
+                    {"function": "f", "form": "y", "adds": 9.0}]  # fmt: skip
+    assert compared(tmp_path, capsys, old, new) == (0, ["0 worse"])
+    new["forms"][0]["adds"] = 2.7
+    code, lines = compared(tmp_path, capsys, old, new)
+    assert code == 1
+    assert lines == ["worse: f x takes 2 -> 2.7 times np.add", "1 worse"]
+
+
 def test_what_one_side_lacks_is_told_and_no_failure(tmp_path, capsys):
     old, new = two_cells(), two_cells()
     del old["cells"][1], new["cells"][0]["runs"][1]
@@ -223,7 +258,7 @@ def test_a_disturbed_cell_is_measured_again(monkeypatch):
 
     def measure(cell, *_):
         order.append(cell.name)
-        return {"name": cell.name, "mean": None, "pace_ns": next(paces)}
+        return {"name": cell.name, "mean": None, "runs": [], "pace_ns": next(paces)}
 
     monkeypatch.setattr(command, "measure", measure)
     monkeypatch.setattr(command.report, "cell_lines", lambda result: [])

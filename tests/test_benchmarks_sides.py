@@ -9,7 +9,7 @@ import pytest
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import cells, onnx_models
+from benchmarks import cells, inputs, onnx_models
 from benchmarks import sides as all_sides
 from benchmarks.numpy_idioms import per_row
 
@@ -29,19 +29,22 @@ def sides():
 
 def each_run(sides, cell, scale=1):
     """Each run of a cell with its call on a small input, that input, and how to read the result."""
+    if cell.dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes", reason="NumPy has no bfloat16")
     done = 0
     for run in cell.runs:
         side = sides.get(run.side)
-        if side and cell.dtype in side.dtypes:
+        dtype = run.dtype or cell.dtype
+        if side and dtype in side.dtypes:
             rows = 8 if run.op == "sample per row" else 3
             shape = [min(n, rows) for n in cell.shape]
             shape[cell.axis] = min(cell.shape[cell.axis], 2 * run.parameters.get("k", 100))
-            x = cells.make_rows(run.rows, tuple(shape), cell.dtype)
-            x *= scale
+            x = inputs.make_rows(run.rows, tuple(shape), dtype)
+            x *= x.dtype.type(scale)
             print(run)  # pytest shows the last one of a cell that fails
             yield run, side.ops[run.op](x, **run.parameters), x, side.as_numpy
             done += 1
-    assert done > 1
+    assert done
 
 
 @each_cell(drawing=False)
@@ -53,41 +56,75 @@ def test_every_side_gives_the_same_answer(sides, cell):
 
 def check(cell, run, got, x, as_numpy):
     """What a run gave is right, computed anew in plain NumPy."""
-    if cell.family:
-        axis = cell.axis
-        wide = x.astype(np.longdouble) / run.parameters.get("temperature", 1)
-        highest = wide.max(axis=axis, keepdims=True)
-        wide -= highest
-        total = np.exp(wide).sum(axis=axis, keepdims=True)
-        want = {
-            "softmax": np.exp(wide) / total,
-            "log_softmax": wide - np.log(total),
-            "logsumexp": (highest + np.log(total))[..., 0],
-        }[cell.family]
-        got = as_numpy(got)
+    op, parameters = run.op.split()[0], run.parameters
+    if op in all_sides.SOFTMAX_FAMILY:
+        check_family(op, as_numpy(got), x, **parameters)
+    elif op in ("cross_entropy", "loss"):
+        check_loss(op, got, x, **parameters)
+    elif op == "softmax_backward":
+        p, g = inputs.probabilities(x).astype(float), inputs.gradient(x).astype(float)
+        want = p * (g - (g * p).sum(axis=-1, keepdims=True))
+        np.testing.assert_allclose(as_numpy(got), want, atol=1e-6)
+    elif op == "greedy":
+        assert np.ravel(as_numpy(got)).tolist() == x.argmax(axis=-1).tolist()
+    elif op == "token_logprobs":
+        want = np.take_along_axis(log_softmax(x), inputs.targets(x)[..., None], -1)[..., 0]
+        np.testing.assert_allclose(as_numpy(got), want, rtol=1e-5)
+    else:
+        values, ids = as_numpy(got) if run.side == "onnxruntime" else map(as_numpy, got)
+        check_selection(run, values, ids.astype(np.int64), x, **parameters)
+
+
+def log_softmax(x, axis=-1):
+    x = x.astype(np.longdouble)
+    x = x - x.max(axis=axis, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=axis, keepdims=True))
+
+
+def check_family(op, got, x, axis=-1, axes=None, temperature=1, mask=None, workers=1):
+    wide = x.astype(np.longdouble) / temperature
+    if mask:
+        wide = np.where(inputs.mask(mask, x), wide, -np.inf)
+    log_p = log_softmax(wide, axes or axis)
+    first = np.take(wide - log_p, 0, axis) if op == "logsumexp" else None
+    want = {"softmax": np.exp(log_p), "log_softmax": log_p, "logsumexp": first}[op]
+    eps = {"float16": 2.0**-10, "bfloat16": 2.0**-7}.get(x.dtype.name)
+    if eps is None:
         assert got.dtype == x.dtype
         eps = np.finfo(x.dtype).eps
-        atol = 10 * eps * abs(want).max()
-        np.testing.assert_allclose(got, want.astype(x.dtype), rtol=100 * eps, atol=atol)
-    elif run.op == "cross_entropy":
-        loss, grad = map(np.asarray, got)
-        x = x.astype(np.float64)
-        label = np.arange(x.shape[-1]) == all_sides.targets(x)[:, None]
-        log_p = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
-        assert loss == pytest.approx(-log_p[label].mean(), rel=1e-5)
-        np.testing.assert_allclose(grad, (np.exp(log_p) - label) / len(x), atol=1e-6)
-    elif run.op == "greedy":
-        assert np.ravel(as_numpy(got)).tolist() == x.argmax(axis=-1).tolist()
+    atol = 10 * eps * abs(want[np.isfinite(want)]).max()
+    np.testing.assert_allclose(
+        got.astype(np.float64), want.astype(np.float64), rtol=100 * eps, atol=atol
+    )
+
+
+def check_loss(op, got, x, axis=-1, soft=False, smoothing=0.0):
+    loss, grad = map(np.asarray, got) if op == "cross_entropy" else (np.asarray(got), None)
+    log_p = np.moveaxis(log_softmax(x, axis), axis, -1)
+    n = log_p.shape[-1]
+    label = inputs.probabilities(x) if soft else np.eye(n)[inputs.targets(x, axis)]
+    label = (1 - smoothing) * label + smoothing / n
+    rows = log_p.size // n
+    assert float(loss) == pytest.approx(float(-(label * log_p).sum() / rows), rel=1e-5)
+    if grad is not None:
+        want = np.moveaxis((np.exp(log_p) - label) / rows, -1, axis)
+        np.testing.assert_allclose(grad, want.astype(np.float64), atol=1e-6)
+
+
+def check_selection(run, values, ids, x, k=None, n=None, axis=-1, mode="largest"):
+    k = k or n
+    x = np.moveaxis(x.astype(np.float64), axis, -1)  # exact, for all that are selected from
+    values, ids = (np.moveaxis(y.reshape(-1, k) if axis == -1 else y, axis, -1)
+                   for y in (values, ids))  # fmt: skip
+    want = np.argsort(x if mode == "smallest" else -x, kind="stable")[:, :k]
+    best = np.take_along_axis(log_softmax(x) if n else x, want, -1)
+    np.testing.assert_allclose(values.astype(float), best.astype(float), rtol=1e-5 if n else 0)
+    if run.side == "fastsoftmax" or np.unique(x).size == x.size:  # no ties
+        np.testing.assert_array_equal(ids, want)
     else:
-        values, ids = as_numpy(got) if run.side == "onnxruntime" else map(np.asarray, got)
-        k = run.parameters["k"]
-        want = np.argsort(-x, kind="stable")[:, :k]
-        best = np.take_along_axis(x, want, -1)
-        np.testing.assert_array_equal(values.reshape(-1, k), best)
-        if run.side == "fastsoftmax" or np.unique(x).size == x.size:  # no ties
-            np.testing.assert_array_equal(ids.reshape(-1, k), want)
-        else:
-            np.testing.assert_array_equal(np.take_along_axis(x, ids.reshape(-1, k), -1), best)
+        np.testing.assert_array_equal(
+            np.take_along_axis(x, ids, -1), np.take_along_axis(x, want, -1)
+        )
 
 
 @each_cell(drawing=True)
@@ -100,11 +137,14 @@ def check_draws(run, drawn, x):
     """The draws of each row are those of the filtered distribution."""
     assert drawn.shape == (DRAWS, len(x))
     for ids, (row, filters) in zip(drawn.T, per_row(x, run.parameters), strict=True):
-        # By sorting everything: scaled, the K largest, the shortest prefix that reaches top_p.
+        # By sorting everything: scaled, the K largest, the shortest prefix that reaches top_p, and
+        # of it what reaches min_p.
+        row = row.astype(float)
         order = np.argsort(-row, kind="stable")[: filters.get("top_k")]
-        p = np.exp((row[order].astype(float) - row.max()) / filters["temperature"])
+        p = np.exp((row[order] - row.max()) / filters.get("temperature", 1))
         p /= p.sum()
         kept = order[: np.searchsorted(p.cumsum(), filters.get("top_p", 1 - 1e-15)) + 1]
+        kept = kept[p[: kept.size] >= filters.get("min_p", 0) * p[0]]
         p = p[: kept.size] / p[: kept.size].sum()
         assert 8 < kept.size <= row.size
         counts = np.bincount(ids, minlength=row.size)
