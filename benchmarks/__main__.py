@@ -27,7 +27,11 @@ def main(argv=None):
     """Run the benchmark, or compare two runs; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer samples: under two minutes")
-    parser.add_argument("--only", metavar="PATTERN", help="cells, and small calls, whose name this regex is found in")
+    parser.add_argument(
+        "--only",
+        metavar="PATTERN",
+        help="cells, and small calls, whose name this regex is found in",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write everything here")
     parser.add_argument("--markdown", action="store_true", help="print tables for the README")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="also draw it (matplotlib)")
@@ -64,7 +68,9 @@ def _run(cells, budget_s, small=(), samples=QUICK_SAMPLES, *, loud):
     """Measure cells, then `small` calls, and say so as it goes if `loud`."""
     start = time.monotonic()
     with on_cpus(1):  # where the libraries start their threads
-        about = describe(*(loaded := load_sides()), sorted({limits.computed_in(cell.dtype) for cell in cells}))
+        about = describe(
+            *(loaded := load_sides()), sorted({limits.computed_in(cell.dtype) for cell in cells})
+        )
     if not all(has_dtype(cell.dtype) for cell in cells):
         about["absent"].append("ml_dtypes (bfloat16)")
         cells = [cell for cell in cells if has_dtype(cell.dtype)]
@@ -74,7 +80,9 @@ def _run(cells, budget_s, small=(), samples=QUICK_SAMPLES, *, loud):
 
     def measured(cell):
         with on_cpus(cell.cpus):
-            result = measure(cell, loaded[0], budget_s, about["pass_ns"][limits.computed_in(cell.dtype)])
+            result = measure(
+                cell, loaded[0], budget_s, about["pass_ns"][limits.computed_in(cell.dtype)]
+            )
         tell("\n".join(report.cell_lines(result)), flush=True)
         return result
 

@@ -59,8 +59,8 @@ def _cross_entropy(shape, pictured=None):
 
 def _top_k(shape, k, rows="random", pictured=None):
     return _beside(
-        f"top_k k={k} float32 {shape_text(shape)} {rows}", "top_k", shape, "top_k", _TOP_K_PEERS, rows,
-        parameters={"k": k}, passes=limits.FOUND, pictured=pictured,
+        f"top_k k={k} float32 {shape_text(shape)} {rows}", "top_k", shape, "top_k", _TOP_K_PEERS,
+        rows, parameters={"k": k}, passes=limits.FOUND, pictured=pictured,
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ def compare(old, new):
 
     A ratio to a peer is worse if even its upper quartile is now below what used to be its lower
     quartile, by `BETWEEN_RUNS`, and, on the same CPU, our own time beside that peer did rise. Times
-    are compared only where there is no peer, in the same way. A small call is worse if it takes more
-    np.adds than it did, by `SMALL_BETWEEN_RUNS`.
+    are compared only where there is no peer, in the same way. A small call is worse if it takes
+    more np.adds than it did, by `SMALL_BETWEEN_RUNS`.
 
     Returns
     -------

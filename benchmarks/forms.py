@@ -164,8 +164,8 @@ def _sampling():
     yield Form("token_logprobs", "(8,10)", (x, ids), {}, 2)
     over = partial(_over, "token_logprobs", "(8,10)")
     yield from over(_temperatures(8), "temperature", (x, ids))
-    yield from over({"ids= (8,2)": (np.stack([ids, ids], -1), 1), "ids a list": (ids.tolist(), None)},
-                    "ids", (x,))  # fmt: skip
+    several = {"ids= (8,2)": (np.stack([ids, ids], -1), 1), "ids a list": (ids.tolist(), None)}
+    yield from over(several, "ids", (x,))
     yield from over(_layouts((8, 10)), None, (ids,))
     yield Form("top_logprobs", "(8,10) n=3", (x, 3), {}, 2)
     over = partial(_over, "top_logprobs", "(8,10) n=3")

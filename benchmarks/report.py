@@ -115,8 +115,10 @@ def _errors(cells):
 
 def _itself(cells):
     rows = [
-        [f"{cell['name']}: {run['label']} / {cell['runs'][0]['label']}",
-         f"{spread(run['ratio'])}{floor(run)}"]
+        [
+            f"{cell['name']}: {run['label']} / {cell['runs'][0]['label']}",
+            f"{spread(run['ratio'])}{floor(run)}",
+        ]
         for cell in cells
         for run in cell["runs"][1:]
         if run["side"] == "fastsoftmax"

@@ -60,9 +60,7 @@ def _fastsoftmax():
 
     def cross_entropy(x, axis=-1, soft=False, smoothing=0.0):
         labels = inputs.probabilities(x) if soft else inputs.targets(x, axis)
-        return partial(
-            fs.cross_entropy_with_grad, x, labels, axis=axis, label_smoothing=smoothing
-        )
+        return partial(fs.cross_entropy_with_grad, x, labels, axis=axis, label_smoothing=smoothing)
 
     def softmax_backward(x):
         return partial(fs.softmax_backward, inputs.gradient(x), inputs.probabilities(x))

@@ -133,7 +133,8 @@ USES = (
         for deviation in (1, 1.5, 2, 3)
     ),
     *(
-        _sample("plain", _own("deviation 3", "sample", 0.9, "deviation 3"), f"deviation {deviation}")
+        _sample("plain", _own("deviation 3", "sample", 0.9, "deviation 3"),
+                f"deviation {deviation}")
         for deviation in (0.3, 1)
     ),
 )  # fmt: skip

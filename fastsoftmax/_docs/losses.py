@@ -72,18 +72,21 @@ def cross_entropy(
     -----
     A row with NaN, with +inf or with nothing but -inf has the loss NaN. A class with a logit of
     -inf adds nothing where its label or weight is 0, and makes the loss +inf where they are not
-    (`label_smoothing` gives every class a label). At T = 0 every class but the most likely one is
-    such a class. With "mean", nothing that counts (every row ignored, no rows, weights of 0) gives
-    NaN. No warning is emitted.
+    (`label_smoothing` gives every class a label). At T = 0 every class but the most likely one (the
+    lowest index among equals) is such a class; at T = inf all that are not -inf are equally likely.
+    1/T is held at the largest finite number. With "mean", nothing that counts (every row ignored,
+    no rows, weights of 0) gives NaN. No warning is emitted.
 
     Accuracy: with ``d = x - max`` and u = 2**-24 for float32, 2**-53 for float64, the loss of an
     integer target at T = 1 is within ``2 u`` relative, plus ``(4 + 1.1 |d_j|) u p_j`` for each
     entry j but the largest: the logarithm is ``log1p`` of the others, so the loss of a confident
     right answer is not 0 while another entry counts. At T other than 1 it is ``4 u`` relative, plus
-    ``(4 + 3.1 |d_j|/T) u p_j``. Losses are added up in float64 or more, in row order.
+    ``(4 + 3.1 |d_j|/T) u p_j``. Losses are added up in 8 lanes of pairs
+    of float64, always in one order, whatever the threads.
 
-    Cost: two passes over a row in cache, one more for probabilities and `label_smoothing`; nothing
-    of the logits' size is allocated.
+    Cost: two passes over a row in cache, one more for probabilities and `label_smoothing`. One
+    float64 a row is allocated, nothing of the logits' size: along other axes, and from other types
+    and layouts, rows are packed by blocks that stay in cache.
 
     References
     ----------
@@ -176,7 +179,8 @@ def cross_entropy_with_grad(
     being the weighted labels. Below the smallest normal number of the dtype: within one of those.
 
     Cost: one pass over the rows for both, the gradient written once (twice in cache); some two
-    cycles an element with AVX2 in float32.
+    cycles an element with AVX2 in float32. What is not contiguous rows is packed by blocks that
+    stay in cache; an array as large as the logits is allocated for the gradient alone.
 
     References
     ----------

@@ -68,12 +68,15 @@ def softmax(
     that was given (T = 1 stays as it is). Without compiled code in float64 it is ``(4 + 1.1 |d|)
     u``, and there and on x86-64 without FMA ``(4 + 3.1 |d|/T) u`` at T other than 1. Below the
     smallest normal number it is within one smallest normal number. ``x[i] >= x[j]`` implies
-    ``p[i] >= p[j]``. A row's bits depend on its values, T and dtype alone.
+    ``p[i] >= p[j]``. A row's bits depend on its values, T and dtype alone, and not on the rounding
+    mode or flush-to-zero of the caller's thread, which stay as they were.
 
     Cost: two passes over a row in cache, about one cycle an element with AVX2 in float32; a third
     one for the maximum in place, where the maximum over T is beyond 256 from 0 (float64: 2048), and
     along other axes at T other than 1. Threads share the rows from some 0.2 ms of work, and a row
-    from 0.6 ms. Strided arrays and half types are packed by blocks that stay in cache.
+    from 0.6 ms. Everything but contiguous rows of float32 and float64 (strides, several axes, half
+    types, integers, byte order, `where`) is packed by blocks that stay in cache; nothing of the
+    array's size is allocated but the result, and a second one where `out` overlaps `x` in part.
 
     References
     ----------
@@ -161,8 +164,8 @@ def log_softmax(
     most ``2 u |y|``, at T other than 1 ``3 u |y|`` for a T within u of the one that was given, plus
     the mean of the relative bound of `softmax` over the row, weighted by the probabilities.
 
-    Cost: two passes over a row in cache, about one cycle an element with AVX2 in float32. Strided
-    arrays and half types are packed by blocks that stay in cache.
+    Cost: two passes over a row in cache, about one cycle an element with AVX2 in float32. What is
+    not contiguous rows of float32 or float64 is packed by blocks that stay in cache.
 
     References
     ----------
@@ -221,7 +224,8 @@ def logsumexp(
     is emitted.
 
     Accuracy: an absolute error of a few u in the logarithm of the sum, u = 2**-24 for float32 and
-    2**-53 for float64, then one rounding of the result. Cost: two passes over a row in cache.
+    2**-53 for float64, then one rounding of the result. Cost: two passes over a row in cache; what
+    is not contiguous rows of float32 or float64 is packed by blocks that stay there.
 
     References
     ----------
