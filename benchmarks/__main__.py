@@ -116,14 +116,12 @@ def _compare(old, new):
 
 def describe(sides, absent, dtypes):
     """Everything a reader needs to judge the figures: CPU, versions, implementation, commit."""
-    import fastsoftmax
-
     return {
         "cpu": _cpu(),
         "platform": platform.platform(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "commit": _commit(),
-        "implementation": fastsoftmax.show_config(mode="dicts")["implementation"],
+        "implementation": limits.implementation(),
         "versions": {"python": platform.python_version()}
         | {name: side.version for name, side in sides.items() if name != "numpy threshold"},
         "held": _held(sides),

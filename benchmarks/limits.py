@@ -22,6 +22,13 @@ FULL, GUESSED = ("max", "exp", "scale"), ("exp", "scale")
 SUMMED, FOUND = ("max", "exp"), ("max",)
 
 
+def implementation():
+    """The name of the implementation that fastsoftmax runs."""
+    import fastsoftmax
+
+    return fastsoftmax.show_config(mode="dicts")["implementation"]
+
+
 def computed_in(dtype):
     """The dtype of the arithmetic on rows of the dtype called `dtype`."""
     return "float64" if dtype == "float64" else "float32"
@@ -50,9 +57,7 @@ def _pass(name, dtype, n):
 
 def _exp():
     """The compiled exp up to 0, into an array; NumPy's if fastsoftmax runs its reference."""
-    import fastsoftmax
-
-    name = fastsoftmax.show_config(mode="dicts")["implementation"]
+    name = implementation()
     if name == "reference":
         return np.exp
     rows = importlib.import_module(f"fastsoftmax._kernels.softmax_{name}").exp_rows

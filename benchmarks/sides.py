@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import inputs, numpy_idioms, onnx_models, samplers, torch_side
+from benchmarks import inputs, limits, numpy_idioms, onnx_models, samplers, torch_side
 
 SOFTMAX_FAMILY = ("softmax", "log_softmax", "logsumexp")
 
@@ -132,6 +132,8 @@ def _jax():
     # Read when JAX is imported: one thread, as everybody.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    if limits.implementation() == "avx2":
+        flags += " --xla_cpu_max_isa=AVX2"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
     import jax
 

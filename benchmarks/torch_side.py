@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks import inputs
+from benchmarks import inputs, limits
 
 #: What torch calls the instruction sets of the implementations that have less than AVX-512.
 CAPABILITY = {"baseline": "default", "avx2": "avx2"}
@@ -13,11 +13,8 @@ CAPABILITY = {"baseline": "default", "avx2": "avx2"}
 
 def side():
     """Return version, operations, the reader of results and the dtypes."""
-    import fastsoftmax
-
-    implementation = fastsoftmax.show_config(mode="dicts")["implementation"]
-    if implementation in CAPABILITY:  # read when torch is imported
-        os.environ.setdefault("ATEN_CPU_CAPABILITY", CAPABILITY[implementation])
+    if (ours := limits.implementation()) in CAPABILITY:  # read when torch is imported
+        os.environ.setdefault("ATEN_CPU_CAPABILITY", CAPABILITY[ours])
     import torch
 
     torch.set_num_threads(1)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .values import shown
+from .values import is_extension_float, shown
 
 #: The float dtypes of inputs, results and outputs; bfloat16 by its name, as NumPy has none.
 FLOATS = "float16, bfloat16, float32, float64"
@@ -29,7 +29,7 @@ def as_array(x: Any, name: str) -> np.ndarray:
     if isinstance(x, np.matrix):
         raise TypeError(f"{name} is a np.matrix; pass np.asarray({name})")
     x = _asarray(x, name)
-    if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_bfloat16(x.dtype):
+    if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_extension_float(x.dtype):
         raise TypeError(f"{name} has dtype {x.dtype}; allowed are {FLOATS}, integers and bool")
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
@@ -40,11 +40,6 @@ def _asarray(x: Any, name: str) -> np.ndarray:
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is {shown(x)}; NumPy makes no array of it: {error}") from None
-
-
-def is_bfloat16(dtype: np.dtype) -> bool:
-    """Return whether `dtype` is ``ml_dtypes.bfloat16``, without importing that package."""
-    return dtype.kind == "V" and dtype.name == "bfloat16"
 
 
 def result_dtype(dtype: np.dtype) -> np.dtype:
@@ -134,7 +129,7 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out is a {type(out).__name__}; allowed is a numpy.ndarray")
     if out.dtype != dtype:
-        is_float = out.dtype.char in "efd" or is_bfloat16(out.dtype)
+        is_float = out.dtype.char in "efd" or is_extension_float(out.dtype)
         if not (is_float and np.can_cast(dtype, out.dtype, "same_kind")):
             raise TypeError(
                 f"out has dtype {out.dtype}; allowed is {dtype} or what NumPy's same_kind rule "

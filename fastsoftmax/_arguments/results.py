@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import is_bfloat16
+from .values import EXTENSION_FLOATS
 
 
 class TopK(NamedTuple):
@@ -93,6 +93,6 @@ def clip_to_dtype(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
     NaN stays, too.
     """
-    largest = 3.3895313892515355e38 if is_bfloat16(dtype) else float(np.finfo(dtype).max)
+    largest = EXTENSION_FLOATS.get(dtype.name) or float(np.finfo(dtype).max)
     with np.errstate(all="ignore"):
         return np.where(np.isneginf(y), y, np.clip(y, -largest, largest)).astype(dtype)

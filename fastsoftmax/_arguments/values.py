@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+#: The float dtypes of ml_dtypes, which is not imported: by its name, the largest number of each.
+EXTENSION_FLOATS = {"bfloat16": 3.3895313892515355e38}
 _MANY = 1 << 53  # a float64 holds integers exactly to here, and no vocabulary is larger
 _WORDS = "-2**63 to 2**64 - 1"
 
@@ -27,6 +29,11 @@ class _Short(Repr):
 
 _SHORT = _Short()
 _SHORT.maxstring = _SHORT.maxother = 80
+
+
+def is_extension_float(dtype: np.dtype) -> bool:
+    """Return whether `dtype` is one of the `EXTENSION_FLOATS`."""
+    return dtype.kind == "V" and dtype.name in EXTENSION_FLOATS
 
 
 def shown(value: Any) -> str:
@@ -274,11 +281,10 @@ def _array(value: Any, name: str, allowed: str) -> np.ndarray:
 def _reals(value: Any, name: str, allowed: str) -> np.ndarray:
     """Return real numbers as float64; bools are none, and what overflows is an error."""
     array = _array(value, name, allowed)
-    bfloat16 = array.dtype.kind == "V" and array.dtype.name == "bfloat16"
     if array.dtype == object:  # integers beyond 64 bits, fractions
         if not all(isinstance(v, Real) and not isinstance(v, bool) for v in array.flat):
             raise TypeError(f"{name} is {shown(value)}; allowed {allowed}")
-    elif (array.dtype.kind not in "fiu" and not bfloat16) or _has_bool(value):
+    elif not (array.dtype.kind in "fiu" or is_extension_float(array.dtype)) or _has_bool(value):
         raise TypeError(f"{name} is {shown(value)}; allowed {allowed}")
     try:
         with np.errstate(all="ignore"):

@@ -3,7 +3,7 @@
 
 cimport numpy as cnp
 
-from fastsoftmax._kernels.abi cimport PackingKernels
+from fastsoftmax._kernels.abi cimport ELEMENT_BFLOAT16, ELEMENT_FLOAT16, PackingKernels
 
 cdef enum:
     MAX_AXES = 64  # NumPy's limit
@@ -45,6 +45,11 @@ cdef struct Plan:
     Operand y
     Operand t  # temperatures, one a row
     double masked  # what the result has where the mask is False
+
+
+cdef inline bint is_narrow_float(int element) noexcept:
+    """Return whether an element type is a float that is computed in float32 and rounded to."""
+    return element == ELEMENT_FLOAT16 or element == ELEMENT_BFLOAT16
 
 
 cdef int element_of(cnp.ndarray a) except -1

@@ -78,7 +78,7 @@ cdef int element_of(cnp.ndarray a) except -1:
         return integer_of(cnp.PyArray_ITEMSIZE(a), (number - cnp.NPY_BYTE) % 2 == 0)
     if number == bfloat16_number:
         return ELEMENT_BFLOAT16
-    if number >= 256 and cnp.PyArray_ITEMSIZE(a) == 2 and arguments.is_bfloat16(a.dtype):
+    if number >= 256 and cnp.PyArray_ITEMSIZE(a) == 2 and values.is_extension_float(a.dtype):
         bfloat16_number = number
         return ELEMENT_BFLOAT16
     return ELEMENT_UNKNOWN
@@ -106,13 +106,11 @@ cdef object as_input(object x, str name):
 cdef cnp.dtype result_dtype(cnp.ndarray x):
     """Return the dtype of a result: native, that of a float input, else float64."""
     cdef int element = element_of(x)
-    if element == ELEMENT_FLOAT32:
-        return cnp.PyArray_DescrFromType(cnp.NPY_FLOAT32)
-    if element == ELEMENT_FLOAT16:
-        return cnp.PyArray_DescrFromType(cnp.NPY_FLOAT16)
-    if element == ELEMENT_BFLOAT16:
-        return x.dtype.newbyteorder("=")
-    return cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
+    if element != ELEMENT_FLOAT32 and not is_narrow_float(element):
+        return cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
+    if cnp.PyArray_TYPE(x) < 256:
+        return cnp.PyArray_DescrFromType(cnp.PyArray_TYPE(x))
+    return x.dtype.newbyteorder("=")
 
 
 cdef inline void extent(cnp.ndarray a, char **low, char **high) noexcept:
@@ -184,10 +182,7 @@ cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x):
 
 cdef inline bint is_real(int element) noexcept:
     """Return whether an element type is a floating-point one."""
-    return (
-        element == ELEMENT_FLOAT32 or element == ELEMENT_FLOAT64 or element == ELEMENT_FLOAT16
-        or element == ELEMENT_BFLOAT16
-    )
+    return element == ELEMENT_FLOAT32 or element == ELEMENT_FLOAT64 or is_narrow_float(element)
 
 
 cdef inline bint has_shape(cnp.ndarray a, const Plan *p, cnp.ndarray x) noexcept:
@@ -266,9 +261,7 @@ cdef int reduce_axes(Plan *p, object axis) except -1:
 
 cdef inline bint result_is_float32(int element) noexcept:
     """Return whether what is computed of an element type is computed in float32."""
-    return (
-        element == ELEMENT_FLOAT32 or element == ELEMENT_FLOAT16 or element == ELEMENT_BFLOAT16
-    )
+    return element == ELEMENT_FLOAT32 or is_narrow_float(element)
 
 
 cdef int begin_plan(Plan *p, cnp.ndarray x, object axis) except -1:

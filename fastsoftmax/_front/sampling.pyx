@@ -34,6 +34,7 @@ from fastsoftmax._front.plan cimport (
     empty_result,
     finish_plan,
     is_input,
+    is_narrow_float,
     result_dtype,
     row_temperatures,
     same_memory,
@@ -44,8 +45,6 @@ from fastsoftmax._front.plan cimport (
 )
 from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport (
-    ELEMENT_BFLOAT16,
-    ELEMENT_FLOAT16,
     FLOAT32,
     FLOAT64,
     Block,
@@ -331,8 +330,7 @@ cdef inline int number_of(const Plan *p) noexcept:
 
 cdef object as_result(const Plan *p, cnp.ndarray x, cnp.ndarray y):
     """Return results of the type that is computed in as those of the input x: rounded, a scalar."""
-    cdef int element = p.x.element
-    if element == ELEMENT_FLOAT16 or element == ELEMENT_BFLOAT16:
+    if is_narrow_float(p.x.element):
         with np.errstate(all="ignore"):
             y = y.astype(result_dtype(x))
     return scalar_or_array(y)

@@ -29,13 +29,12 @@ from fastsoftmax._front.plan cimport (
     begin_plan,
     checked_ids,
     finish_plan,
+    is_narrow_float,
     set_operand,
 )
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport (
-    ELEMENT_BFLOAT16,
     ELEMENT_BOOL,
-    ELEMENT_FLOAT16,
     ELEMENT_FLOAT32,
     ELEMENT_INT16,
     ELEMENT_INT64,
@@ -60,7 +59,7 @@ cdef int selection_dtype(int element) noexcept:
     if element == ELEMENT_INT64 or element == ELEMENT_UINT64:
         return INT64
     if (
-        element == ELEMENT_FLOAT32 or element == ELEMENT_FLOAT16 or element == ELEMENT_BFLOAT16
+        element == ELEMENT_FLOAT32 or is_narrow_float(element)
         or element == ELEMENT_BOOL or element == ELEMENT_INT8 or element == ELEMENT_UINT8
         or element == ELEMENT_INT16 or element == ELEMENT_UINT16
     ):

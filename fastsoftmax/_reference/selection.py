@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments.arrays import as_array, is_bfloat16, one_axis
+from .._arguments.arrays import as_array, one_axis
 from .._arguments.results import TopK
-from .._arguments.values import choice, count, switch, token_ids
+from .._arguments.values import choice, count, is_extension_float, switch, token_ids
 from .rows import over_rows, public
 
 
@@ -37,7 +37,7 @@ def rank(logits: Any, ids: Any) -> Any:
 
 def best_first(x: np.ndarray, mode: str = "largest") -> np.ndarray:
     """all indices, best first: NaN last, the lower index first among equals"""
-    if is_bfloat16(x.dtype):
+    if is_extension_float(x.dtype):
         x = x.astype(np.float32)
     _, place = np.unique(x, return_inverse=True)  # places can be negated in every dtype
     return np.lexsort((np.arange(x.size), -place if mode == "largest" else place, x != x))
