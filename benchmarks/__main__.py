@@ -132,9 +132,10 @@ def describe(sides, absent, dtypes):
 
 def _held(sides):
     """Which peers use no more than our instruction set, by what; the others use what there is."""
-    names = (("torch", "ATEN_CPU_CAPABILITY"), ("jax", "XLA_FLAGS"))
-    found = [f"{name} ({variable}={os.environ[variable]})" for name, variable in names
-             if name in sides and os.environ.get(variable)]  # fmt: skip
+    torch = os.environ.get("ATEN_CPU_CAPABILITY")
+    found = [f"torch (ATEN_CPU_CAPABILITY={torch})"] if torch and "torch" in sides else []
+    if "jax" in sides and "xla_cpu_max_isa" in os.environ.get("XLA_FLAGS", ""):
+        found.append("jax (xla_cpu_max_isa)")
     free = [name for name in ("onnxruntime", "numpy", "scipy") if name in sides]
     return f"{', '.join(found) or 'none'}; {', '.join(free)} use what the CPU has"
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
-from .values import is_extension_float, shown
+from .values import EXTENSION_FLOATS, is_extension_float, shown
 
-#: The float dtypes of inputs, results and outputs; bfloat16 by its name, as NumPy has none.
-FLOATS = "float16, bfloat16, float32, float64"
+#: The float dtypes of inputs, results and outputs, for errors.
+FLOATS = ", ".join(("float16", *EXTENSION_FLOATS, "float32", "float64"))
 
 
 def as_array(x: Any, name: str) -> np.ndarray:

@@ -33,7 +33,7 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 def is_extension_float(dtype: np.dtype) -> bool:
     """Return whether `dtype` is one of the `EXTENSION_FLOATS`."""
-    return dtype.kind == "V" and dtype.name in EXTENSION_FLOATS
+    return dtype.num >= 256 and dtype.name in EXTENSION_FLOATS
 
 
 def shown(value: Any) -> str:

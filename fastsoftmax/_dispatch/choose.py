@@ -82,6 +82,9 @@ def _functions(family: str, name: str) -> Any:
     module, kernels = next((module, k) for module, cls, k in FAMILIES if cls == family)
     modules = [importlib.import_module(f"{PACKAGE}._kernels.{k}_{name}") for k in kernels]
     cls = getattr(importlib.import_module(f"{PACKAGE}._front.{module}"), family)
+    for function, stub in _docs.FUNCTIONS.items():
+        if hasattr(cls, function):
+            getattr(cls, function).__doc__ = stub.__doc__
     # A pickle of a function travels by the names of its family and instruction set.
     copyreg.pickle(cls, lambda functions: (_functions, (family, functions.NAME)))
     return cls(name, *modules)

@@ -2,7 +2,7 @@
 
 Every implementation takes its docstrings from here, the reference its signatures as well; a test
 holds the compiled signatures against them. To add a function, write its stub and name it in
-`FUNCTIONS`. May import nothing of the package; `_reference` and `_front` import it.
+`FUNCTIONS`. May import nothing of the package; `_reference` and `_dispatch` import it.
 """
 
 from inspect import signature

@@ -18,7 +18,6 @@ from .._arguments import arrays as arguments
 from .._arguments import losses as checks
 from .._arguments import values
 from .._arguments.results import LossAndGrad
-from .._docs import FUNCTIONS
 
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -309,9 +308,3 @@ cdef class LossFunctions:
         if y is not out and not same_memory(y, np.asarray(out)):
             out[...] = y
         return out
-
-
-for _name in (
-    "cross_entropy", "cross_entropy_with_grad", "softmax_backward", "log_softmax_backward",
-):
-    getattr(LossFunctions, _name).__doc__ = FUNCTIONS[_name].__doc__

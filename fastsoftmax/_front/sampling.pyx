@@ -17,7 +17,6 @@ import numpy as np
 
 from .._arguments import values
 from .._arguments.results import SampleResult, Support, TopLogprobs, finish_draw
-from .._docs import FUNCTIONS
 
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -659,9 +658,3 @@ cdef class SamplingFunctions:
             finally:
                 free(each)
         return TopLogprobs(as_result(&p, given, y), indices)
-
-
-for _name in (
-    "sample", "sample_with_logprobs", "filter_logits", "support", "token_logprobs", "top_logprobs",
-):
-    getattr(SamplingFunctions, _name).__doc__ = FUNCTIONS[_name].__doc__

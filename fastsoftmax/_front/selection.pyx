@@ -17,7 +17,6 @@ import numpy as np
 from .._arguments import arrays as arguments
 from .._arguments import values
 from .._arguments.results import TopK
-from .._docs import FUNCTIONS
 
 from fastsoftmax._front.cost cimport cost_select
 from fastsoftmax._front.execute cimport parse_workers, run_rows
@@ -258,7 +257,3 @@ cdef class SelectionFunctions:
                 cost_select(<double>p.rows * p.n, 0) * (1 + 0.2 * call.m), 1,
             )
         return scalar_or_array(ranks)
-
-
-for _name in ("top_k", "rank"):
-    getattr(SelectionFunctions, _name).__doc__ = FUNCTIONS[_name].__doc__

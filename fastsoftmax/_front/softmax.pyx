@@ -18,7 +18,6 @@ import numpy as np
 from .. import _threads
 from .._arguments import arrays as arguments
 from .._arguments import values
-from .._docs import FUNCTIONS
 
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -265,7 +264,3 @@ cdef class SoftmaxFunctions:
             &call, 0, cnp.PyArray_SIZE(x) // call.n, cnp.PyArray_DATA(x), NULL, y
         )
         leave_environment(environment)
-
-
-for _name in ("softmax", "log_softmax", "logsumexp"):
-    getattr(SoftmaxFunctions, _name).__doc__ = FUNCTIONS[_name].__doc__
