@@ -2,9 +2,11 @@
 
 A call of a few elements costs what the way to the kernel costs. It is timed beside NumPy's
 ``np.add(x, x, out=o)`` of (3, 5), and held against what it may take: a time where that takes
-`ADD_US`, on top of that of another call where the form is a variation of it.
+`ADD_US`, on top of that of another call where the form is a variation of it, and of np.asarray
+where the array is a list.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +33,7 @@ class Form:
     kwargs: dict[str, Any] = field(default_factory=dict)
     most: float | None = None
     over: str = ""
+    target: Callable[..., Any] | None = None  # what is called, if it is not a function of that name
 
     @property
     def name(self):
@@ -66,7 +69,7 @@ def _layouts(shape):
         "read-only": (np.broadcast_to(x, x.shape), 0.5),
         "other byte order": (x.astype(x.dtype.newbyteorder()), 0.5),
         "int64": (np.arange(x.size).reshape(shape), 1),
-        "a list": (x.tolist(), None),
+        "a list": (x.tolist(), 0.5),
     }
 
 
@@ -208,9 +211,24 @@ def _losses():
             yield Form(f, form, (value, value), {}, most and most + 0.5, "(3,5)")
 
 
+def _samplers():
+    from fastsoftmax import Sampler
+    from fastsoftmax.steps import MinP, RepetitionPenalty, Temperature, TopK, TopP
+
+    row, rng = _array(1000), np.random.default_rng(0)
+    plain, ids = {"rng": rng}, {"rng": rng, "ids": [1, 2, 3]}
+    for form, steps, kwargs in (
+        ("Temperature", (Temperature(0.8),), plain),
+        ("Temperature, TopK", (Temperature(0.8), TopK(50)), plain),
+        ("Temperature, TopP", (Temperature(0.8), TopP(0.9)), plain),
+        ("RepetitionPenalty, TopK, MinP", (RepetitionPenalty(1.1), TopK(50), MinP(0.05)), ids),
+    ):
+        yield Form("Sampler", f"(1000,) {form}", (row,), kwargs, target=Sampler(*steps))
+
+
 def all_forms():
     """Return every form, those of a function one after the other; bfloat16 where it is there."""
-    made = (*_softmax(), *_selection(), *_sampling(), *_losses())
+    made = (*_softmax(), *_selection(), *_sampling(), *_losses(), *_samplers())
     return sorted(made, key=lambda form: form.function)
 
 
@@ -218,7 +236,8 @@ def call(form):
     """Return a form as a callable without arguments."""
     import fastsoftmax
 
-    return partial(getattr(fastsoftmax, form.function), *form.args, **form.kwargs)
+    target = form.target or getattr(fastsoftmax, form.function)
+    return partial(target, *form.args, **form.kwargs)
 
 
 def measure_forms(forms, samples):
@@ -242,6 +261,8 @@ def measure_forms(forms, samples):
         if most is not None:
             # A form alone, without the one that it is a variation of, has no bound.
             most = None if form.over and base is None else most * add_us / ADD_US + (base or 0)
+        if most is not None and isinstance(form.args[0], list):
+            most += shortest(partial(np.asarray, form.args[0]), samples=samples) / 1e3
         results.append({
             "function": form.function, "form": form.form, "us": us, "adds": us / add_us,
             "most_us": most,

@@ -85,7 +85,7 @@ def measure(cell, sides, budget_s, pass_ns):
 
 def disturbance(results):
     """How much slower the core ran during each cell than during its best one: 0.1 is 10 %."""
-    best = min(result["pace_ns"] for result in results)
+    best = min((result["pace_ns"] for result in results), default=1)
     return [result["pace_ns"] / best - 1 for result in results]
 
 

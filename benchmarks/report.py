@@ -20,7 +20,8 @@ def about_lines(about):
     yield f"Versions: {versions}"
     if about["held"]:
         yield f"Held to that instruction set: {about['held']}"
-    yield f"Passes alone, in the first cache, ns an element: {passes}"
+    if passes:
+        yield f"Passes alone, in the first cache, ns an element: {passes}"
     if about["absent"]:
         yield f"Absent: {', '.join(about['absent'])}"
 

@@ -90,6 +90,13 @@ def test_floors_are_told_and_what_is_below_them():
     assert list(report.floor_lines([cell])) == ["\n1 of 1 ratios reach their floor"]
 
 
+def test_small_calls_alone(capsys):
+    assert command.main(["--quick", "--only", "^small rank "]) == 0
+    out = capsys.readouterr().out
+    assert "\nrank " in out
+    assert "Passes alone" not in out
+
+
 def test_small_calls_are_told(run):
     lines = list(report.form_lines(run["forms"]))
     assert lines[0].split() == ["rank", "us", "np.adds", "at", "most"]
