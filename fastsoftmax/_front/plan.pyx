@@ -384,18 +384,21 @@ cdef void add_axis(Plan *p, int axis, bint inner) noexcept:
         p.batch_ndim = ndim + 1
 
 
-cdef void set_access(Plan *p, Operand *o) noexcept:
+cdef void set_access(const Plan *p, Operand *o) noexcept:
     """Decide how a kernel gets at the rows of an array."""
     cdef Py_ssize_t size = o.itemsize
+    cdef int d
     o.access = PACKED
     if o.element != p.dtype or o.swapped or not o.aligned:
         return
     if o.n > 1 and (p.inner_ndim > 1 or p.inner_ndim == 1 and o.inner[0] != size):
         return
-    if p.batch_ndim == 0 or p.batch_ndim == 1 and o.batch[0] == o.n * size:
-        o.access = CONTIGUOUS
-    elif o.n == p.n:
-        o.access = BY_ROW
+    o.access = CONTIGUOUS
+    size *= o.n
+    for d in range(p.batch_ndim - 1, -1, -1):
+        if o.batch[d] != size:
+            o.access = BY_ROW if o.n == p.n else PACKED
+        size *= p.batch_shape[d]
 
 
 cdef void finish_plan(Plan *p, bint sort) noexcept:

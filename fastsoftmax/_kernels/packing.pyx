@@ -71,6 +71,7 @@ from fastsoftmax._kernels.types cimport (
     infinity,
     noinline_void,
     out_ptr,
+    prefetch,
     real,
 )
 
@@ -96,6 +97,7 @@ ctypedef fused large_integer:
 
 cdef enum:
     PIECE = 512  # elements that are gathered and converted at once
+    AHEAD = 1024  # elements that are fetched in advance, where rows are copied
 
 
 cdef inline Py_ssize_t size_of(int element) noexcept nogil:
@@ -332,8 +334,14 @@ cdef noinline_void copy_masked(
     in_bytes mask, const real *x, out_ptr y, Py_ssize_t n, real value
 ) noexcept nogil:
     """y = x where the mask is not 0, else value"""
-    cdef Py_ssize_t j
-    for j in range(n):
+    cdef Py_ssize_t j, l, whole = n & ~(<Py_ssize_t>31)
+    for j from 0 <= j < whole by 32:
+        for l from 0 <= l < 32 by 64 // sizeof(real):
+            prefetch(x + j + AHEAD + l)
+        prefetch(mask + j + AHEAD)
+        for l in range(32):
+            y[j + l] = choose(mask[j + l], x[j + l], value)
+    for j in range(whole, n):
         y[j] = choose(mask[j], x[j], value)
 
 
