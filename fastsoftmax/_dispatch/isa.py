@@ -45,7 +45,11 @@ FAMILIES = (
 )
 
 #: Sources in ``_front``, compiled once, with baseline flags.
-FRONT = (*(module for module, _, _ in FAMILIES), "long_row", "execute", "plan")
+FRONT = (
+    *(module for module, _, _ in FAMILIES),
+    *("arrays", "plan", "row_arguments", "filters", "uniforms"),
+    *("pack", "execute", "columns", "long_row"),
+)
 
 #: Cython's own code for memoryviews, in a module that all others import: compiled into each it was
 #: half of the build. It has no source here; Cython writes it.

@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""What runs a plan: rows and columns by blocks, without the GIL, over threads, open to signals."""
+"""What runs a plan: rows by blocks, without the GIL, over threads, open to signals."""
 
 from fastsoftmax._front.plan cimport Operand, Plan
-from fastsoftmax._kernels.abi cimport PackingKernels, SoftmaxCall, columns_fn, rows_fn
+from fastsoftmax._kernels.abi cimport PackingKernels, rows_fn
 
 
 cdef object parse_workers(object workers)
@@ -14,9 +14,4 @@ cdef int run_range(
 ) except -1
 cdef int run_rows(
     const PackingKernels *packing, rows_fn kernel, void *call, Plan *p, double work, object workers,
-) except -1
-cdef bint is_by_columns(const Plan *p) noexcept
-cdef int run_columns(
-    const PackingKernels *packing, columns_fn kernel, SoftmaxCall *call, Plan *p, double work,
-    object workers,
 ) except -1

@@ -19,25 +19,22 @@ from .._arguments import losses as checks
 from .._arguments import values
 from .._arguments.results import LossAndGrad
 
+from fastsoftmax._front.arrays cimport as_input, overlap, same_memory
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.plan cimport (
     Operand,
     Plan,
-    as_input,
     batch_shape_of,
     begin_plan,
     empty_result,
     finish_plan,
-    overlap,
-    row_temperatures,
-    same_memory,
     set_array,
-    set_temperature,
     shape_of,
     writable_result,
 )
+from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
 from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -52,6 +49,10 @@ from fastsoftmax._kernels.abi cimport (
 )
 
 cnp.import_array()
+
+cdef object float32 = np.float32
+cdef object float64 = np.float64
+cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
 cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignore):
@@ -73,9 +74,25 @@ cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignor
     return checks.check_targets(targets, shape_of(p, logits), axis, p.n, ignore)
 
 
+cdef bint are_weights(weight, Py_ssize_t n) noexcept:
+    """Return whether `weight` can serve as it is: float64, n finite numbers from 0."""
+    cdef const double *w
+    cdef Py_ssize_t i
+    cdef bint good = True
+    if not (
+        is_behaved_c(weight) and cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT64
+        and cnp.PyArray_NDIM(weight) == 1 and cnp.PyArray_DIM(weight, 0) == n
+    ):
+        return False
+    w = <const double *>cnp.PyArray_DATA(weight)
+    for i in range(n):
+        good &= 0 <= w[i] < INFINITY
+    return good
+
+
 cdef object narrowed(double value, const Plan *p):
     """Return a loss as a scalar of the type that is computed in."""
-    return np.float32(<float>value) if p.dtype == FLOAT32 else np.float64(value)
+    return float32(<float>value) if p.dtype == FLOAT32 else float64(value)
 
 
 cdef class LossFunctions:
@@ -171,7 +188,7 @@ cdef class LossFunctions:
         if type(reduction) is not str or reduction not in ("mean", "sum", "none"):
             values.choice(reduction, "reduction", ("none", "mean", "sum"))
         begin_plan(&p, given, axis)
-        if weight is not None:
+        if weight is not None and not are_weights(weight, p.n):
             weight = checks.class_weight(weight, p.n)
         targets = as_targets(targets, &p, given, call.ignore_index)
         call.n = p.n
@@ -207,10 +224,10 @@ cdef class LossFunctions:
         if not with_grad:
             return loss
         if out is None:
-            return LossAndGrad(loss, grad)
+            return new_tuple(LossAndGrad, (loss, grad))
         if grad is not out and not same_memory(grad, np.asarray(out)):
             out[...] = grad
-        return LossAndGrad(loss, out)
+        return new_tuple(LossAndGrad, (loss, out))
 
     cdef object reduce(
         self, Plan *p, CrossEntropyCall *call, reduction, double total, workers

@@ -1,14 +1,15 @@
-# cython: language_level=3
+# cython: language_level=3, cdivision=True
 """What a call is planned into: the arrays as rows, with axes merged and strides in bytes."""
 
 cimport numpy as cnp
 
-from fastsoftmax._kernels.abi cimport ELEMENT_BFLOAT16, ELEMENT_FLOAT16, PackingKernels
+from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64
 
 cdef enum:
     MAX_AXES = 64  # NumPy's limit
     SIGNAL_INTERVAL = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
     WITH_GIL = 16384  # elements; below, the GIL's release would be felt
+    BLOCK_BYTES = 3 << 15  # of scratch: it stays in the second cache, and malloc keeps it at hand
 
 cdef enum Access:  # how a kernel gets at an array's rows
     CONTIGUOUS  # all of them as they stand
@@ -47,15 +48,6 @@ cdef struct Plan:
     double masked  # what the result has where the mask is False
 
 
-cdef inline bint is_narrow_float(int element) noexcept:
-    """Return whether an element type is a float that is computed in float32 and rounded to."""
-    return element == ELEMENT_FLOAT16 or element == ELEMENT_BFLOAT16
-
-
-cdef int element_of(cnp.ndarray a) except -1
-cdef bint is_input(object x) except -1
-cdef object as_input(object x, str name)
-cdef cnp.dtype result_dtype(cnp.ndarray x)
 cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x)
 cdef object writable_result(object out, const Plan *p, cnp.ndarray x, object other)
 cdef int reduce_axes(Plan *p, object axis) except -1
@@ -64,14 +56,27 @@ cdef int set_operand(Operand *o, cnp.ndarray a) except -1
 cdef int set_array(Operand *o, cnp.ndarray a, const Plan *p) except -1
 cdef bint broadcast(Operand *o, cnp.ndarray a, const Plan *p, bint per_row) noexcept
 cdef void finish_plan(Plan *p, bint sort) noexcept
-cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept
-cdef bint same_memory(cnp.ndarray a, cnp.ndarray b) noexcept
 cdef tuple batch_shape_of(const Plan *p)
 cdef tuple shape_of(const Plan *p, cnp.ndarray x)
-cdef void pack(
-    const PackingKernels *packing, const Plan *p, const Operand *o, const Operand *mask,
-    Py_ssize_t first, Py_ssize_t rows, int dtype, char *y, bint out,
-) noexcept nogil
-cdef object set_temperature(Plan *p, object temperature, double *one)
-cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) except? NULL
-cdef cnp.ndarray checked_ids(object ids, const Plan *p)
+
+
+cdef inline Py_ssize_t size_of(int dtype) noexcept nogil:
+    """Return the bytes of a number of `dtype`."""
+    return 4 if dtype == FLOAT32 else 8
+
+
+cdef inline Py_ssize_t place_of(const Plan *p, const Operand *o, Py_ssize_t row) noexcept nogil:
+    """Return how many bytes from the start of an array the row, or column, `row` begins."""
+    cdef Py_ssize_t bytes = 0
+    cdef int d
+    for d in range(p.batch_ndim - 1, -1, -1):
+        bytes += row % p.batch_shape[d] * o.batch[d]
+        row //= p.batch_shape[d]
+    return bytes
+
+
+cdef inline bint is_nan(const char *number, int dtype) noexcept nogil:
+    """Return whether a number of `dtype` is NaN."""
+    if dtype == FLOAT32:
+        return (<const float *>number)[0] != (<const float *>number)[0]
+    return dtype == FLOAT64 and (<const double *>number)[0] != (<const double *>number)[0]

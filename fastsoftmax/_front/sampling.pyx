@@ -18,37 +18,26 @@ import numpy as np
 from .._arguments import values
 from .._arguments.results import SampleResult, Support, TopLogprobs, finish_draw
 
+from fastsoftmax._front.arrays cimport as_input, is_narrow_float, result_dtype, same_memory
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
-from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, run_rows
+from fastsoftmax._front.filters cimport FilterArgs, parse_filters
 from fastsoftmax._front.plan cimport (
     MAX_AXES,
-    Operand,
     Plan,
-    as_input,
     batch_shape_of,
     begin_plan,
-    broadcast,
-    checked_ids,
     empty_result,
     finish_plan,
-    is_input,
-    is_narrow_float,
-    result_dtype,
-    row_temperatures,
-    same_memory,
     set_array,
-    set_operand,
-    set_temperature,
     writable_result,
 )
-from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array, whole_number
+from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
+from fastsoftmax._front.uniforms cimport uniforms_for
+from fastsoftmax._front.values cimport scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
-    FLOAT64,
-    Block,
     FilterLogitsCall,
-    Filters,
     PackingKernels,
     SampleCall,
     SamplingKernels,
@@ -56,256 +45,13 @@ from fastsoftmax._kernels.abi cimport (
     TokenLogprobsCall,
     TopLogprobsCall,
 )
-from fastsoftmax._kernels.philox cimport philox_rows
 
 cnp.import_array()
 
-cdef extern from "numpy/random/bitgen.h":
-    ctypedef struct bitgen_t:
-        void *state
-        double (*next_double)(void *state) noexcept nogil
+cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 cdef enum:
     INITIAL_SUPPORT_WIDTH = 1024  # survivors a row that are provided for
-
-cdef object Generator = np.random.Generator
-
-
-# ---- filters -------------------------------------------------------------------------------------
-
-
-cdef double last_min_p = 1
-cdef double last_log = 0
-
-
-cdef double log_of(double min_p) except? -1:
-    """Return NumPy's log of `min_p`, -inf for 0."""
-    global last_min_p, last_log
-    cdef uint64_t environment
-    if min_p == 0:
-        return -INFINITY
-    if min_p != last_min_p:
-        environment = enter_environment()
-        try:
-            last_log = np.log(min_p)
-        finally:
-            leave_environment(environment)
-        last_min_p = min_p
-    return last_log
-
-
-cdef class FilterArgs:
-    """The filters of a call: one for all rows, or one for each."""
-
-    cdef Filters one
-    cdef cnp.ndarray each  # of `values.FILTERS`, or None
-
-    cdef const Filters *data(self) noexcept:
-        """Return the first of them."""
-        if self.each is None:
-            return &self.one
-        return <const Filters *>cnp.PyArray_DATA(self.each)
-
-    cdef Py_ssize_t stride(self) noexcept:
-        """Return 1 if each row has its own, else 0."""
-        return 0 if self.each is None else 1
-
-    cdef double fewest(self) noexcept:
-        """Return a number of elements that are surely selected from each row; 0 for all."""
-        return self.one.top_k if self.each is None else 0
-
-
-cdef bint spread_values(
-    const Plan *p, const PackingKernels *packing, object value, char *first, Py_ssize_t step
-) except -1:
-    """Write one number a row, as float64 and `step` bytes apart, of an array that broadcasts.
-
-    Return False where `value` is no array of real numbers that does.
-    """
-    cdef Operand o
-    cdef Block block, out
-    cdef double row[256]
-    cdef Py_ssize_t done = 0, i, offset, run, m
-    cdef int d, last = p.ndim - 2
-    if not is_input(value) or cnp.PyArray_TYPE(value) == cnp.NPY_BOOL:
-        return False
-    if not broadcast(&o, value, p, True):
-        return False
-    set_operand(&o, value)
-    block.element = o.element
-    block.swapped = o.swapped
-    block.step = o.axes[last] if last >= 0 else o.itemsize
-    block.row_step = 0
-    out.element = FLOAT64
-    out.swapped = False
-    out.step = step
-    out.row_step = 0
-    while done < p.rows:
-        offset = 0
-        i = done
-        run = p.rows
-        for d in range(last, -1, -1):
-            if d == last:
-                run = p.shape[d] - i % p.shape[d]
-            offset += i % p.shape[d] * o.axes[d]
-            i //= p.shape[d]
-        m = min(run, <Py_ssize_t>256)
-        block.data = o.data + offset
-        packing.load(&block, NULL, 1, m, FLOAT64, row)
-        out.data = first + done * step
-        packing.store(&out, 1, m, FLOAT64, row)
-        done += m
-    return True
-
-
-cdef bint spread_filter(
-    const Plan *p, const PackingKernels *packing, object value, double no_op, double high,
-    bint whole, char *first,
-) except -1:
-    """Write a filter's parameter for each row; return False where it takes more than that."""
-    cdef double number
-    cdef Py_ssize_t count, i
-    cdef Py_ssize_t step = sizeof(Filters)
-    if value is None:
-        number = no_op
-    elif whole and whole_number(value, &count):
-        number = count
-    elif whole or not number_within(value, high, &number):
-        if whole and not (is_input(value) and value.dtype.kind in "iu"):
-            return False
-        if not spread_values(p, packing, value, first, step):
-            return False
-        for i in range(p.rows):
-            memcpy(&number, first + i * step, sizeof(double))
-            if not 0 <= number <= high:
-                return False
-        return True
-    for i in range(p.rows):
-        memcpy(first + i * step, &number, sizeof(double))
-    return True
-
-
-cdef FilterArgs parse_filters(
-    const Plan *p, const PackingKernels *packing, temperature, top_k, top_p, min_p, min_keep
-):
-    """Return the checked filters of a call; raise where one is wrong."""
-    cdef FilterArgs args = FilterArgs.__new__(FilterArgs)
-    cdef Filters *f = &args.one
-    cdef Filters *each
-    cdef Py_ssize_t i
-    cdef double number, least = 0
-    f.top_k = 0
-    f.top_p = 1
-    args.each = None
-    if not (whole_number(min_keep, &f.min_keep) and f.min_keep >= 1):
-        values.count(min_keep, "min_keep", 1)
-        f.min_keep = 1 << 53
-    if (
-        number_within(temperature, INFINITY, &f.temperature)
-        and (top_k is None or whole_number(top_k, &f.top_k))
-        and (top_p is None or number_within(top_p, 1, &f.top_p))
-        and (min_p is None or number_within(min_p, 1, &least))
-    ):
-        f.log_min_p = log_of(least)
-        return args
-    args.each = np.empty(p.rows, values.FILTERS)
-    each = <Filters *>cnp.PyArray_DATA(args.each)
-    if p.rows > 0 and temperature is not None and (
-        spread_filter(p, packing, temperature, 1, INFINITY, False, <char *>&each.temperature)
-        and spread_filter(p, packing, top_k, 0, 9007199254740992.0, True, <char *>&each.top_k)
-        and spread_filter(p, packing, top_p, 1, 1, False, <char *>&each.top_p)
-        and spread_filter(p, packing, min_p, 0, 1, False, <char *>&each.log_min_p)
-    ):
-        for i in range(p.rows):
-            memcpy(&number, &each[i].top_k, sizeof(double))
-            each[i].top_k = <Py_ssize_t>number
-            each[i].min_keep = f.min_keep
-            least = each[i].log_min_p
-            each[i].log_min_p = log_of(least)
-        return args
-    args.each = values.filters(
-        batch_shape_of(p), temperature, top_k, top_p, min_p, min_keep
-    )
-    if cnp.PyArray_SIZE(args.each) == 1:
-        args.one = (<Filters *>cnp.PyArray_DATA(args.each))[0]
-        args.each = None
-    return args
-
-
-# ---- uniforms ------------------------------------------------------------------------------------
-
-
-cdef bint parse_words(
-    object value, const Plan *p, uint64_t *one, const uint64_t **word, Py_ssize_t *stride
-) except -1:
-    """Take an ordinary seed or position, or one a row; return whether it is that.
-
-    An int of 64 bits goes into `one`, an array of the rows' shape stays where it is; negative
-    numbers are their two's complement.
-    """
-    cdef int d
-    word[0] = one
-    stride[0] = 0
-    if type(value) is int:
-        if not -(1 << 63) <= value < 1 << 64:
-            return False
-        one[0] = value if value >= 0 else <uint64_t><int64_t>value
-        return True
-    if not (
-        is_behaved_c(value)
-        and (cnp.PyArray_TYPE(value) == cnp.NPY_INT64 or cnp.PyArray_TYPE(value) == cnp.NPY_UINT64)
-        and cnp.PyArray_NDIM(value) == p.ndim - 1
-    ):
-        return False
-    for d in range(p.ndim - 1):
-        if cnp.PyArray_DIM(value, d) != p.shape[d]:
-            return False
-    word[0] = <const uint64_t *>cnp.PyArray_DATA(value)
-    stride[0] = 1
-    return True
-
-
-def philox(const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m):
-    """Return m uniforms for each row, of a seed and a position for each."""
-    u = np.empty((seed.shape[0], m))
-    cdef double[:, ::1] target = u
-    if u.size:
-        philox_rows(&seed[0], 1, &position[0], 1, seed.shape[0], m, &target[0, 0])
-    return u
-
-
-cdef object uniforms_for(const Plan *p, Py_ssize_t m, rng, seed, position, double *one):
-    """Return m uniforms for each row, in an array or, if it is a single one, in `one`."""
-    cdef uint64_t s, t
-    cdef const uint64_t *seeds
-    cdef const uint64_t *positions
-    cdef Py_ssize_t seed_stride, position_stride
-    cdef bitgen_t *bits
-    cdef cnp.ndarray u
-    if type(rng) is Generator and seed is None and position is None:
-        if p.rows * m != 1:
-            return rng.random(p.rows * m)
-        source = rng.bit_generator  # as `random` does it, in half the time
-        with source.lock:
-            bits = <bitgen_t *>PyCapsule_GetPointer(source.capsule, "BitGenerator")
-            one[0] = bits.next_double(bits.state)
-        return None
-    if (
-        rng is None
-        and parse_words(seed, p, &s, &seeds, &seed_stride)
-        and parse_words(position, p, &t, &positions, &position_stride)
-    ):
-        if p.rows * m == 1:
-            philox_rows(seeds, seed_stride, positions, position_stride, 1, 1, one)
-            return None
-        u = np.empty(p.rows * m)
-        philox_rows(
-            seeds, seed_stride, positions, position_stride, p.rows, m,
-            <double *>cnp.PyArray_DATA(u),
-        )
-        return u
-    given = values.uniforms(rng, seed, position, batch_shape_of(p), m, philox)
-    return np.require(given, dtype=np.float64, requirements=["C", "A"])
 
 
 # ---- results -------------------------------------------------------------------------------------
@@ -444,7 +190,9 @@ cdef class SamplingFunctions:
         if size is not None and not whole_number(size, &m):
             m = values.draws(size)
         call.replace = replace if type(replace) is bool else values.switch(replace, "replace")
-        flag = values.choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
+        flag = not (type(on_invalid) is str and on_invalid == "raise")
+        if flag:
+            values.choice(on_invalid, "on_invalid", ("raise", "flag"))
         uniforms = uniforms_for(p, m, rng, seed, position, &one)
         ids = empty_draws(p, m, size is not None, cnp.NPY_INT64)
         call.has_output = report
@@ -486,10 +234,10 @@ cdef class SamplingFunctions:
             self.fail(p, x, ids, m, size)
         if not report:
             return scalar_or_array(ids)
-        return SampleResult(
+        return new_tuple(SampleResult, (
             scalar_or_array(ids), as_result(p, x, logprobs), as_result(p, x, filtered),
             scalar_or_array(ranks),
-        )
+        ))
 
     cdef object fail(self, const Plan *p, x, ids, Py_ssize_t m, size):
         """Raise the error for ids of which some are -1."""
@@ -516,7 +264,9 @@ cdef class SamplingFunctions:
         cdef FilterArgs args
         cdef cnp.ndarray given, y
         workers = parse_workers(workers)
-        call.every_tie = values.choice(ties, "ties", ("index", "all")) == "all"
+        call.every_tie = not (type(ties) is str and ties == "index")
+        if call.every_tie:
+            values.choice(ties, "ties", ("index", "all"))
         given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
@@ -588,7 +338,9 @@ cdef class SamplingFunctions:
                 <char *>cnp.PyArray_DATA(shares) + r * most * size,
                 <char *>cnp.PyArray_DATA(probs) + r * width * size, most * size,
             )
-        return Support(kept, as_result(&p, given, shares), scalar_or_array(counts))
+        return new_tuple(
+            Support, (kept, as_result(&p, given, shares), scalar_or_array(counts))
+        )
 
     def token_logprobs(self, logits, ids, *, temperature=1.0):
         cdef Plan p
@@ -657,4 +409,4 @@ cdef class SamplingFunctions:
                 )
             finally:
                 free(each)
-        return TopLogprobs(as_result(&p, given, y), indices)
+        return new_tuple(TopLogprobs, (as_result(&p, given, y), indices))

@@ -18,19 +18,11 @@ from .._arguments import arrays as arguments
 from .._arguments import values
 from .._arguments.results import TopK
 
+from fastsoftmax._front.arrays cimport as_input, is_narrow_float
 from fastsoftmax._front.cost cimport cost_select
 from fastsoftmax._front.execute cimport parse_workers, run_rows
-from fastsoftmax._front.plan cimport (
-    MAX_AXES,
-    Operand,
-    Plan,
-    as_input,
-    begin_plan,
-    checked_ids,
-    finish_plan,
-    is_narrow_float,
-    set_operand,
-)
+from fastsoftmax._front.plan cimport MAX_AXES, Operand, Plan, begin_plan, finish_plan, set_operand
+from fastsoftmax._front.row_arguments cimport checked_ids
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     ELEMENT_BOOL,
@@ -51,6 +43,8 @@ from fastsoftmax._kernels.abi cimport (
 )
 
 cnp.import_array()
+
+cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
 cdef int selection_dtype(int element) noexcept:
@@ -147,7 +141,9 @@ cdef class SelectionFunctions:
             axis = arguments.one_axis(axis, max(1, cnp.PyArray_NDIM(given)))
         if type(k) is not int:
             k = values.count(k, "k", 0)
-        largest = values.choice(mode, "mode", ("largest", "smallest")) == "largest"
+        largest = type(mode) is str and mode == "largest"
+        if not largest:
+            values.choice(mode, "mode", ("largest", "smallest"))
         in_order = sorted if type(sorted) is bool else values.switch(sorted, "sorted")
         begin_plan(&p, given, axis)
         if not 0 <= k <= p.n:
@@ -158,7 +154,7 @@ cdef class SelectionFunctions:
         found = empty_selection(&p, count, cnp.PyArray_DescrFromType(cnp.NPY_INT64))
         if count > 0 and p.rows > 0:
             self.select(&p, count, largest, in_order, taken, found, workers)
-        return TopK(taken, found)
+        return new_tuple(TopK, (taken, found))
 
     cdef int select(
         self, Plan *p, Py_ssize_t k, bint largest, bint in_order, cnp.ndarray taken,

@@ -19,37 +19,27 @@ from .. import _threads
 from .._arguments import arrays as arguments
 from .._arguments import values
 
+from fastsoftmax._front.arrays cimport as_input, result_dtype, same_memory
+from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.execute cimport (
-    is_by_columns,
-    parse_workers,
-    row_pointer,
-    run_columns,
-    run_range,
-    run_rows,
-    threads_for,
-)
+from fastsoftmax._front.execute cimport parse_workers, row_pointer, run_range, run_rows, threads_for
 from fastsoftmax._front.long_row cimport run_long_row
 from fastsoftmax._front.plan cimport (
     MAX_AXES,
     PACKED,
     WITH_GIL,
     Plan,
-    as_input,
     begin_plan,
     broadcast,
     empty_result,
     finish_plan,
-    result_dtype,
-    row_temperatures,
-    same_memory,
     set_array,
     set_operand,
-    set_temperature,
     shape_of,
     writable_result,
 )
+from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
 from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,

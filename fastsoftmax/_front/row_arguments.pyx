@@ -1,0 +1,93 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Arguments with one value a row: temperatures and token ids."""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+cimport numpy as cnp
+
+import numpy as np
+
+from .._arguments import values
+
+from fastsoftmax._front.arrays cimport is_input
+from fastsoftmax._front.pack cimport pack
+from fastsoftmax._front.plan cimport Plan, batch_shape_of, broadcast, set_operand
+from fastsoftmax._front.values cimport is_behaved_c, number_within
+from fastsoftmax._kernels.abi cimport FLOAT64, PackingKernels
+
+cnp.import_array()
+
+cdef object Int64 = np.int64
+
+
+cdef object set_temperature(Plan *p, object temperature, double *one):
+    """Take an argument `temperature`: a number into `one`, or one a row into a begun plan.
+
+    Return what must live as long as the plan. Raise where it is none; whether those of an array
+    are, `row_temperatures` tells.
+    """
+    if number_within(temperature, INFINITY, one):
+        return None
+    if not (
+        is_input(temperature) and cnp.PyArray_TYPE(temperature) != cnp.NPY_BOOL
+        and broadcast(&p.t, temperature, p, True)
+    ):
+        shape = batch_shape_of(p)
+        temperature = values.temperatures(temperature, shape)
+        if temperature.size != 1:
+            temperature = temperature.reshape(shape)
+        broadcast(&p.t, temperature, p, True)
+    set_operand(&p.t, temperature)
+    return temperature
+
+
+cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) except? NULL:
+    """Return the temperatures of a finished plan, one a row, from malloc; NULL if it has none."""
+    cdef double *each
+    cdef Py_ssize_t i
+    if p.t.data == NULL:
+        return NULL
+    each = <double *>malloc((p.rows + 1) * sizeof(double))
+    if each == NULL:
+        raise MemoryError(f"no memory for {p.rows} temperatures")
+    pack(packing, p, &p.t, NULL, 0, p.rows, FLOAT64, <char *>each, False)
+    for i in range(p.rows):
+        if not each[i] >= 0:
+            bad = each[i]
+            free(each)
+            raise ValueError(f"temperature is {bad}; allowed is 0 to inf")
+    return each
+
+
+cdef cnp.ndarray checked_ids(object ids, const Plan *p):
+    """Return the argument `ids` as int64, C-contiguous: one, or a list, for each row of the plan.
+
+    Raise where one is no id of an element of a row.
+    """
+    cdef cnp.ndarray a
+    cdef const int64_t *id
+    cdef int d, ndim = p.ndim - 1
+    cdef Py_ssize_t i
+    cdef bint good
+    if type(ids) is int and ndim == 0 and 0 <= ids < p.n:
+        a = cnp.PyArray_EMPTY(0, NULL, cnp.NPY_INT64, 0)
+        (<int64_t *>cnp.PyArray_DATA(a))[0] = ids
+        return a
+    if type(ids) is Int64:
+        ids = np.asarray(ids)
+    good = (
+        is_behaved_c(ids) and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
+        and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
+    )
+    if good:
+        a = ids
+        for d in range(ndim):
+            good = good and cnp.PyArray_DIM(a, d) == p.shape[d]
+        id = <const int64_t *>cnp.PyArray_DATA(a)
+        for i in range(cnp.PyArray_SIZE(a) if good else 0):
+            good &= 0 <= id[i] < p.n
+    if not good:
+        a = values.token_ids(ids, batch_shape_of(p), p.n)
+    return a

@@ -1,0 +1,6 @@
+# cython: language_level=3
+"""What `uniforms.pyx` gives to the other modules of the front."""
+
+from fastsoftmax._front.plan cimport Plan
+
+cdef object uniforms_for(const Plan *p, Py_ssize_t m, rng, seed, position, double *one)
