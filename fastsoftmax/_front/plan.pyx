@@ -29,7 +29,6 @@ from fastsoftmax._kernels.abi cimport (
 cnp.import_array()
 
 
-
 # ---- results -------------------------------------------------------------------------------------
 
 
