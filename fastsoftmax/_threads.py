@@ -29,10 +29,17 @@ _BLOCK = 300_000
 default: ContextVar[int] = ContextVar("workers", default=1)
 
 
+def cpus_to_use() -> int:
+    """Return how many CPUs this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def count(workers: Any) -> int:
     """Return the number of threads that a ``workers=`` other than None asks for."""
-    cpus = os.cpu_count() or 1
-    allowed = f"1 and above, and -1 (all {cpus} CPUs) to -{cpus}"
+    cpus = cpus_to_use()
+    allowed = f"1 and above, and -1 (all {cpus} CPUs that this process may use) to -{cpus}"
     try:
         if isinstance(workers, bool):
             raise TypeError
@@ -57,8 +64,8 @@ def set_workers(workers: int) -> Iterator[None]:
     Parameters
     ----------
     workers : int
-        As the argument `workers` of `softmax`: a number from 1, or -1 for as many as there are
-        CPUs, -2 for one less, and so on.
+        As the argument `workers` of `softmax`: a number from 1, or -1 for as many as this process
+        may use CPUs, -2 for one less, and so on.
 
     Raises
     ------

@@ -77,9 +77,9 @@ cdef void move_columns(
     """Load columns from number `first` on into e, or store them: pieces of n lines of `width`."""
     cdef int last = p.batch_ndim - 1
     cdef Py_ssize_t columns = p.batch_shape[last]
-    cdef Py_ssize_t i, offset, mask_offset, bytes = p.n * width * size_of(p.dtype)
+    cdef Py_ssize_t _i, offset, mask_offset, bytes = p.n * width * size_of(p.dtype)
     cdef Block block, masking
-    for i in range(pieces):
+    for _i in range(pieces):
         offset = place_of(p, o, first)
         block.data = o.data + offset
         block.element = o.element
@@ -108,9 +108,9 @@ cdef void mend_columns(
     """Write what the masked entries of NaN columns have, into n lines of `width` results."""
     cdef int last = p.batch_ndim - 1
     cdef Py_ssize_t size = size_of(p.dtype)
-    cdef Py_ssize_t i, c, j
+    cdef Py_ssize_t _i, c, j
     cdef const char *mask
-    for i in range(pieces):
+    for _i in range(pieces):
         for c in range(width):
             if not is_nan(e + c * size, p.dtype):
                 continue

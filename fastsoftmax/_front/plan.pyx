@@ -34,7 +34,6 @@ from fastsoftmax._kernels.abi cimport (
 cnp.import_array()
 
 
-
 # ---- results -------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,7 @@ Rows are logits along the last axis. Randomness is an argument of the kernels: t
 drawn before, in row order, so no lock is held and no number of threads changes them.
 """
 
-from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 

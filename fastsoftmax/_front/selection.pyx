@@ -166,7 +166,6 @@ cdef class SelectionFunctions:
         cdef int d
         cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(taken)
         cdef bint direct, copies = p.x.element != p.dtype
-        cdef Py_ssize_t wide = 4 if p.dtype == FLOAT32 else 8
         cdef char *scratch = NULL
         set_operand(&p.y, found)
         p.y.n = k
@@ -213,7 +212,9 @@ cdef class SelectionFunctions:
             free(scratch)
         return 0
 
-    cdef void spread(self, const Plan *p, const Operand *o, const void *x, Py_ssize_t size) noexcept:
+    cdef void spread(
+        self, const Plan *p, const Operand *o, const void *x, Py_ssize_t size
+    ) noexcept:
         """Copy contiguous rows of elements of `size` bytes to where an array has them."""
         cdef Py_ssize_t step = o.inner[0] if p.inner_ndim > 0 else size
         cdef const char *source = <const char *>x

@@ -6,6 +6,7 @@ blocks (``execute.pyx``). Large arrays of contiguous rows go through typed memor
 GIL; so do all rows of small ones, by pointer, without a plan: there is nothing to plan.
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
@@ -26,8 +27,10 @@ from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, row_pointer, run_range, run_rows, threads_for
 from fastsoftmax._front.long_row cimport run_long_row
 from fastsoftmax._front.plan cimport (
+    CONTIGUOUS,
     MAX_AXES,
     PACKED,
+    SIGNAL_INTERVAL,
     WITH_GIL,
     Plan,
     begin_plan,
@@ -51,10 +54,15 @@ from fastsoftmax._kernels.abi cimport (
     PackingKernels,
     SoftmaxCall,
     SoftmaxKernels,
+    rows_fn,
     temperature_in_range,
 )
 
 cnp.import_array()
+
+ctypedef fused real:
+    float
+    double
 
 cdef double LONG_ROW_NS = 6 * _threads.LEAST  # what a row must take for threads to share it
 
@@ -67,6 +75,30 @@ cdef bint are_ordinary(const double *temperature, Py_ssize_t count) noexcept:
             return False
         ones += temperature[i] == 1
     return ones == 0 or ones == count
+
+
+cdef bint are_large_and_plain(const Plan *p) noexcept:
+    """Return whether rows of a plan can be walked through as they stand, with looks for Ctrl-C."""
+    return (
+        p.rows * p.n > SIGNAL_INTERVAL and p.y.n == p.n and p.mask.data == NULL
+        and p.x.access == CONTIGUOUS and p.y.access == CONTIGUOUS
+    )
+
+
+cdef int softmax_views(
+    rows_fn kernel, SoftmaxCall *call, const real[:, ::1] x, real[:, ::1] y
+) except -1:
+    """Write softmax, or log_softmax, of each row of x into y, without the GIL."""
+    cdef Py_ssize_t step = max(<Py_ssize_t>1, SIGNAL_INTERVAL // x.shape[1])
+    cdef Py_ssize_t start
+    cdef uint64_t environment
+    for start from 0 <= start < x.shape[0] by step:
+        with nogil:
+            environment = enter_environment()
+            kernel(call, start, min(step, x.shape[0] - start), &x[start, 0], NULL, &y[start, 0])
+            leave_environment(environment)
+        PyErr_CheckSignals()
+    return 0
 
 
 cdef class SoftmaxFunctions:
@@ -213,15 +245,29 @@ cdef class SoftmaxFunctions:
             ordinary = are_ordinary(call.temperature, p.rows if each != NULL else 1)
             if ordinary and is_by_columns(p):
                 run_columns(&self.packing, self.kernels.softmax_columns, &call, p, work, workers)
-            elif not self.run_long(p, &call, work, workers):
+            elif self.run_long(p, &call, work, workers):
+                pass
+            elif are_large_and_plain(p) and threads_for(work, workers) == 1:
+                if p.dtype == FLOAT32:
+                    softmax_views[float](
+                        self.kernels.softmax_rows, &call,
+                        <float[:p.rows, :p.n:1]><float *>p.x.data,
+                        <float[:p.rows, :p.n:1]><float *>p.y.data,
+                    )
+                else:
+                    softmax_views[double](
+                        self.kernels.softmax_rows, &call,
+                        <double[:p.rows, :p.n:1]><double *>p.x.data,
+                        <double[:p.rows, :p.n:1]><double *>p.y.data,
+                    )
+            else:
                 run_rows(&self.packing, self.kernels.softmax_rows, &call, p, work, workers)
         finally:
             free(each)
         return 0
 
     cdef bint run_long(self, Plan *p, SoftmaxCall *call, double work, workers) except -1:
-        """Run a few long rows one by one, each shared by threads; return False if they are not that.
-        """
+        """Run a few long rows one by one, each shared by threads; return False for other ones."""
         cdef Py_ssize_t i, threads
         cdef SoftmaxCall one = call[0]
         if work < LONG_ROW_NS or work / p.rows < LONG_ROW_NS:

@@ -51,7 +51,8 @@ cdef inline bint whole_number(object value, Py_ssize_t *number) except -1:
 
 
 cdef inline bint is_behaved_c(object a) noexcept:
-    """Return whether `a` is an ndarray, no subclass, C-contiguous, aligned, in native byte order."""
+    """Return whether `a` is an ndarray (no subclass), C-contiguous, aligned, of native byte order.
+    """
     return (
         cnp.PyArray_CheckExact(a)
         and cnp.PyArray_IS_C_CONTIGUOUS(a)

@@ -243,7 +243,6 @@ ctypedef Py_ssize_t (*weigh_targets_fn)(
 ctypedef double (*sum_losses_fn)(const double *losses, Py_ssize_t rows) noexcept nogil
 
 
-
 # ---- tables --------------------------------------------------------------------------------------
 
 cdef struct SoftmaxKernels:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Elements of any type to numbers that are computed with, and back, a contiguous piece at a time."""
+"""Elements of any type to numbers that are computed with, and back, a contiguous piece at once."""
 
 from libc.stdint cimport (
     int8_t,
@@ -137,7 +137,7 @@ cdef inline void swap_bytes(char *x, Py_ssize_t size, Py_ssize_t n) noexcept nog
             (<uint16_t *>x)[j] = swap16((<uint16_t *>x)[j])
 
 
-# ---- conversions of contiguous elements, a loop each for the vectoriser ---------------------------
+# ---- conversions of contiguous elements, a loop each for the vectoriser --------------------------
 
 
 cdef inline void widen(in_floats x, Py_ssize_t n, out_doubles y) noexcept nogil:
@@ -170,14 +170,18 @@ cdef inline void narrow_to_odd(in_doubles x, Py_ssize_t n, out_floats y) noexcep
         y[j] = v
 
 
-cdef inline void floats_of_integers(const small_integer *x, Py_ssize_t n, out_floats y) noexcept nogil:
+cdef inline void floats_of_integers(
+    const small_integer *x, Py_ssize_t n, out_floats y
+) noexcept nogil:
     """Write n integers as float32, exactly."""
     cdef Py_ssize_t j
     for j in range(n):
         y[j] = <float>x[j]
 
 
-cdef inline void doubles_of_integers(const large_integer *x, Py_ssize_t n, out_doubles y) noexcept nogil:
+cdef inline void doubles_of_integers(
+    const large_integer *x, Py_ssize_t n, out_doubles y
+) noexcept nogil:
     """Write n integers as float64."""
     cdef Py_ssize_t j
     for j in range(n):
@@ -234,7 +238,9 @@ cdef inline bint is_large(int element) noexcept nogil:
     )
 
 
-cdef inline void convert(int element, const char *x, Py_ssize_t n, int dtype, char *y) noexcept nogil:
+cdef inline void convert(
+    int element, const char *x, Py_ssize_t n, int dtype, char *y
+) noexcept nogil:
     """Write n <= PIECE contiguous, aligned elements as numbers of `dtype`."""
     cdef float floats[PIECE]
     cdef double doubles[PIECE]
@@ -253,7 +259,9 @@ cdef inline void convert(int element, const char *x, Py_ssize_t n, int dtype, ch
         narrow(<in_doubles>doubles, n, <out_floats>y)
 
 
-cdef inline void convert_back(int element, const char *x, Py_ssize_t n, int dtype, char *y) noexcept nogil:
+cdef inline void convert_back(
+    int element, const char *x, Py_ssize_t n, int dtype, char *y
+) noexcept nogil:
     """Write n <= PIECE contiguous numbers of `dtype` as elements of a floating-point type."""
     cdef float floats[PIECE]
     if element == ELEMENT_FLOAT64:

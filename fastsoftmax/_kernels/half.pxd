@@ -70,7 +70,7 @@ cdef extern from *:
     ctypedef float *out_floats "float *__restrict"
     const Py_ssize_t HALF_STEP "FS_HALF_STEP"  # elements that an instruction converts; 0: none
     void widen_step "fs_widen_halves"(const uint16_t *x, float *y) noexcept nogil
-    const Py_ssize_t BFLOAT_STEP "FS_BFLOAT_STEP"  # elements that are rounded to bfloat16 at once; 0: none
+    const Py_ssize_t BFLOAT_STEP "FS_BFLOAT_STEP"  # elements rounded to bfloat16 at once; 0: none
     void narrow_bfloats "fs_narrow_bfloats"(const float *x, uint16_t *y) noexcept nogil
     void narrow_step "fs_narrow_halves"(const float *x, uint16_t *y) noexcept nogil
 

@@ -8,8 +8,8 @@ cdef extern from *:
 
 
 cdef inline void philox_rows(
-    const uint64_t *seed, Py_ssize_t seed_stride, const uint64_t *position, Py_ssize_t position_stride,
-    Py_ssize_t rows, Py_ssize_t m, double *u,
+    const uint64_t *seed, Py_ssize_t seed_stride, const uint64_t *position,
+    Py_ssize_t position_stride, Py_ssize_t rows, Py_ssize_t m, double *u,
 ) noexcept nogil:
     """Write ``Generator(Philox(key=seed, counter=position)).random(m)`` of each row to u.
 

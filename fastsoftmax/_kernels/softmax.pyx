@@ -130,7 +130,7 @@ cdef void softmax_rows(
         softmax_rows_one_by_one(x, y, rows, n, temperature, temperature_stride, op)
 
 
-# ---- the bare exponential, for tests ------------------------------------------------------------------
+# ---- the bare exponential, for tests -------------------------------------------------------------
 
 
 def exp_rows(
