@@ -20,18 +20,20 @@ from setuptools.modified import newer_group
 
 PACKAGE = Path("fastsoftmax")
 # Same bits on every instruction set: no contraction but the explicit fma, and never -ffast-math.
-# The next two let gcc turn a compare-and-select into a vector instruction; without the last one it
-# moves the lanes that a loop has just stored by pieces of 16 bytes.
+# The next two let gcc turn a compare-and-select into a vector instruction.
 FLAGS = [
     "-O3",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
+    "-g0",  # a quarter of the compiler's time
+]
+GCC_FLAGS = [  # clang refuses them
     # The kernels' loops are vector code only with their arithmetic inlined; by default gcc stops
     # inlining once a file has grown by 40 %.
     "--param=inline-unit-growth=400",
+    # Without it gcc moves the lanes that a loop has just stored by pieces of 16 bytes.
     "-fno-tree-loop-distribute-patterns",
-    "-g0",  # a quarter of the compiler's time
 ]
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_CLINE_IN_TRACEBACK", "0")]
 
@@ -122,7 +124,16 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
             command += ["--shared", shared, source, "-o", str(c_file)]
         subprocess.run(command, check=True)
 
+    def is_clang(self):
+        """Return whether the compiler is clang, whatever it is called."""
+        command = [*self.compiler.compiler_so, "-dM", "-E", "-x", "c", os.devnull]
+        macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return "__clang__" in macros
+
     def build_extensions(self):
+        if not self.is_clang():
+            for ext in self.extensions:
+                ext.extra_compile_args += GCC_FLAGS
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
         self.includes = {s: [s, *ext.depends] for ext in self.extensions for s in ext.sources}
         with ThreadPoolExecutor(self.parallel) as pool:

@@ -346,6 +346,7 @@ cdef inline noinline_void loss_of_short_rows(
     t.done = True
     if y == NULL:
         return
+    high[0] = low[0] = 0  # gcc warns of none, as if there could be no row
     finish_rates(labels, t, filled, high, low)
     if not all_finite(<const real *>high, filled):
         t.done = False
