@@ -47,7 +47,7 @@ FAMILIES = (
 #: Sources in ``_front``, compiled once, with baseline flags.
 FRONT = (
     *(module for module, _, _ in FAMILIES),
-    *("arrays", "plan", "row_arguments", "filters", "uniforms"),
+    *("arrays", "plan", "row_arguments", "filters", "uniforms", "results"),
     *("pack", "execute", "columns", "long_row"),
 )
 

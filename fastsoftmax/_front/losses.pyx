@@ -61,7 +61,12 @@ cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignor
     Raise where they are neither, or not of the shape that fits the logits'.
     """
     cdef int d, i = 0
-    cdef bint good = is_behaved_c(targets) and cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
+    cdef bint good
+    if cnp.PyArray_CheckExact(targets) and cnp.PyArray_ISINTEGER(targets) and (
+        cnp.PyArray_ITEMSIZE(targets) < 8
+    ):
+        targets = cnp.PyArray_Cast(targets, cnp.NPY_INT64)
+    good = is_behaved_c(targets) and cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
     if good:
         good = cnp.PyArray_NDIM(targets) == p.ndim - 1
         for d in range(p.ndim):

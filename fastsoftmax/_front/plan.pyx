@@ -24,12 +24,7 @@ from fastsoftmax._front.arrays cimport (
     result_dtype,
     same_memory,
 )
-from fastsoftmax._kernels.abi cimport (
-    ELEMENT_FLOAT32,
-    ELEMENT_FLOAT64,
-    FLOAT32,
-    FLOAT64,
-)
+from fastsoftmax._kernels.abi cimport ELEMENT_FLOAT32, ELEMENT_FLOAT64, FLOAT32, FLOAT64
 
 cnp.import_array()
 

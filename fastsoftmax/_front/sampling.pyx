@@ -17,12 +17,11 @@ import numpy as np
 from .._arguments import values
 from .._arguments.results import SampleResult, Support, TopLogprobs, finish_draw
 
-from fastsoftmax._front.arrays cimport as_input, is_narrow_float, result_dtype, same_memory
+from fastsoftmax._front.arrays cimport as_input, same_memory
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
 from fastsoftmax._front.plan cimport (
-    MAX_AXES,
     Plan,
     batch_shape_of,
     begin_plan,
@@ -31,6 +30,7 @@ from fastsoftmax._front.plan cimport (
     set_array,
     writable_result,
 )
+from fastsoftmax._front.results cimport as_result, empty_draws, number_of
 from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
 from fastsoftmax._front.uniforms cimport uniforms_for
 from fastsoftmax._front.values cimport scalar_or_array, whole_number
@@ -54,30 +54,6 @@ cdef enum:
 
 
 # ---- results -------------------------------------------------------------------------------------
-
-
-cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int number):
-    """Return an array of NumPy's type `number` for m results a row; without their axis if not
-    `has_axis`."""
-    cdef cnp.npy_intp shape[MAX_AXES]
-    cdef int d
-    for d in range(p.ndim - 1):
-        shape[d] = p.shape[d]
-    shape[p.ndim - 1] = m
-    return cnp.PyArray_EMPTY(p.ndim if has_axis else p.ndim - 1, shape, number, 0)
-
-
-cdef inline int number_of(const Plan *p) noexcept:
-    """Return NumPy's number of the type that is computed in."""
-    return cnp.NPY_FLOAT32 if p.dtype == FLOAT32 else cnp.NPY_FLOAT64
-
-
-cdef object as_result(const Plan *p, cnp.ndarray x, cnp.ndarray y):
-    """Return results of the type that is computed in as those of the input x: rounded, a scalar."""
-    if is_narrow_float(p.x.element):
-        with np.errstate(all="ignore"):
-            y = y.astype(result_dtype(x))
-    return scalar_or_array(y)
 
 
 cdef class RowsOf:
@@ -234,7 +210,8 @@ cdef class SamplingFunctions:
         if not report:
             return scalar_or_array(ids)
         return new_tuple(SampleResult, (
-            scalar_or_array(ids), as_result(p, x, logprobs), as_result(p, x, filtered),
+            scalar_or_array(ids), as_result(&self.packing, p, x, logprobs),
+            as_result(&self.packing, p, x, filtered),
             scalar_or_array(ranks),
         ))
 
@@ -338,7 +315,7 @@ cdef class SamplingFunctions:
                 <char *>cnp.PyArray_DATA(probs) + r * width * size, most * size,
             )
         return new_tuple(
-            Support, (kept, as_result(&p, given, shares), scalar_or_array(counts))
+            Support, (kept, as_result(&self.packing, &p, given, shares), scalar_or_array(counts))
         )
 
     def token_logprobs(self, logits, ids, *, temperature=1.0):
@@ -372,7 +349,7 @@ cdef class SamplingFunctions:
                 )
             finally:
                 free(each)
-        return as_result(&p, given, y)
+        return as_result(&self.packing, &p, given, y)
 
     def top_logprobs(self, logits, n, *, temperature=1.0):
         cdef Plan p
@@ -408,4 +385,4 @@ cdef class SamplingFunctions:
                 )
             finally:
                 free(each)
-        return new_tuple(TopLogprobs, (as_result(&p, given, y), indices))
+        return new_tuple(TopLogprobs, (as_result(&self.packing, &p, given, y), indices))

@@ -1,0 +1,13 @@
+# cython: language_level=3
+"""What `results.pyx` gives to the other modules of the front."""
+
+cimport numpy as cnp
+
+from fastsoftmax._front.plan cimport Plan
+from fastsoftmax._kernels.abi cimport PackingKernels
+
+cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int number)
+cdef int number_of(const Plan *p) noexcept
+cdef object as_result(
+    const PackingKernels *packing, const Plan *p, cnp.ndarray x, cnp.ndarray y
+)
