@@ -27,7 +27,6 @@ Source
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
-from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -76,8 +75,8 @@ cdef noinline_void noinline_sum_excluding_max(
 
 
 cdef noinline_void noinline_exp_of_row(
-    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, DoubleDouble *rest, RowMax *top,
-    const real *next_row,
+    const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, DoubleDouble *rest,
+    RowMax *top, const real *next_row,
 ) noexcept nogil:
     """y = the exponentials of a row; their sum, without the largest entry's, is added to `rest`"""
     cdef LaneSums lanes
