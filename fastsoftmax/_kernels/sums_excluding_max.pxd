@@ -6,12 +6,12 @@ it out, and where it stood need not be known; how many were left out of all rows
 whether there was one in each. The order of sums is that of ``sums.pxd``.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
 from fastsoftmax._kernels.maxima cimport find_first
 from fastsoftmax._kernels.normalize cimport all_finite
-from fastsoftmax._kernels.row_batch cimport add_halves
+from fastsoftmax._kernels.row_batch cimport add_halves, lane_sums
 from fastsoftmax._kernels.sums cimport (
     LANES,
     STEP,
@@ -27,96 +27,66 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     infinity,
+    out_ptr,
+    out_ptr32,
     out_ptr64,
     real,
 )
 
 
-cdef inline Py_ssize_t float_sums_excluding_max(
-    const float *e, Py_ssize_t width, Py_ssize_t rows, const float *max_e, double *d,
-    DoubleDouble *s,
-) noexcept nogil:
-    """Write the sum of each row without what equals its `max_e`; return how often that is.
-
-    `d` is scratch for 12 a row.
-    """
-    cdef float kept[STEP]
-    cdef uint32_t hit[STEP]
-    cdef uint32_t count[STEP]  # minus it
-    cdef double lane[LANES]
-    cdef float m
-    cdef Py_ssize_t r, l, _
-    cdef Py_ssize_t total = 0
-    for l in range(STEP):
-        count[l] = 0
-    for r in range(rows):
-        m = max_e[r]
-        for l in range(LANES):
-            lane[l] = 0
-        for _ in range(width // STEP):
-            for l in range(STEP):  # of bits: with a condition the loop would stay scalar
-                hit[l] = -<uint32_t>(e[l] == m)
-                kept[l] = from_bits32(bits32(e[l]) & ~hit[l])
-                count[l] += hit[l]
-            for l in range(LANES):
-                lane[l] += (kept[l] + kept[8 + l]) + (kept[16 + l] + kept[24 + l])
-            e += STEP
-        for l in range(LANES):
-            d[LANES * r + l] = lane[l]
-    add_halves(d, d + LANES * rows, rows, 4)
-    add_halves(d + LANES * rows, d, rows, 2)
-    for r in range(rows):
-        s[r].high = d[2 * r] + d[2 * r + 1]
-        s[r].low = 0
-    for l in range(STEP):
-        total -= <int32_t>count[l]
-    return total
-
-
-cdef inline Py_ssize_t double_sums_excluding_max(
-    const double *e, Py_ssize_t width, Py_ssize_t rows, const double *max_e, double *d,
-    DoubleDouble *s,
-) noexcept nogil:
-    """Write the sum of each row without what equals its `max_e`; return how often that is.
-
-    `d` is scratch for a row.
-    """
-    cdef Py_ssize_t start, r
-    cdef Py_ssize_t total = 0
-    cdef LaneSums lanes[LANES]
-    for start from 0 <= start < rows by LANES:
-        for r in range(start, min(start + LANES, rows)):
-            total += copy_others(e + r * width, <out_ptr64>d, width, max_e[r])
-            zero(lanes + (r - start))
-            accumulate(lanes + (r - start), <const double *>d, width)
-        for r in range(start, min(start + LANES, rows)):  # several chains run at once
-            s[r].high = s[r].low = 0
-            fold_lanes(s + r, lanes + (r - start), <double>0)
-    return total
-
-
 cdef inline Py_ssize_t copy_others(
-    const double *e, out_ptr64 others, Py_ssize_t width, double m
+    const real *e, out_ptr others, Py_ssize_t width, real m
 ) noexcept nogil:
-    """Copy a row, but 0 where it equals `m`; return how often that is."""
-    cdef uint64_t count = 0
-    cdef uint64_t hit
+    """Copy a row of whole steps, but 0 where it equals `m`; return how often that is.
+
+    Of bits: with a condition the loop would stay scalar. By way of memory: of vectors longer than
+    the lanes of a sum gcc would make scalars.
+    """
+    cdef uint32_t hit32, count32 = 0
+    cdef uint64_t hit64, count64 = 0
     cdef Py_ssize_t j
     for j in range(width // STEP * STEP):
-        hit = -<uint64_t>(e[j] == m)
-        others[j] = from_bits64(bits64(e[j]) & ~hit)
-        count -= hit
-    return count
+        if real is float:
+            hit32 = -<uint32_t>(e[j] == m)
+            others[j] = from_bits32(bits32(e[j]) & ~hit32)
+            count32 -= hit32
+        else:
+            hit64 = -<uint64_t>(e[j] == m)
+            others[j] = from_bits64(bits64(e[j]) & ~hit64)
+            count64 -= hit64
+    return count32 + count64
 
 
 cdef inline Py_ssize_t sums_of_others(
     const real *e, Py_ssize_t width, Py_ssize_t rows, const real *max_e, double *d, DoubleDouble *s
 ) noexcept nogil:
-    """Write the sum of each row without what equals its `max_e`; return how often that is."""
+    """Write the sum of each row without what equals its `max_e`; return how often that is.
+
+    `d` is scratch for 12 a row, and for one row.
+    """
+    cdef Py_ssize_t start, r
+    cdef Py_ssize_t count = 0
+    cdef LaneSums lanes[LANES]
+    cdef double *sums = d + (width if real is double else width >> 1)
     if real is float:
-        return float_sums_excluding_max(e, width, rows, max_e, d, s)
+        for r in range(rows):
+            count += copy_others(e + r * width, <out_ptr32>d, width, max_e[r])
+            lane_sums(<const float *>d, width, 1, sums + LANES * r)
+        add_halves(sums, sums + LANES * rows, rows, 4)
+        add_halves(sums + LANES * rows, sums, rows, 2)
+        for r in range(rows):
+            s[r].high = sums[2 * r] + sums[2 * r + 1]
+            s[r].low = 0
     else:
-        return double_sums_excluding_max(e, width, rows, max_e, d, s)
+        for start from 0 <= start < rows by LANES:
+            for r in range(start, min(start + LANES, rows)):
+                count += copy_others(e + r * width, <out_ptr64>d, width, max_e[r])
+                zero(lanes + (r - start))
+                accumulate(lanes + (r - start), <const double *>d, width)
+            for r in range(start, min(start + LANES, rows)):  # several chains run at once
+                s[r].high = s[r].low = 0
+                fold_lanes(s + r, lanes + (r - start), <double>0)
+    return count
 
 
 cdef inline bint is_once(const real *e, Py_ssize_t width, real m) noexcept nogil:
