@@ -5,8 +5,6 @@
 ``short_losses.pxd`` has them for short rows. A row has the same bits in any batch, and alone.
 """
 
-from libc.string cimport memset
-
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, exp_rate, make_scale
 from fastsoftmax._kernels.labels cimport (
@@ -21,12 +19,12 @@ from fastsoftmax._kernels.labels cimport (
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.maxima cimport row_maxima
 from fastsoftmax._kernels.normalize cimport all_finite
-from fastsoftmax._kernels.row_batch cimport batch_sums, exclude_max, exp_batch, scaled_rows
+from fastsoftmax._kernels.row_batch cimport exp_batch, scaled_rows
 from fastsoftmax._kernels.sums cimport STEP, DoubleDouble, two_sum
+from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
 from fastsoftmax._kernels.types cimport (
     HAS_FMA,
     fma,
-    infinity,
     noinline_void,
     out_ptr,
     out_ptr32,
@@ -173,12 +171,12 @@ cdef inline void exp_batch_variants(
         exp_batch(x, e, width, rows, n, exp_scale, <Centered>0, out, <real *>NULL)
 
 
-cdef inline noinline_void loss_exclude_max(
+cdef inline noinline_void loss_sums(
     const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *highest, real *place, real *scratch, real *max_e,
+    const real *highest, const real *max_e, double *d, DoubleDouble *s,
 ) noexcept nogil:
-    """Call `exclude_max` in a function of its own: a larger one would keep its loops scalar."""
-    exclude_max(x, e, width, rows, n, highest, place, scratch, max_e)
+    """Call `batch_sums_excluding_max` in a function of its own: a larger one would stay scalar."""
+    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, d, s)
 
 
 cdef inline void gradient_rows(
@@ -203,8 +201,8 @@ cdef inline noinline_void loss_of_rows(
     last row are read. `exp_scale` is of `set_loss_scales`; `e` is scratch, 0 before the first
     batch. Set `done`.
     """
-    cdef real scratch[40 * BATCH_ROWS]
-    cdef real place[BATCH_ROWS]
+    cdef double _scratch[20 * BATCH_ROWS]  # 40 a row: of float64 no more than half the rows fit
+    cdef real *scratch = <real *>_scratch
     cdef real max_e[BATCH_ROWS]
     cdef real high[BATCH_ROWS]
     cdef real low[BATCH_ROWS]
@@ -218,11 +216,11 @@ cdef inline noinline_void loss_of_rows(
         out = y
     row_maxima(x, rows, n, highest, scratch)
     loss_exp_batch(x, e, width, rows, n, <const real *>exp_scale, out)
-    loss_exclude_max(
-        x, e, width, rows, n, <const real *>highest, place, scratch, max_e
+    for r in range(BATCH_ROWS):
+        max_e[r] = 1
+    loss_sums(
+        x, e, width, rows, n, <const real *>highest, <const real *>max_e, <double *>scratch, s
     )
-    memset(s, 0, rows * sizeof(DoubleDouble))
-    batch_sums(<const real *>e, width, rows, <double *>scratch, s)
     for r in range(rows):
         t.rest[r] = s[r].high + 0 * <double>highest[r]  # NaN where that is infinite
         t.rest_low[r] = s[r].low
@@ -230,8 +228,7 @@ cdef inline noinline_void loss_of_rows(
         set_row_labels(labels, t, rows, target)
         for r in range(rows):
             t.gap[r] = <double>highest[r] - <double>x[r * n + target[r]]
-            # The first largest entry is not in e any more; that of another one is 1 as well.
-            t.e[r] = e[r * width + target[r]] if t.gap[r] != 0 else 1.0
+            t.e[r] = e[r * width + target[r]]
     else:
         for r in range(rows):
             t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
@@ -249,9 +246,6 @@ cdef inline noinline_void loss_of_rows(
     if not all_finite(<const real *>high, rows):
         t.done = False
         return
-    for r in range(rows):
-        if place[r] > -n and highest[r] < infinity(<real>0):
-            e[r * width - <Py_ssize_t>place[r]] = max_e[r]
     if not spread:
         gradient_rows(
             <const real *>e, width, y, rows, n, <const real *>high, <const real *>low

@@ -14,7 +14,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
 from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, scaled_exp
-from fastsoftmax._kernels.maxima cimport find_first, larger, partial_maxima, row_maxima
+from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.sums cimport (
     LANES,
     STEP,
@@ -30,7 +30,6 @@ from fastsoftmax._kernels.types cimport (
     fma,
     from_bits32,
     from_bits64,
-    infinity,
     out_ptr,
     out_ptr32,
     out_ptr64,
@@ -40,7 +39,6 @@ from fastsoftmax._kernels.types cimport (
 
 cdef enum:
     BATCH_ELEMENTS = 2048  # of scratch
-    MASKED_SEARCH_LENGTH = 128  # of rows whose maxima are sought in all of them at once
 
 
 # ---- exponentials --------------------------------------------------------------------------------
@@ -164,70 +162,6 @@ cdef inline void exp_tails(
                     scaled_exp(p[j + l], shift, rate, low, high, magic, variant),
                     m32 + (j + l), m64 + (j + l),
                 )
-
-
-cdef inline void exclude_max(
-    const real *x,
-    real *e,
-    Py_ssize_t width,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const real *highest,
-    real *place,
-    real *scratch,
-    real *max_e,
-) noexcept nogil:
-    """Move the exponential of each row's first maximum from `e` into `max_e`; leave 0 there.
-
-    `scratch` has 40 a row of BATCH_ROWS, `place` one. A maximum that is gone, because another
-    thread has written `x`, is not sought beyond the row.
-    """
-    cdef Py_ssize_t half = 20 * BATCH_ROWS
-    cdef Py_ssize_t r, k, w, chunk
-    if n <= MASKED_SEARCH_LENGTH:  # in many rows at once
-        w = (n + LANES - 1) // LANES * LANES
-        chunk = min(half // w, half // 40)
-        for r from 0 <= r < rows by chunk:
-            k = min(chunk, rows - r)
-            if real is float:
-                mark_max(x + r * n, <out_ptr32>scratch, w, k, n, highest + r)
-            else:
-                mark_max(x + r * n, <out_ptr64>scratch, w, k, n, highest + r)
-            row_maxima(<const real *>scratch, k, w, place + r, scratch + half)
-    else:
-        for r in range(rows):
-            place[r] = <real>-find_first(x + r * n, n, highest[r])
-    for r in range(rows):
-        max_e[r] = 1
-        if place[r] > -n and highest[r] < infinity(<real>0):
-            max_e[r] = e[r * width - <Py_ssize_t>place[r]]
-            e[r * width - <Py_ssize_t>place[r]] = 0  # NaN and +inf stay and make the sum NaN
-
-
-cdef inline void mark_max(
-    const real *x,
-    out_ptr places,
-    Py_ssize_t width,
-    Py_ssize_t rows,
-    Py_ssize_t n,
-    const real *highest,
-) noexcept nogil:
-    """Write minus its place where an element equals its row's `highest`, elsewhere -inf."""
-    cdef real none = -infinity(<real>0)
-    cdef real at[MASKED_SEARCH_LENGTH]
-    cdef const real *p
-    cdef out_ptr o
-    cdef real h
-    cdef Py_ssize_t r, j
-    cdef int i
-    for i in range(MASKED_SEARCH_LENGTH):
-        at[i] = <real>-i if i < n else none
-    for r in range(rows):
-        p = x + r * n
-        o = places + r * width
-        h = highest[r]
-        for j in range(width // LANES * LANES):
-            o[j] = at[j] if p[j] == h else none
 
 
 # ---- sums ----------------------------------------------------------------------------------------

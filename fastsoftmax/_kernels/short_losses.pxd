@@ -311,6 +311,7 @@ cdef inline noinline_void loss_of_short_rows(
     cdef const real *soa_labels = soa + LABEL_ROWS if label != NULL else NULL
     cdef Py_ssize_t r, filled = padded_rows(rows)
     cdef const real *source = x
+    high[0] = low[0] = 0  # rows > 0, which the compiler does not know
     if filled > rows:
         pad_rows(x, whole, rows, n)
         source = whole

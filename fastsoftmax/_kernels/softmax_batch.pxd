@@ -38,7 +38,6 @@ from fastsoftmax._kernels.row_batch cimport (
     BATCH_ELEMENTS,
     batch_sums,
     difference_rows,
-    exclude_max,
     exp_batch,
     scaled_rows,
 )
@@ -53,6 +52,7 @@ from fastsoftmax._kernels.short_rows cimport (
     soa_sums,
 )
 from fastsoftmax._kernels.sums cimport STEP, DoubleDouble
+from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
 from fastsoftmax._kernels.transpose cimport pad_rows, padded_rows, transpose_in, transpose_out
 from fastsoftmax._kernels.types cimport (
     infinity,
@@ -114,6 +114,14 @@ cdef inline noinline_void transpose_out_noinline(
     transpose_out(soa, y, rows, n)
 
 
+cdef inline noinline_void sums_excluding_max_noinline(
+    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const real *highest, const real *max_e, double *d, DoubleDouble *s,
+) noexcept nogil:
+    """Call `batch_sums_excluding_max`."""
+    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, d, s)
+
+
 cdef inline bint batch_rows(
     const real *x,
     real *y,
@@ -145,7 +153,7 @@ cdef inline bint batch_rows(
         pivot_in_range(pivot[0], inverse[0]) and (op == SOFTMAX or n >= STEP)
     )
     cdef ExpVariant variant = batch_variant(<const real *>exp_scale)
-    highest[0] = 0  # rows > 0, which the compiler does not know
+    highest[0] = low[0] = 0  # rows > 0, which the compiler does not know
     if not from_pivot:
         row_maxima(x, rows, n, highest, scratch)
         variant = choose_scale(<const real *>highest, inverse, rows, exp_scale, pivot)
@@ -161,11 +169,9 @@ cdef inline bint batch_rows(
         exp_batch_variants(x, <out_ptr32>e, width, rows, n, <const real *>exp_scale, variant, out)
     else:
         exp_batch_variants(x, <out_ptr64>e, width, rows, n, <const real *>exp_scale, variant, out)
-    if op != SOFTMAX:
-        exclude_max(x, <real *>e, width, rows, n, highest, high, scratch, low)
-    memset(s, 0, rows * sizeof(DoubleDouble))
-    batch_sums(<const real *>e, width, rows, lanes, s)
     if op == SOFTMAX:
+        memset(s, 0, rows * sizeof(DoubleDouble))
+        batch_sums(<const real *>e, width, rows, lanes, s)
         reciprocals(s, rows, high, low)
         if from_pivot and not reciprocals_in_range(<const real *>high, rows):
             pivot[0] = infinity(<real>0)
@@ -173,6 +179,10 @@ cdef inline bint batch_rows(
         scaled_rows(<const real *>e, width, <out_ptr>y, rows, n, high, low)
         propagate_nan(<const real *>high, y, rows, n, n, 1)
         return True
+    max_terms(<const real *>highest, <const real *>exp_scale, rows, BATCH_ROWS, <out_ptr>low)
+    sums_excluding_max_noinline(
+        x, <real *>e, width, rows, n, <const real *>highest, <const real *>low, <double *>scratch, s
+    )
     log1p_sums(s, <const real *>low, rows, logs)
     if pivot_in_range(pivot[0], inverse[0]) and not pivot_kept_precision(logs, rows):
         pivot[0] = not_a_number(<real>0)

@@ -30,8 +30,8 @@ ROOM: dict[str, str] = {}
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
     "abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row", "normalize",
-    "batch_scale", "row_batch", "transpose", "short_rows", "softmax_row", "softmax_batch",
-    "row_parts", "column_io", "columns", "column_sums", "column_panels", "softmax",
+    "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
+    "softmax_batch", "row_parts", "column_io", "columns", "column_sums", "column_panels", "softmax",
     "labels", "targets", "loss_batch", "short_losses", "cross_entropy", "backward",
     "radix", "batch_select", "block_maxima", "block_select", "weights", "weights_f32",
     "inverse_cdf", "histogram", "short_list", "partition", "nucleus", "truncation",
