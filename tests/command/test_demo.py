@@ -10,7 +10,7 @@ import pytest
 import fastsoftmax
 from fastsoftmax import _dispatch, _reference
 from fastsoftmax._command import cli, demo, selftest
-from tests.conftest import Uniforms
+from tests.oracles import Uniforms
 
 ESCAPE = "\x1b"
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.conftest import Uniforms
+from tests.oracles import Uniforms
 
 INF = np.inf
 

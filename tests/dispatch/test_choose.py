@@ -8,7 +8,6 @@ import pickle
 import platform
 import re
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +18,8 @@ import pytest
 import fastsoftmax
 from fastsoftmax import _dispatch
 from fastsoftmax._dispatch import isa as _isa
+from tests.processes import PACKAGE, output, python
 
-PACKAGE = Path(fastsoftmax.__file__).parent
 FUNCTIONS = _dispatch.load("reference").__all__
 COMPILED = [name for name in _dispatch.NAMES if name != "reference"]
 MUST_BE_BUILT = {
@@ -32,29 +31,6 @@ MUST_BE_BUILT = {
 ASKED = os.environ.get("FASTSOFTMAX_IMPL")
 not_asked = pytest.mark.skipif(ASKED == "reference", reason="FASTSOFTMAX_IMPL=reference")
 SHOW = "import fastsoftmax; print(fastsoftmax.show_config(mode='dicts')['implementation'])"
-
-
-def python(code, *, impl=None, package=PACKAGE):
-    """Run code in a process of its own, where `package` is the one that is imported."""
-    env = {k: v for k, v in os.environ.items() if k not in ("FASTSOFTMAX_IMPL", "PYTHONWARNINGS")}
-    env["PYTHONPATH"] = str(package.parent)
-    if impl is not None:
-        env["FASTSOFTMAX_IMPL"] = impl
-    # The finder of an editable install would find the modules that a copy of the package lacks.
-    alone = (
-        "import sys\n"
-        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in f.__module__]"
-    )
-    command = [sys.executable, "-P", "-c", f"{alone}\n{code}"]
-    return subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=120, cwd=package.parent
-    )
-
-
-def output(*args, **kwargs):
-    result = python(*args, **kwargs)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.split()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.conftest import Uniforms
+from tests.oracles import Uniforms
 
 N = 20_000
 EPS = 4 * np.finfo(np.float32).eps  # that top_p allows

@@ -154,7 +154,7 @@ def test_same_bits_in_place_and_into_out(compiled, many, divided):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [2_000_003, 1_003_520, 1_003_521])
-def test_same_bits_oflong_row(compiled, divided, monkeypatch, dtype, n):
+def test_same_bits__of_a_long_row(compiled, divided, monkeypatch, dtype, n):
     shared = []
     share = long_row.share
     monkeypatch.setattr(
@@ -180,7 +180,7 @@ def test_same_bits_oflong_row(compiled, divided, monkeypatch, dtype, n):
 
 
 @pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
-def testlong_row_without_probabilities(compiled, special):
+def test_a_long_row_without_probabilities(compiled, special):
     x = np.zeros(3_000_000, dtype=np.float32)
     x[1_234_567] = special
     if special == -np.inf:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import Support, _dispatch
-from tests.conftest import PARAMETERS, Uniforms, rows_of, survivors
+from tests.oracles import PARAMETERS, Uniforms, rows_of, survivors
 
 LAST = 1 - 2**-53
 INF = np.inf

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import _dispatch
-from tests.conftest import PARAMETERS, Uniforms, rows_of, survivors
+from tests.oracles import PARAMETERS, Uniforms, rows_of, survivors
 
 LAST = 1 - 2**-53  # the largest float64 below 1 that a generator gives
 INF = np.inf

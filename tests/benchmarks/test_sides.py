@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from benchmarks import cells, onnx_models
 from benchmarks import sides as all_sides

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.test_dispatch import output
+from tests.processes import output
 
 GUARDED = """
 import ctypes, mmap

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import SampleResult
-from tests.conftest import PARAMETERS, rows_of, survivors
+from tests.oracles import PARAMETERS, rows_of, survivors
 
 INF = np.inf
 REPORTS = ("logprobs", "filtered_logprobs")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(ROOT))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import TopLogprobs
-from tests.conftest import rows_of
+from tests.oracles import rows_of
 
 INF = np.inf
 SIZES = (1, 2, 31, 33, 2047, 2048, 2049, 10_000, 65537)

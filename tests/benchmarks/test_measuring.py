@@ -11,7 +11,7 @@ import pytest
 
 NO_ORACLE = "long double is no wider than float64 on this platform"
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[2]))
 
 from benchmarks import cells, errors, limits, measure, numpy_idioms, sides, timing  # noqa: E402
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.conftest import Uniforms
+from tests.oracles import Uniforms
 
 LAST = 1 - 2**-53
 INF = np.inf

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.conftest import Uniforms, survivors
+from tests.oracles import Uniforms, survivors
 
 ALPHA = 1e-6
 LAST = 1 - 2**-53
