@@ -1,39 +1,96 @@
-"""Fixtures that all test modules share: the implementations under test."""
+"""Fixtures that all test modules share, what is slow, and the limit for what is not."""
 
+import os
 import platform
 
+import hypothesis
 import pytest
 
-from fastsoftmax import _dispatch
+from fastsoftmax import _dispatch, show_config
+from fastsoftmax._dispatch.isa import ISAS
+
+#: The implementations that are tested by default; all others, and more, with the marker `slow`.
+DEFAULT = ("reference", show_config(mode="dicts")["implementation"])
+
+COMPILED = [isa.name for isa in ISAS]
+FUSED = [isa.name for isa in ISAS if platform.machine().lower() in isa.fused_multiply_add]
+
+for profile, examples in (("quick", 20), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        derandomize=profile == "quick",
+        suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    )
+hypothesis.settings.load_profile("quick")
 
 
-@pytest.fixture(params=_dispatch.NAMES, scope="session")
-def impl(request):
-    """Each implementation in turn: an object with the public functions as attributes."""
+# ---- implementations -----------------------------------------------------------------------------
+
+
+def marked(names):
+    """Return names of implementations as parameters: `slow` unless they are tested by default."""
+    return [pytest.param(n, marks=() if n in DEFAULT else pytest.mark.slow) for n in names]
+
+
+def loaded(name):
+    """Return the implementation called `name`; skip where it cannot run."""
     try:
-        return _dispatch.load(request.param)
+        return _dispatch.load(name)
     except ImportError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture
+@pytest.fixture(params=marked(_dispatch.NAMES), scope="session")
+def impl(request):
+    """Each implementation in turn: an object with the public functions as attributes."""
+    return loaded(request.param)
+
+
+@pytest.fixture(params=marked(COMPILED), scope="session")
+def compiled(request):
+    """Each implementation that has kernels: the reference has no regimes, layouts or threads."""
+    return loaded(request.param)
+
+
+@pytest.fixture(params=marked(FUSED), scope="session")
+def fused(request):
+    """Each implementation whose kernels have a fused multiply-add, and so the same bits."""
+    return loaded(request.param)
+
+
+@pytest.fixture(scope="session")
 def reference():
     """Return the oracle."""
     return _dispatch.load("reference")
 
 
-@pytest.fixture
-def compiled(impl):
-    """An implementation that has kernels: the reference takes one row after the other, copied."""
-    if impl.NAME == "reference":
-        pytest.skip("the reference has no regimes, layouts or threads")
-    return impl
+# ---- time ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def fused(impl):
-    """An implementation whose kernels have a fused multiply-add, and so the same bits."""
-    arm = platform.machine().lower() in ("aarch64", "arm64")
-    if impl.NAME not in (("baseline",) if arm else ("avx2", "avx512")):
-        pytest.skip("x86-64's baseline has no fused multiply-add, the reference no kernel")
-    return impl
+def pytest_addoption(parser):
+    """Add `--most-seconds`."""
+    parser.addoption(
+        "--most-seconds",
+        type=float,
+        metavar="S",
+        help="fail a test without the marker slow that takes more than S seconds of CPU time",
+    )
+
+
+def cpu_seconds():
+    """Return the CPU time that this process and the children it waited for have taken."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail what is slow and is not marked so, where `--most-seconds` asks for it."""
+    most = item.config.getoption("most_seconds")
+    before = cpu_seconds()
+    result = yield
+    taken = cpu_seconds() - before
+    if most is not None and taken > most and item.get_closest_marker("slow") is None:
+        pytest.fail(f"took {taken:.1f} s of CPU time and is not marked slow", pytrace=False)
+    return result

@@ -6,7 +6,7 @@ from functools import lru_cache
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastsoftmax import TopK
@@ -439,12 +439,6 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(
-    max_examples=120,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 @given(numbers=NUMBERS, data=st.data())
 def test_same_as_the_reference(impl, reference, numbers, data):
     dtype = data.draw(st.sampled_from(FLOATS), "dtype")

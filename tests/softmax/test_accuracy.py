@@ -7,7 +7,7 @@ from functools import cache, partial
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -187,9 +187,6 @@ def test_float64_one_large_among_a_million(impl, low, high):
 # ---- monotone ------------------------------------------------------------------------------------
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(
     x=arrays(np.float32, st.integers(1, 70), elements=st.floats(-120, 120, width=32)),
     temperature=st.sampled_from([1.0, 0.3, 0.999, 7.0]),
