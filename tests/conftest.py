@@ -66,6 +66,24 @@ def reference():
     return _dispatch.load("reference")
 
 
+# ---- what is slow --------------------------------------------------------------------------------
+
+#: Folders of tests that are slow as a whole.
+SLOW_FOLDERS = ("benchmarks", "examples")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as slow: what SLOW_FOLDERS hold, and `slow_reference` for the reference."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        reference = parameters.get("impl") == "reference"
+        if item.path.parent.name in SLOW_FOLDERS or (
+            reference and item.get_closest_marker("slow_reference")
+        ):
+            item.add_marker("slow")
+
+
 # ---- time ----------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,9 @@ def modules(file, text):
             continue
         inside = full.removeprefix("fastsoftmax").strip(".")
         folder = PACKAGE.joinpath(*inside.split(".")) if inside else PACKAGE
-        if (name and folder.is_dir() and any(folder.glob(f"{name}.p*"))) or (name and folder.is_dir() and (folder / name).is_dir()):
+        if (name and folder.is_dir() and any(folder.glob(f"{name}.p*"))) or (
+            name and folder.is_dir() and (folder / name).is_dir()
+        ):
             inside = f"{inside}.{name}".strip(".")
         found.add(inside or "__init__")
     return found

@@ -12,6 +12,8 @@ from fastsoftmax import _dispatch, _reference
 from fastsoftmax._command import cli, demo, selftest
 from tests.oracles import Uniforms
 
+pytestmark = pytest.mark.slow
+
 ESCAPE = "\x1b"
 
 

@@ -182,7 +182,7 @@ def uniform(seed, position):
 
 @pytest.mark.parametrize("value", [-1, -(2**63), -5, 2**63, 2**64 - 1])
 def test_seeds_and_positions_of_64_bits(impl, value):
-    x = np.zeros(100_000, dtype=np.float32)
+    x = np.zeros(10_000, dtype=np.float32)
     word = value % 2**64
     want = int(uniform(word, word) * x.size)
     forms = [value, np.array(value), [value], np.array([value], dtype=object)]
@@ -361,6 +361,7 @@ def test_the_temperature_of_a_loss_is_one_number(impl):
     assert says == "temperature is [1.0, 2.0]; allowed is a number from 0 to inf"
 
 
+@pytest.mark.slow_reference
 def test_a_sum_of_half_losses_does_not_overflow(impl):
     x = np.zeros((20_000, 40), dtype=np.float16)
     loss = impl.cross_entropy(x, np.zeros(20_000, dtype=int), reduction="sum")

@@ -100,6 +100,7 @@ def test_a_signal_gets_through_blocks(compiled, layout):
     assert_stops_on_the_way(lambda: compiled.logsumexp(x))
 
 
+@pytest.mark.slow
 def test_a_row_of_more_than_2_to_the_31(compiled):
     # Zeros that nobody has written take no memory.
     x = np.zeros(HUGE, dtype=np.float32)

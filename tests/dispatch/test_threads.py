@@ -152,9 +152,10 @@ def test_same_bits_in_place_and_into_out(compiled, many, divided):
     assert len(divided) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [2_000_003, 1_003_520, 1_003_521])
-def test_same_bits__of_a_long_row(compiled, divided, monkeypatch, dtype, n):
+def test_same_bits_of_a_long_row(compiled, divided, monkeypatch, dtype, n):
     shared = []
     share = long_row.share
     monkeypatch.setattr(

@@ -14,6 +14,8 @@ import pytest
 from fastsoftmax import Sampler
 from fastsoftmax.steps import SuppressTokens, Temperature
 
+pytestmark = pytest.mark.slow
+
 
 def needs(*names):
     missing = [name for name in names if importlib.util.find_spec(name) is None]

@@ -111,6 +111,7 @@ def test_what_survives_and_its_probability(impl, temperature, top_p, top_k):
             np.testing.assert_allclose(probs, share, rtol=64 * np.finfo(dtype).eps)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("which", range(len(PARAMETERS)), ids=lambda i: str(PARAMETERS[i]))
 def test_sample_draws_what_is_in_the_support_and_nothing_else(impl, which):
     """Every id by the middle of its share in index order, and whatever u at the edges draws."""

@@ -29,6 +29,7 @@ def generated(x, m, seed):
 # ---- with replacement ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_each_draw_is_a_single_draw(impl, dtype, parameters):
@@ -64,6 +65,7 @@ def test_boundaries_belong_to_the_next_id(impl, n):
         assert (impl.sample(row, size=n, rng=Uniforms(i / n)) == i).all()
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [3, 64, 2049, 5000])
 def test_weight_zero_is_never_drawn(impl, n, dtype):
@@ -83,6 +85,7 @@ def test_weight_zero_is_never_drawn(impl, n, dtype):
             assert ids.tolist() == single
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("n", [7, 1025, 151936])
 def test_ids_are_those_of_the_reference(impl, reference, n, replace):

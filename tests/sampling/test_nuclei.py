@@ -65,6 +65,7 @@ def rows():
     }
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", rows())
 def test_rows_of_every_kind(impl, name, dtype):
@@ -77,6 +78,7 @@ def test_rows_of_every_kind(impl, name, dtype):
             check(impl, x, p, temperature)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [2, 10, 60, 250, 260, 1000, 3000, 10_000, 30_000, 49_000])
 def test_boundaries_of_every_size(impl, dtype, size):

@@ -11,6 +11,8 @@ from scipy import stats
 
 from tests.oracles import Uniforms, survivors
 
+pytestmark = pytest.mark.slow
+
 ALPHA = 1e-6
 LAST = 1 - 2**-53
 VOCABULARY = 152_000

@@ -42,6 +42,7 @@ def test_draws_close_to_where_two_tokens_meet(compiled, name, temperature):
         np.testing.assert_array_equal(drawn, np.searchsorted(ends, us, side="right"))
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("temperature", [1.0, 0.8, 3.0])
 @pytest.mark.parametrize("name", ["normal", "peaked", "far from 0", "mostly -inf"])
 def test_nuclei_close_to_where_a_token_enters(impl, name, temperature):
@@ -57,6 +58,7 @@ def test_nuclei_close_to_where_a_token_enters(impl, name, temperature):
                     assert got == count, (size, off)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nuclei_of_every_size(impl, dtype):
     # A few hundred candidates, thousands, what is heavy enough, all: each way is taken.

@@ -19,6 +19,7 @@ def rows_of(dtype, count, n):
     return rng.choice(np.array(special, dtype), (count, n))
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("mode", ["largest", "smallest"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_short_rows(impl, dtype, mode):

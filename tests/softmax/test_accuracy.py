@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from fastsoftmax import _dispatch
 
 U = {np.float32: 2.0**-24, np.float64: 2.0**-53}
+LONG = [pytest.param(n, marks=pytest.mark.slow) for n in (1000, 5000)]
 TEMPERATURES = [1.0, 0.7, 0.1, 3.0, 100.0]
 
 #: Rows of n numbers; each is there for something that a simpler kernel gets wrong.
@@ -107,6 +108,7 @@ def test_float32(impl, kind, temperature):
         check(impl, x, temperature, exact64(x, temperature))
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("kind", ["one large", "two levels", "constant"])
 def test_float32_rows_of_a_million(impl, kind):
     x = ROWS[kind](1 << 20).astype(np.float32)
@@ -115,7 +117,7 @@ def test_float32_rows_of_a_million(impl, kind):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [0.8, 0.3, 2.7, 1.001, 1e-20, 1e20])
-@pytest.mark.parametrize("n", [3, 40, 1000, 5000])
+@pytest.mark.parametrize("n", [3, 40, *LONG])
 def test_a_temperature_is_rounded_once_and_nothing_else(fused, dtype, temperature, n):
     factor = dtype(1.4426950408889634 / temperature)
     for centre in (0, 30, -100, 3000):
@@ -247,6 +249,7 @@ RANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("temperature", "first", "last"), RANGES)
 def test_exp_over_every_float32(isa, temperature, first, last):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+LONG = [pytest.param(n, marks=pytest.mark.slow) for n in (2048, 2081)]
 SPECIAL = (np.nan, np.inf, -np.inf)
 
 
@@ -17,7 +18,7 @@ def array(shape, dtype, seed=0):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [1, 2, 3, 8, 31, 32, 33, 40, 63, 65, 200, 2048, 2081])
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 31, 32, 33, 40, 63, 65, 200, *LONG])
 def test_the_bits_are_those_of_rows(compiled, dtype, n):
     for outer, inner in ((1, 8), (20, 15), (70, 4), (3, 17), (1, 260)):
         x = array((outer, n, inner), dtype, seed=n)
@@ -51,6 +52,7 @@ def test_neighbouring_axes_are_one(impl):
         assert kept.shape == tuple(1 if i in axes else k for i, k in enumerate(x.shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_columns_too_long_for_scratch(compiled, dtype):
     x = np.random.default_rng(4).standard_normal((1, 140_001, 33)).astype(dtype)

@@ -26,6 +26,7 @@ def x(request, dtype):
     return rows.astype(dtype)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("temperature", [1.0, 0.7, "each"])
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_maps_give_what_a_row_alone_gives(impl, x, name, temperature):
@@ -44,6 +45,7 @@ def test_logsumexp_gives_what_a_row_alone_gives(impl, x):
     np.testing.assert_array_equal(impl.logsumexp(x), [impl.logsumexp(row) for row in x])
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("ignored", [(), (1, 2), (0, 3, 8)])
 def test_losses_are_what_a_row_alone_gives(impl, x, ignored):
     targets = np.arange(len(x))

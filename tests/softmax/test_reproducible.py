@@ -64,6 +64,7 @@ def loss_results(impl):
                 yield impl.log_softmax_backward(x, -16 * q, temperature=temperature)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -123,6 +124,7 @@ def test_logsumexp(impl, dtype):
             assert impl.logsumexp(placed(x, offset)) == alone, n
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["classes", "smoothed", "probabilities"])
 def test_losses(impl, dtype, kind):

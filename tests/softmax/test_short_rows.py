@@ -60,6 +60,7 @@ def at_end_of_page(shape, dtype):
     return array.reshape(shape), memory
 
 
+@pytest.mark.slow_reference
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mprotect"), reason="needs mprotect")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_nothing_beyond_the_array_is_touched(impl, dtype):

@@ -134,6 +134,7 @@ def test_rows_that_repeat(g, axis):
             assert y.flags.c_contiguous
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_threads_share_any_layout(compiled, workers):
     x = numbers((3000, 1000))
