@@ -18,8 +18,7 @@ def python(code, *, impl=None, package=PACKAGE):
         env["FASTSOFTMAX_IMPL"] = impl
     # The finder of an editable install would find the modules that a copy of the package lacks.
     alone = (
-        "import sys\n"
-        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in f.__module__]"
+        "import sys\nsys.meta_path = [f for f in sys.meta_path if 'editable' not in f.__module__]"
     )
     command = [sys.executable, "-P", "-c", f"{alone}\n{code}"]
     return subprocess.run(

@@ -55,9 +55,14 @@ def test_wrong_temperatures(impl, wrong):
         pytest.skip("a long double is a double here")
     targets = [0, 1]
     calls = [
-        (impl.softmax, FLOATS), (impl.log_softmax, FLOATS), (impl.sample, FLOATS),
-        (impl.filter_logits, FLOATS), (impl.support, FLOATS), (impl.token_logprobs, FLOATS, [0, 1]),
-        (impl.softmax_backward, FLOATS, FLOATS), (impl.top_logprobs, FLOATS, 1),
+        (impl.softmax, FLOATS),
+        (impl.log_softmax, FLOATS),
+        (impl.sample, FLOATS),
+        (impl.filter_logits, FLOATS),
+        (impl.support, FLOATS),
+        (impl.token_logprobs, FLOATS, [0, 1]),
+        (impl.softmax_backward, FLOATS, FLOATS),
+        (impl.top_logprobs, FLOATS, 1),
     ]
     if not isinstance(value, list):  # one for all rows
         calls.append((impl.cross_entropy, FLOATS, targets))

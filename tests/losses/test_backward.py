@@ -211,6 +211,7 @@ LAYOUTS = {
 SHAPE = (3, 4, 50)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("axis", [-1, 1, (0, 2)])

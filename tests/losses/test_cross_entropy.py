@@ -73,6 +73,7 @@ SHAPES = [
 ]
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("kind", ["classes", "some ignored", "probabilities"])

@@ -11,6 +11,7 @@ INF = np.inf
 REPORTS = ("logprobs", "filtered_logprobs")
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 @pytest.mark.parametrize("draws", [{}, {"size": 5}, {"size": 2, "replace": False}], ids=str)
 def test_ids_logprobs_and_ranks_are_those_of_the_other_functions(impl, parameters, draws):
@@ -34,6 +35,7 @@ def test_ids_logprobs_and_ranks_are_those_of_the_other_functions(impl, parameter
         assert (drawn.ranks[missing] == -1).all()
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

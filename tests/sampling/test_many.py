@@ -91,9 +91,7 @@ def test_weight_zero_is_never_drawn(impl, n, dtype):
 def test_ids_are_those_of_the_reference(impl, reference, n, replace):
     x = rows_of(n, "float32")[: 4 if n < 10_000 else 2]
     for i, parameters in enumerate(PARAMETERS):
-        want = reference.sample(
-            x, size=9, replace=replace, rng=i, on_invalid="flag", **parameters
-        )
+        want = reference.sample(x, size=9, replace=replace, rng=i, on_invalid="flag", **parameters)
         got = impl.sample(x, size=9, replace=replace, rng=i, on_invalid="flag", **parameters)
         np.testing.assert_array_equal(got, want)
 

@@ -162,6 +162,7 @@ def test_top_k_keeps_exactly_k_and_the_lower_index_among_ties(impl, k):
     assert set(draw(impl, row, grid, top_k=k)) == set(order)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 33, 100, 257])
 def test_top_p_of_a_uniform_row_keeps_exactly_its_share(impl, n, dtype):
@@ -181,6 +182,7 @@ def test_top_p_keeps_the_crossing_token(impl):
         assert set(draw(impl, row, grid, top_p=p)) == want
 
 
+@pytest.mark.slow_reference
 def test_top_p_tolerates_the_rounding_of_logits(impl):
     """Logits of the probabilities w/100, rounded to float32: p = (w1 + w2 + ...)/100 is reached."""
     rng = np.random.default_rng(0)

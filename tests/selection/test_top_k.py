@@ -106,6 +106,7 @@ def test_lengths_1_to_70(impl, dtype, kind):
                 assert_top_k(impl.top_k, x, k, mode, order)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["random", "ties", "special"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -118,6 +119,7 @@ def test_large_lengths(impl, n, dtype, kind, mode):
         assert_top_k(impl.top_k, x, k, mode, order)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("n", [100, 4097, 65537])
 @pytest.mark.parametrize(
