@@ -38,6 +38,12 @@ class Uniforms(np.random.Generator):
         return self.uniforms.reshape(size).copy()
 
 
+def draw(impl, row, uniforms, **parameters):
+    """Return the id that each of the uniforms draws from one row."""
+    rows = np.tile(row, (len(uniforms), 1))
+    return impl.sample(rows, rng=Uniforms(uniforms), **parameters)
+
+
 def survivors(row, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1):
     """Return the ids that the filters leave and their weights, by a full sort and plain loops."""
     x = [float(v) for v in row]

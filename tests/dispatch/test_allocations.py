@@ -12,6 +12,7 @@ import pytest
 
 import fastsoftmax
 from fastsoftmax import _dispatch
+from tests.arrays import byte_swapped, misaligned
 
 ROOTS = [str(Path(fastsoftmax.__file__).parents[1]), str(Path(__file__).resolve().parents[2])]
 SPARE = 2_500_000  # bytes that a call may take beside its result: blocks, threads, noise
@@ -20,24 +21,12 @@ SIZE = 1 << 21  # elements: 8 MB in float32
 OUT = [None]  # the array that the calls write to
 
 
-def swapped(x):
-    """Return x in the other byte order."""
-    return x.astype(x.dtype.newbyteorder("S"))
-
-
-def misaligned(x):
-    """Return x one byte beyond where its type would stand."""
-    raw = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    raw[...] = x
-    return raw
-
-
 FORMS = {
     "plain": lambda x: x,
     "strided": lambda x: np.repeat(x, 2, -1)[:, ::2],
     "reversed": lambda x: x[:, ::-1],
     "transposed": np.asfortranarray,
-    "byte-swapped": swapped,
+    "byte-swapped": byte_swapped,
     "misaligned": misaligned,
     "float16": lambda x: x.astype(np.float16),
     "float64": lambda x: x.astype(np.float64),

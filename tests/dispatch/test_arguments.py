@@ -7,13 +7,10 @@ import numpy as np
 import pytest
 
 from fastsoftmax import _docs
+from tests.arrays import bfloat16
 
 FLOATS = np.array([[0.5, 2.0, 1.0], [1.0, -1.0, 0.0]], dtype=np.float32)
 INF, NAN = np.inf, np.nan
-
-
-def bfloat16():
-    return np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
 
 
 def message(error, call, *args, **kwargs):
@@ -328,7 +325,7 @@ def test_other_wrong_calls(impl):
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.2}, {"reduction": "none"}], ids=str)
 def test_the_loss_of_logits_over_temperature(impl, dtype, temperature, options):
     t = float(temperature)
-    x = np.random.default_rng(1).integers(-8, 8, (6, 7)).astype(dtype) / dtype_of(dtype)(4)
+    x = np.random.default_rng(1).integers(-8, 8, (6, 7)).astype(dtype) / np.array(4, dtype)
     targets = [0, 1, 2, 3, -100, 6]
     want = impl.cross_entropy_with_grad(x.astype(np.float64) / t, targets, **options)
     got = impl.cross_entropy_with_grad(x, targets, temperature=temperature, **options)
@@ -342,10 +339,6 @@ def test_the_loss_of_logits_over_temperature(impl, dtype, temperature, options):
     np.testing.assert_allclose(
         got.grad, want.grad / t, rtol=2e-3 if dtype == "float16" else rtol, atol=scale * rtol
     )
-
-
-def dtype_of(name):
-    return np.dtype(name).type
 
 
 def test_temperatures_at_the_ends(impl):

@@ -1,12 +1,8 @@
-"""workers=: the same bits from any number of threads; errors, signals and forks leave no trace."""
+"""workers=: the same bits from any number of threads, and what the argument may be."""
 
 import asyncio
 import os
-import signal
-import subprocess
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,63 +11,10 @@ import pytest
 import fastsoftmax
 from fastsoftmax import _threads, get_workers, set_workers
 from fastsoftmax._front import long_row
+from tests.dispatch.workers import CALLS, bits, targets
 
 CPUS = os.cpu_count()
 WORKERS = (2, 3, -1)
-CALLS = {
-    "softmax": lambda f, x, **w: f.softmax(x, **w),
-    "log_softmax": lambda f, x, **w: f.log_softmax(x, temperature=0.7, **w),
-    "logsumexp": lambda f, x, **w: f.logsumexp(x, **w),
-    "top_k": lambda f, x, **w: f.top_k(x, min(7, x.shape[-1]), **w),
-    "cross_entropy": lambda f, x, **w: f.cross_entropy(x, targets(x), reduction="none", **w),
-    "cross_entropy_with_grad": lambda f, x, **w: f.cross_entropy_with_grad(
-        x, targets(x), weight=np.linspace(0, 2, x.shape[-1]), label_smoothing=0.1, **w
-    ),
-    "filter_logits": lambda f, x, **w: f.filter_logits(x, top_p=0.9, **w),
-    "sample": lambda f, x, **w: f.sample(x, temperature=2.0, rng=1, on_invalid="flag", **w),
-    "sample of few": lambda f, x, **w: f.sample(
-        x, top_k=50, size=3, replace=False, seed=1, position=2, on_invalid="flag", **w
-    ),
-    "sample_with_logprobs": lambda f, x, **w: f.sample_with_logprobs(
-        x, min_p=np.full(x.shape[:-1], 0.01), rng=1, on_invalid="flag", **w
-    ),
-}
-
-
-def targets(x):
-    return np.arange(x[..., 0].size).reshape(x.shape[:-1]) % x.shape[-1]
-
-
-def bits(result):
-    parts = result if isinstance(result, tuple) else (result,)
-    return [(np.shape(part), part.dtype, part.tobytes()) for part in parts]
-
-
-@pytest.fixture
-def divided(monkeypatch):
-    """All that has two rows is shared, in blocks of a row or few; yields the blocks as taken."""
-    blocks = []
-    share = _threads.share
-
-    def spy(call, size, work, threads):
-        def noted(start, stop):
-            blocks.append((threading.current_thread().name, stop - start))
-            call(start, stop)
-
-        share(noted, size, 1e9, threads)
-
-    monkeypatch.setattr(_threads, "share", spy)
-    return blocks
-
-
-@pytest.fixture(scope="module")
-def many():
-    """Rows that are worth sharing."""
-    x = np.random.default_rng(0).standard_normal((3000, 1000), dtype=np.float32) * 4
-    x[7, 3], x[11], x[12, 5], x[13] = np.nan, -np.inf, np.inf, 0
-    return x
-
-
 # ---- the same bits -------------------------------------------------------------------------------
 
 
@@ -250,104 +193,6 @@ def test_set_workers_holds_in_its_thread_and_task_alone():
     assert get_workers() == 1
 
 
-# ---- exceptions and signals ----------------------------------------------------------------------
-
-
-class StopError(Exception):
-    """Raised on purpose."""
-
-
-@pytest.mark.parametrize("where", ["caller", "helper"])
-def test_an_error_reaches_the_caller_and_stops_the_others(where):
-    caller = threading.current_thread()
-    inside, calls = [], []
-    failed = threading.Event()
-
-    def call(start, stop):
-        inside.append(start)
-        calls.append(start)
-        try:
-            if (threading.current_thread() is caller) == (where == "caller"):
-                failed.set()
-                raise StopError
-            failed.wait(5)
-            time.sleep(0.05)
-        finally:
-            inside.remove(start)
-
-    with pytest.raises(StopError):
-        _threads.share(call, 1000, 1e9, 3)
-    assert not inside, "the others are waited for"
-    assert len(calls) < 10, "the others go on"
-    again = []
-    _threads.share(lambda start, stop: again.extend(range(start, stop)), 1000, 1.0, 3)
-    assert sorted(again) == list(range(1000))
-
-
-def test_memory_error_of_a_kernel(compiled, many, monkeypatch):
-    def no_memory(start, stop):
-        raise MemoryError("no memory")
-
-    share = _threads.share
-    monkeypatch.setattr(_threads, "share", lambda _, *how: share(no_memory, *how))
-    with pytest.raises(MemoryError, match="no memory"):
-        compiled.softmax(many, workers=2)
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
-@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "top_k"])
-def test_a_signal_gets_through(compiled, many, name):
-    x = np.concatenate([many] * 8)
-    one = bits(CALLS[name](compiled, many))
-
-    def stop(*_):
-        raise StopError
-
-    def call_again_and_again():
-        for _ in range(100):
-            CALLS[name](compiled, x, workers=2)
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        for delay in (0.0021, 0.01, 0.023, 0.05):
-            start = time.perf_counter()
-            signal.setitimer(signal.ITIMER_REAL, delay)
-            with pytest.raises(StopError):
-                call_again_and_again()
-            assert time.perf_counter() - start < 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert bits(CALLS[name](compiled, many, workers=2)) == one
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
-def test_a_signal_while_others_end_their_blocks_waits_for_them():
-    caller = threading.current_thread()
-    begun, ended = threading.Event(), []
-
-    def stop(*_):
-        raise StopError
-
-    def call(start, _):
-        if threading.current_thread() is caller:
-            begun.wait(5)
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
-        else:
-            begun.set()
-            time.sleep(0.2)
-            ended.append(start)
-
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        with pytest.raises(StopError):
-            _threads.share(call, 2, 1.0, 2)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert ended
-
-
 # ---- threads and forks ---------------------------------------------------------------------------
 
 
@@ -388,51 +233,6 @@ def test_nothing_of_a_call_is_kept(compiled, many):
     for _ in range(20):
         compiled.softmax(x, out=y, workers=2)
     assert (sys.getrefcount(x), sys.getrefcount(y)) == before
-
-
-FORK = """
-import os, signal
-import numpy as np
-from fastsoftmax import _dispatch, _threads
-f = _dispatch.load({name!r})
-x = np.random.default_rng(0).standard_normal((3000, 1000), dtype=np.float32)
-want = f.softmax(x, workers=2).tobytes()
-for _ in range(3):
-    child = os.fork()
-    if child == 0:
-        signal.alarm(20)
-        same = f.softmax(x, workers=2).tobytes() == want
-        os._exit(0 if same and _threads._pools[os.getpid()]._threads == 1 else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    assert f.softmax(x, workers=2).tobytes() == want
-print("done")
-"""
-
-AT_EXIT = """
-import atexit
-import numpy as np
-from fastsoftmax import softmax
-x = np.ones((3000, 1000), dtype=np.float32)
-atexit.register(lambda: print(softmax(x, workers=2).shape))
-softmax(x, workers=2)
-"""
-
-
-def python(code):
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_after_a_fork(compiled):
-    assert python(FORK.format(name=compiled.NAME))[0] == "done"
-
-
-def test_at_exit():
-    assert python(AT_EXIT) == ("(3000, 1000)", "")
 
 
 def test_public_names():

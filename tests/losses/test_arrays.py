@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.arrays import LAYOUTS, bfloat16, read_only
+
 SHAPE = (3, 20, 5)  # the classes are in the middle
 ROWS = (3, 5)
 
@@ -27,42 +29,6 @@ def assert_same(a, b):
         assert type(p) is type(q)
         assert p.dtype == q.dtype
         np.testing.assert_array_equal(p, q, strict=True)
-
-
-def bfloat16():
-    return np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16)
-
-
-def spaced(x):
-    """Return `x` as a view with gaps along every axis."""
-    view = np.full([2 * n for n in x.shape], 7, x.dtype)[(slice(None, None, 2),) * x.ndim]
-    view[...] = x
-    return view
-
-
-def misaligned(x):
-    """Return `x` one byte off its alignment."""
-    view = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
-
-
-def readonly(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-LAYOUTS = {
-    "fortran": np.asfortranarray,
-    "reversed": lambda x: np.flip(np.flip(x).copy()),
-    "spaced": spaced,
-    "swapped axes": lambda x: x.swapaxes(0, -1).copy().swapaxes(0, -1),
-    "misaligned": misaligned,
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "read-only": readonly,
-    "subclass": lambda x: x.view(type("Sub", (np.ndarray,), {})),
-}
 
 
 # ---- dtypes --------------------------------------------------------------------------------------
@@ -323,7 +289,7 @@ def test_wrong_arguments(impl, changes, error, message):
     [
         (lambda x: x[:2], ValueError, r"out has shape \(2, 5, 20\); allowed is \(3, 5, 20\)"),
         (lambda x: x.astype(np.int64), TypeError, r"out has dtype int64; allowed is float32"),
-        (readonly, ValueError, r"out is read-only; allowed is a writable array"),
+        (read_only, ValueError, r"out is read-only; allowed is a writable array"),
         (lambda x: x.tolist(), TypeError, r"out is a list; allowed is a numpy\.ndarray"),
     ],
 )

@@ -4,6 +4,8 @@ import mpmath
 import numpy as np
 import pytest
 
+from tests.arrays import LAYOUTS
+
 INF = np.inf
 PAIRS = {"softmax_backward": "softmax", "log_softmax_backward": "log_softmax"}
 
@@ -188,26 +190,6 @@ def test_empty(back, dtype, shape):
 # ---- arrays --------------------------------------------------------------------------------------
 
 
-def spaced(x):
-    view = np.full([2 * n for n in x.shape], 7, x.dtype)[(slice(None, None, 2),) * x.ndim]
-    view[...] = x
-    return view
-
-
-def misaligned(x):
-    view = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    return view
-
-
-LAYOUTS = {
-    "fortran": np.asfortranarray,
-    "reversed": lambda x: np.flip(np.flip(x).copy()),
-    "spaced": spaced,
-    "misaligned": misaligned,
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "subclass": lambda x: x.view(type("Sub", (np.ndarray,), {})),
-}
 SHAPE = (3, 4, 50)
 
 

@@ -1,7 +1,6 @@
 """top_k: which entries, in which order, from any array; compared with a stable sort."""
 
 import time
-from functools import lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -9,87 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastsoftmax import TopK
+from tests.arrays import dtype_of
+from tests.selection.rows import FLOATS, MODES, SPECIAL, assert_top_k, best_first, row
 
-MODES = ("largest", "smallest")
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTS = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "longlong")
 DTYPES = (*FLOATS, *INTS, "bool")
 LARGE = (1023, 1024, 1025, 4096, 65535, 65536, 65537, 151936)
-SPECIAL = (np.nan, -np.inf, np.inf, 0.0, -0.0, 1.0, -1.0, 2.0)
-
-
-def dtype_of(name):
-    return np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
-
-
-def best_first(x, mode):
-    """Return all indices of a row, best first, by a stable sort: ~i reverses any integers."""
-    key = x.astype(np.float64) if x.dtype.kind in "fV" else x
-    if mode == "largest":
-        key = -key if key.dtype.kind == "f" else ~key
-    return np.argsort(key, kind="stable")  # NaN goes last
-
-
-def assert_top_k(function, x, k, mode, order=None):
-    """Assert that `function` gives what stands first in `order`, in both kinds of order."""
-    best = (best_first(x, mode) if order is None else order)[:k]
-    for in_order, want in ((True, best), (False, np.sort(best))):
-        values, indices = function(x, k, mode=mode, sorted=in_order)
-        assert indices.dtype == np.int64
-        np.testing.assert_array_equal(indices, want)
-        assert values.dtype == x.dtype
-        assert values.tobytes() == x[want].tobytes(), "other bits than the entries"
 
 
 def some_k(n):
     ks = {0, 1, 2, 5, 50, n // 64 - 1, n // 64, n // 64 + 1, n // 16, n // 16 + 1, n // 3, n - 1, n}
     return sorted(k for k in ks if 0 <= k <= n)
-
-
-@lru_cache(maxsize=1)
-def row(kind, n, dtype="float32"):
-    """Return a row of n numbers, the bits of which depend on nothing but the arguments."""
-    rng = np.random.default_rng(n)
-    i = np.arange(n)
-    if kind == "random":
-        x = rng.standard_normal(n) * 30
-    elif kind == "ties":
-        x = rng.integers(0, 5, n)
-    elif kind == "special":
-        x = rng.choice(SPECIAL, n)
-    elif kind == "ascending":
-        x = i
-    elif kind == "descending":
-        x = -i
-    elif kind == "constant":
-        x = np.full(n, 7)
-    elif kind == "all -inf":
-        x = np.full(n, -np.inf)
-    elif kind == "all NaN":
-        x = np.full(n, np.nan)
-    elif kind == "organ pipe":
-        x = np.minimum(i, n - 1 - i)
-    elif kind == "inverted organ pipe":
-        x = np.maximum(i, n - 1 - i)
-    elif kind == "few at the end":
-        x = (i > n - 9) * i
-    elif kind == "periodic":
-        x = i % 251
-    elif kind == "many +inf":
-        x = np.where(rng.random(n) < 0.1, np.inf, -i)
-    elif kind == "few above -inf":
-        x = np.where(i % (n // 7) == 5, i, -np.inf)
-    elif kind == "few in NaN":
-        x = np.where(i % (n // 7) == 5, i % 3, np.nan)
-    elif kind == "last of NaN":
-        x = np.where(i == n - 1, -np.inf, np.nan)
-    if dtype == "bool":
-        return np.asarray(x) > np.mean(x)
-    x = np.asarray(x)
-    if np.dtype(dtype_of(dtype)).kind == "u" and x.dtype.kind == "f":
-        x = x.astype(np.int64)  # what a negative float becomes without a sign, C leaves open
-    return x.astype(dtype_of(dtype))
 
 
 # ---- which entries -------------------------------------------------------------------------------
@@ -285,151 +214,6 @@ def test_lists_and_scalars(impl):
 def test_dtypes_without_an_order_are_refused(impl, x):
     with pytest.raises(TypeError, match="dtype " + str(x.dtype).replace("[", r"\[")):
         impl.top_k(x, 1)
-
-
-def test_masked_arrays_are_refused(impl):
-    with pytest.raises(TypeError, match="masked"):
-        impl.top_k(np.ma.masked_array([1.0, 2.0], [True, False]), 1)
-
-
-# ---- shapes and layouts --------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("in_order", [True, False])
-@pytest.mark.parametrize("axis", [-3, -2, -1, 0, 1, 2, np.int64(1)])
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64", "int16"])
-def test_every_axis(impl, dtype, axis, in_order, mode):
-    x = row("ties", 3 * 40 * 5, dtype).reshape(3, 40, 5)
-    n = x.shape[axis]
-    for k in {0, 1, n // 2, n}:
-        got = impl.top_k(x, k, axis=axis, mode=mode, sorted=in_order)
-        rows = np.moveaxis(x, axis, -1)
-        want = np.apply_along_axis(lambda r: best_first(r, mode), -1, rows.astype(np.float64))
-        want = want[..., :k] if in_order else np.sort(want[..., :k], axis=-1)
-        np.testing.assert_array_equal(np.moveaxis(got.indices, axis, -1), want)
-        assert got.values.tobytes() == np.take_along_axis(x, got.indices, axis).tobytes()
-        assert got.values.dtype == x.dtype
-
-
-def layouts(x):
-    """Return `x` (2-d) in every layout an array can have, by name."""
-    misaligned = np.empty(x.nbytes + 1, dtype=np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    misaligned[...] = x
-    every_other = np.zeros((x.shape[0] * 2, x.shape[1] * 3), dtype=x.dtype)
-    every_other[::2, ::3] = x
-    read_only = x.copy()
-    read_only.flags.writeable = False
-    return {
-        "contiguous": x,
-        "Fortran": np.asfortranarray(x),
-        "strided": every_other[::2, ::3],
-        "negative": x[::-1, ::-1].copy()[::-1, ::-1],
-        "read-only": read_only,
-        "misaligned": misaligned,
-        "byte-swapped": x.astype(x.dtype.newbyteorder()),
-        "subclass": x.view(type("Subclass", (np.ndarray,), {})),
-    }
-
-
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("layout", layouts(np.zeros((1, 1))))
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint16"])
-def test_layouts(impl, dtype, layout, mode):
-    x = row("ties", 3 * 100, dtype).reshape(3, 100)
-    same = layouts(x)[layout]
-    for axis in (0, 1):
-        for k in (1, 3):
-            want = impl.top_k(x, k, axis=axis, mode=mode)
-            got = impl.top_k(same, k, axis=axis, mode=mode)
-            assert type(got.values) is type(got.indices) is np.ndarray
-            assert got.values.dtype == x.dtype
-            np.testing.assert_array_equal(got.indices, want.indices)
-            np.testing.assert_array_equal(got.values, want.values)
-    np.testing.assert_array_equal(same, x)  # the input is never written
-
-
-def test_broadcast_rows(impl):
-    x = np.broadcast_to(row("random", 200), (4, 200))
-    np.testing.assert_array_equal(
-        impl.top_k(x, 7).indices, np.tile(best_first(x[0], "largest")[:7], (4, 1))
-    )
-    constant = np.broadcast_to(np.float32(3), (4, 200))
-    assert impl.top_k(constant, 2).indices.tolist() == [[0, 1]] * 4
-
-
-@pytest.mark.parametrize(
-    ("shape", "k", "axis", "result"),
-    [
-        ((0,), 0, -1, (0,)),
-        ((3, 0), 0, 1, (3, 0)),
-        ((0, 5), 2, 1, (0, 2)),
-        ((0, 5), 0, 0, (0, 5)),
-        ((2, 0, 5), 3, -1, (2, 0, 3)),
-        ((4, 5), 0, -1, (4, 0)),
-        ((4, 5), 0, 0, (0, 5)),
-        ((4, 1), 1, -1, (4, 1)),
-    ],
-)
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
-def test_empty(impl, dtype, shape, k, axis, result):
-    got = impl.top_k(np.zeros(shape, dtype=dtype), k, axis=axis)
-    assert got.values.shape == got.indices.shape == result
-    assert got.values.dtype == dtype
-    assert got.indices.dtype == np.int64
-
-
-def test_named_tuple(impl):
-    got = impl.top_k(np.array([1.0, 2.0]), 1)
-    assert type(got) is TopK
-    assert got._fields == ("values", "indices")
-
-
-# ---- errors --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("k", [-1, 4, 10**30])
-def test_k_out_of_range(impl, k):
-    for dtype in ("float32", "int8"):
-        with pytest.raises(ValueError, match=rf"k is {k}; allowed is 0 to 3"):
-            impl.top_k(np.zeros((2, 3), dtype=dtype), k)
-    with pytest.raises(ValueError, match="allowed is 0 to 0"):
-        impl.top_k(np.zeros((2, 0)), 1)
-
-
-@pytest.mark.parametrize("k", [1.0, "1", None, np.float64(2), [1, 2], True, np.bool_(True)])
-def test_k_no_integer(impl, k):
-    with pytest.raises(TypeError, match=r"^k is .*allowed"):
-        impl.top_k(np.zeros(3), k)
-
-
-@pytest.mark.parametrize("k", [np.int8(1), np.uint64(1), np.array(1)])
-def test_k_as_any_integer(impl, k):
-    assert impl.top_k([1.0, 3.0, 2.0], k).indices.tolist() == [1]
-
-
-@pytest.mark.parametrize("mode", ["max", "", "LARGEST", None, 1])
-def test_unknown_mode(impl, mode):
-    with pytest.raises(ValueError, match=r"^mode is .*'largest', 'smallest'"):
-        impl.top_k(np.zeros(3), 1, mode=mode)
-
-
-@pytest.mark.parametrize(("shape", "axis"), [((3,), 1), ((3,), -2), ((2, 3), 2), ((), 1)])
-def test_axis_out_of_range(impl, shape, axis):
-    with pytest.raises(np.exceptions.AxisError):
-        impl.top_k(np.zeros(shape), 1, axis=axis)
-
-
-@pytest.mark.parametrize("axis", [None, (0,), 1.0, "0"])
-def test_axis_no_integer(impl, axis):
-    with pytest.raises(TypeError, match="axis"):
-        impl.top_k(np.zeros((2, 3)), 1, axis=axis)
-
-
-def test_k_has_a_name_and_the_rest_is_not_positional(impl):
-    assert impl.top_k(np.zeros(3), k=1).indices == [0]
-    with pytest.raises(TypeError):
-        impl.top_k(np.zeros(3), 1, -1)
 
 
 # ---- properties and time -------------------------------------------------------------------------

@@ -3,27 +3,8 @@
 import numpy as np
 import pytest
 
-MAPS = ["softmax", "log_softmax"]
-FAMILY = [*MAPS, "logsumexp"]
-SHAPE = (3, 4, 50)
-
-
-@pytest.fixture(params=MAPS)
-def f(impl, request):
-    """softmax or log_softmax of an implementation."""
-    return getattr(impl, request.param)
-
-
-@pytest.fixture(params=FAMILY)
-def g(impl, request):
-    """Any function of the family."""
-    return getattr(impl, request.param)
-
-
-def numbers(shape=SHAPE, dtype=np.float32):
-    """Return numbers from -8 to 8 without a pattern, exact in every dtype with 8 bits."""
-    n = int(np.prod(shape))
-    return ((np.arange(n) * 97 % 127 - 63).astype(dtype) / 8).astype(dtype).reshape(shape)
+from tests.arrays import LAYOUTS, bfloat16
+from tests.softmax.numbers import SHAPE, numbers
 
 
 def assert_same(a, b):
@@ -32,10 +13,6 @@ def assert_same(a, b):
     assert a.shape == b.shape
     assert a.dtype == b.dtype
     np.testing.assert_array_equal(a, b)
-
-
-def bfloat16():
-    return np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16)
 
 
 # ---- dtypes --------------------------------------------------------------------------------------
@@ -120,20 +97,6 @@ def test_rejected_dtypes_are_named(g, x):
     assert message.startswith(f"x has dtype {x.dtype}; allowed are float16, bfloat16, float32")
 
 
-def test_masked_arrays_and_matrices_are_rejected(g):
-    with pytest.raises(TypeError, match=r"x is a masked array.*where=~"):
-        g(np.ma.array([1.0, 2.0], mask=[True, False]))
-    with pytest.raises(TypeError, match=r"x is a np\.matrix; pass np\.asarray\(x\)"):
-        g(np.zeros((1, 2)).view(np.matrix))
-
-
-def test_subclasses_come_back_as_plain_arrays(g):
-    class Sub(np.ndarray):
-        pass
-
-    assert_same(g(numbers().view(Sub)), g(numbers()))
-
-
 def test_other_array_providers(g):
     class Provider:
         def __array__(self, dtype=None, copy=None):
@@ -150,41 +113,6 @@ def test_torch_tensors(g):
 
 
 # ---- layouts -------------------------------------------------------------------------------------
-
-
-def spaced(x):
-    """Return `x` as a view with gaps along every axis."""
-    big = np.full([2 * n for n in x.shape], 77, x.dtype)
-    view = big[tuple(slice(None, None, 2) for _ in x.shape)]
-    view[...] = x
-    return view
-
-
-def misaligned(x):
-    """Return `x` one byte off its alignment."""
-    view = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
-    view[...] = x
-    assert not view.flags.aligned
-    return view
-
-
-def readonly(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-LAYOUTS = {
-    "fortran": np.asfortranarray,
-    "reversed": lambda x: np.flip(np.flip(x).copy()),
-    "spaced": spaced,
-    "spaced and reversed": lambda x: np.flip(spaced(np.flip(x))),
-    "swapped axes": lambda x: x.swapaxes(0, 2).copy().swapaxes(0, 2),
-    "misaligned": misaligned,
-    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder()),
-    "misaligned and byte-swapped": lambda x: misaligned(x.astype(x.dtype.newbyteorder())),
-    "read-only": readonly,
-}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -314,140 +242,6 @@ def test_where_broadcasts(g, shape, axis):
 def test_wrong_where(g, where, error, message):
     with pytest.raises(error, match=message):
         g(numbers(), where=where)
-
-
-# ---- out -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layout", ["fortran", "spaced", "swapped axes", "misaligned"])
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("axis", [-1, 0, None])
-def test_out_of_any_strides(f, layout, dtype, axis):
-    x = numbers(dtype=dtype)
-    for start in (x, LAYOUTS[layout](x)):
-        for out in (np.empty_like(x), LAYOUTS[layout](np.zeros_like(x)), np.flip(np.zeros_like(x))):
-            assert f(start, axis=axis, out=out) is out
-            np.testing.assert_array_equal(out, f(x, axis=axis))
-
-
-def test_out_writes_nothing_beside_itself(f):
-    for n in (1, 5, 31, 32, 33, 100):
-        big = np.full((5, n + 3), 7, np.float32)
-        f(numbers((3, n)), out=big[1:4, 1 : n + 1])
-        big[1:4, 1 : n + 1] = 7
-        assert (big == 7).all()
-        flat = np.full(n + 2, 7, np.float32)
-        f(numbers((n,)), out=flat[1:-1])
-        assert flat[0] == flat[-1] == 7
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("axis", [-1, 0, (0, 1)])
-@pytest.mark.parametrize("masked", [False, True])
-def test_in_place(f, dtype, axis, masked):
-    options = {"axis": axis, "where": numbers() > -4 if masked else None}
-    for layout in (np.copy, LAYOUTS["fortran"], LAYOUTS["spaced"], LAYOUTS["misaligned"]):
-        x = layout(numbers(dtype=dtype))
-        expected = f(x.copy(), **options)
-        assert f(x, out=x, **options) is x
-        np.testing.assert_array_equal(x, expected)
-
-
-@pytest.mark.parametrize("shift", [1, 7, 50, 51, 149])
-@pytest.mark.parametrize(
-    ("shape", "axis"), [((4, 50), 0), ((4, 50), 1), ((200,), 0), ((2, 500), 1)]
-)
-def test_partial_overlap(f, shift, shape, axis):
-    n = int(np.prod(shape))
-    for first, second in ((slice(n), slice(shift, n + shift)), (slice(shift, n + shift), slice(n))):
-        memory = numbers((n + shift,), np.float64)
-        x, out = memory[first].reshape(shape), memory[second].reshape(shape)
-        expected = f(x.copy(), axis=axis)
-        f(x, axis=axis, out=out)
-        np.testing.assert_array_equal(out, expected)
-
-
-def test_overlap_of_other_strides(f):
-    square = numbers((40, 40))
-    for x, out in (
-        (lambda m: m, lambda m: m.T),
-        (lambda m: m.T, lambda m: m),
-        (lambda m: m, lambda m: m[::-1]),
-        (lambda m: m, lambda m: m[:, ::-1]),
-        (lambda m: np.broadcast_to(m[0], m.shape), lambda m: m),
-    ):
-        for axis in (0, 1):
-            memory = square.copy()
-            expected = f(x(memory).copy(), axis=axis)
-            f(x(memory), axis=axis, out=out(memory))
-            np.testing.assert_array_equal(out(memory), expected)
-
-
-def test_out_of_zero_dimensions(f):
-    out = np.full((), 7.0)
-    assert f(3.0, out=out) is out
-    assert out == f(3.0)
-
-
-def test_out_of_nothing(f):
-    out = np.empty((2, 0))
-    assert f(np.empty((2, 0)), out=out) is out
-
-
-def make_out(kind):
-    """Return an `out` that is wrong for numbers() in one way."""
-    out = np.full(SHAPE, 7, np.float32)
-    if kind == "read-only":
-        out.flags.writeable = False
-    return {
-        "shape": out[:2],
-        "broadcastable shape": out[None],
-        "dtype": out.astype(np.int64),
-        "complex": out.astype(np.complex64),
-        "list": out.tolist(),
-    }.get(kind, out)
-
-
-@pytest.mark.parametrize(
-    ("kind", "error", "message"),
-    [
-        ("shape", ValueError, r"out has shape \(2, 4, 50\); allowed is \(3, 4, 50\)"),
-        ("broadcastable shape", ValueError, r"out has shape \(1, 3, 4, 50\); allowed"),
-        ("dtype", TypeError, r"out has dtype int64; allowed is float32"),
-        ("complex", TypeError, r"out has dtype complex64; allowed is float32"),
-        ("read-only", ValueError, r"out is read-only; allowed is a writable array"),
-        ("list", TypeError, r"out is a list; allowed is a numpy\.ndarray"),
-    ],
-)
-def test_a_wrong_out_is_not_written(f, kind, error, message):
-    out = make_out(kind)
-    with pytest.raises(error, match=message):
-        f(numbers(), out=out)
-    assert (np.asarray(out) == 7).all()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"axis": 5}, {"temperature": -1}, {"where": [1]}, {"where": np.ones(49, bool)}],
-    ids=str,
-)
-def test_errors_leave_out_alone(f, options):
-    out = np.full(SHAPE, 7, np.float32)
-    with pytest.raises((TypeError, ValueError)):
-        f(numbers(), out=out, **options)
-    assert (out == 7).all()
-
-
-def test_integers_need_a_float64_out(f):
-    with pytest.raises(TypeError, match="out has dtype int64; allowed is float64"):
-        f(np.arange(4, dtype=np.int64), out=np.zeros(4, np.int64))
-    out = np.zeros(4)
-    np.testing.assert_array_equal(f(np.arange(4), out=out), f(np.arange(4.0)))
-
-
-def test_logsumexp_has_no_out(impl):
-    with pytest.raises(TypeError):
-        impl.logsumexp(numbers(), out=np.zeros((3, 4)))
 
 
 # ---- the input -----------------------------------------------------------------------------------

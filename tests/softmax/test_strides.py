@@ -39,16 +39,6 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture(params=["softmax", "log_softmax", "logsumexp"])
-def g(impl, request):
-    return getattr(impl, request.param)
-
-
-@pytest.fixture(params=["softmax", "log_softmax"])
-def f(impl, request):
-    return getattr(impl, request.param)
-
-
 def half(name):
     if name == "bfloat16":
         return np.dtype(pytest.importorskip("ml_dtypes", reason="bfloat16 is ml_dtypes'").bfloat16)
