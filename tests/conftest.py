@@ -1,110 +1,114 @@
-"""What test modules share."""
+"""Fixtures that all test modules share, what is slow, and the limit for what is not."""
 
-import math
+import os
 import platform
-from functools import lru_cache
 
-import numpy as np
+import hypothesis
 import pytest
 
-from fastsoftmax import _dispatch
+from fastsoftmax import _dispatch, show_config
+from fastsoftmax._dispatch.isa import ISAS
 
-#: Filters of each kind, alone and together.
-PARAMETERS = (
-    {},
-    {"temperature": 0},
-    {"temperature": 0.3},
-    {"temperature": 1.7},
-    {"temperature": np.inf},
-    {"top_k": 1},
-    {"top_k": 40},
-    {"top_p": 0.9},
-    {"top_p": 0.5, "temperature": 3.0},
-    {"min_p": 0.05},
-    {"min_p": 1.0, "min_keep": 3},
-    {"top_k": 50, "top_p": 0.9},
-    {"top_k": 1000, "min_p": 0.02, "temperature": 1.3},
-    {"top_p": 0.95, "min_p": 0.1},
-    {"top_k": 40, "top_p": 0.9, "min_p": 0.05, "temperature": 0.8},
-    {"top_k": 2, "top_p": 0.01, "min_p": 1.0, "min_keep": 5},
-)
+#: The implementations that are tested by default; all others, and more, with the marker `slow`.
+DEFAULT = ("reference", show_config(mode="dicts")["implementation"])
+
+COMPILED = [isa.name for isa in ISAS]
+FUSED = [isa.name for isa in ISAS if platform.machine().lower() in isa.fused_multiply_add]
+
+for profile, examples in (("quick", 20), ("thorough", 200)):
+    hypothesis.settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        derandomize=profile == "quick",
+        suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    )
+hypothesis.settings.load_profile("quick")
 
 
-class Uniforms(np.random.Generator):
-    """A generator the uniforms of which are known beforehand."""
-
-    def __init__(self, uniforms):
-        super().__init__(np.random.PCG64(0))
-        self.uniforms = np.asarray(uniforms, dtype=np.float64)
-
-    def random(self, size=None, *args, **kwargs):
-        assert np.prod(size) == self.uniforms.size, "one uniform a row"
-        return self.uniforms.reshape(size).copy()
+# ---- implementations -----------------------------------------------------------------------------
 
 
-def survivors(row, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1):
-    """Return the ids that the filters leave and their weights, by a full sort and plain loops."""
-    x = [float(v) for v in row]
-    highest = max(x)
-    d = [(v - highest) / temperature for v in x]
-    w = [math.exp(v) for v in d]
-    kept = sorted(range(len(x)), key=lambda i: (-x[i], i))
-    if top_k:
-        kept = kept[: max(top_k, min_keep)]
-    if top_p is not None and top_p < 1:
-        eps = float(np.finfo(row.dtype).eps)
-        goal = top_p * math.fsum(w[i] for i in kept) * (1 - 4 * eps)
-        cumulative, size = 0.0, 0
-        while size == 0 or cumulative < goal:
-            cumulative += w[kept[size]]
-            size += 1
-        kept = kept[: max(size, min_keep)]
-    if min_p:
-        size = sum(d[i] >= math.log(min_p) for i in kept)
-        kept = kept[: max(size, min_keep)]
-    kept = [i for i in sorted(kept) if w[i] > 0]
-    return np.array(kept), np.array([w[i] for i in kept])
+def marked(names):
+    """Return names of implementations as parameters: `slow` unless they are tested by default."""
+    return [pytest.param(n, marks=() if n in DEFAULT else pytest.mark.slow) for n in names]
 
 
-@lru_cache(maxsize=4)
-def rows_of(n, dtype):
-    """Return four rows of n logits: bell-shaped, full of ties, peaked, half of it -inf."""
-    rng = np.random.default_rng(n)
-    x = rng.standard_normal((4, n)) * 3
-    x[1] = x[1].round()
-    x[2, n // 2] = 25
-    x[3, rng.random(n) < 0.5] = -np.inf
-    x[3, -1] = 1
-    return x.astype(dtype)
-
-
-@pytest.fixture(params=_dispatch.NAMES, scope="session")
-def impl(request):
-    """Each implementation in turn: an object with the public functions as attributes."""
+def loaded(name):
+    """Return the implementation called `name`; skip where it cannot run."""
     try:
-        return _dispatch.load(request.param)
+        return _dispatch.load(name)
     except ImportError as error:
         pytest.skip(str(error))
 
 
-@pytest.fixture
+@pytest.fixture(params=marked(_dispatch.NAMES), scope="session")
+def impl(request):
+    """Each implementation in turn: an object with the public functions as attributes."""
+    return loaded(request.param)
+
+
+@pytest.fixture(params=marked(COMPILED), scope="session")
+def compiled(request):
+    """Each implementation that has kernels: the reference has no regimes, layouts or threads."""
+    return loaded(request.param)
+
+
+@pytest.fixture(params=marked(FUSED), scope="session")
+def fused(request):
+    """Each implementation whose kernels have a fused multiply-add, and so the same bits."""
+    return loaded(request.param)
+
+
+@pytest.fixture(scope="session")
 def reference():
     """Return the oracle."""
     return _dispatch.load("reference")
 
 
-@pytest.fixture
-def compiled(impl):
-    """An implementation that has kernels: the reference takes one row after the other, copied."""
-    if impl.NAME == "reference":
-        pytest.skip("the reference has no regimes, layouts or threads")
-    return impl
+# ---- what is slow --------------------------------------------------------------------------------
+
+#: Folders of tests that are slow as a whole.
+SLOW_FOLDERS = ("benchmarks", "examples")
 
 
-@pytest.fixture
-def fused(impl):
-    """An implementation whose kernels have a fused multiply-add, and so the same bits."""
-    arm = platform.machine().lower() in ("aarch64", "arm64")
-    if impl.NAME not in (("baseline",) if arm else ("avx2", "avx512")):
-        pytest.skip("x86-64's baseline has no fused multiply-add, the reference no kernel")
-    return impl
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as slow: what SLOW_FOLDERS hold, and `slow_reference` for the reference."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        reference = parameters.get("impl") == "reference"
+        if item.path.parent.name in SLOW_FOLDERS or (
+            reference and item.get_closest_marker("slow_reference")
+        ):
+            item.add_marker("slow")
+
+
+# ---- time ----------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser):
+    """Add `--most-seconds`."""
+    parser.addoption(
+        "--most-seconds",
+        type=float,
+        metavar="S",
+        help="fail a test without the marker slow that takes more than S seconds of CPU time",
+    )
+
+
+def cpu_seconds():
+    """Return the CPU time that this process and the children it waited for have taken."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Fail what is slow and is not marked so, where `--most-seconds` asks for it."""
+    most = item.config.getoption("most_seconds")
+    before = cpu_seconds()
+    result = yield
+    taken = cpu_seconds() - before
+    if most is not None and taken > most and item.get_closest_marker("slow") is None:
+        pytest.fail(f"took {taken:.1f} s of CPU time and is not marked slow", pytrace=False)
+    return result

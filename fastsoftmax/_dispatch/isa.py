@@ -14,20 +14,23 @@ class Isa(NamedTuple):
     machines: tuple[str, ...]  # values of platform.machine(), lower case; () is every machine
     features: tuple[str, ...]  # names that cpu.features() must report
     flags: tuple[str, ...]  # for gcc and clang
+    fused_multiply_add: tuple[str, ...]  # machines where the kernels have one, and the same bits
 
 
 X86_64 = ("x86_64", "amd64")
+AARCH64 = ("aarch64", "arm64")
 _AVX2 = ("avx2", "fma", "f16c")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 
 ISAS = (
-    Isa("baseline", (), (), ()),
-    Isa("avx2", X86_64, _AVX2, tuple(f"-m{f}" for f in _AVX2)),
+    Isa("baseline", (), (), (), AARCH64),
+    Isa("avx2", X86_64, _AVX2, tuple(f"-m{f}" for f in _AVX2), X86_64),
     Isa(
         "avx512",
         X86_64,
         _AVX2 + _AVX512,
         (*(f"-m{f}" for f in _AVX2 + _AVX512), "-mprefer-vector-width=512"),
+        X86_64,
     ),
 )
 

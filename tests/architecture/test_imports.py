@@ -25,8 +25,6 @@ MAY_IMPORT = {
     "_threads": set(),
     "_kernels": set(),
 }
-#: Modules that still stand outside their room.
-ROOM: dict[str, str] = {}
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
     "abi", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row", "normalize",
@@ -49,13 +47,16 @@ def imported_by_python(text):
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield 0, alias.name, None
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            if isinstance(node.args[0], ast.Constant):
-                yield 0, node.args[0].value, None
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func).endswith("import_module")
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield 0, node.args[0].value, None
 
 
 def imported_by_cython(text):
-    """Yield the same of each import and cimport in Cython source."""
+    """Yield (level, module, name or None) of each import and cimport in Cython source."""
     text = re.sub(r"\"\"\".*?\"\"\"", "", text, flags=re.S)
     found = re.findall(r"^ *from +(\.*)([\w.]*) +c?import +(\([^)]*\)|[^\n]*)", text, re.M)
     for dots, module, names in found:
@@ -77,15 +78,18 @@ def modules(file, text):
             continue
         inside = full.removeprefix("fastsoftmax").strip(".")
         folder = PACKAGE.joinpath(*inside.split(".")) if inside else PACKAGE
-        if (name and folder.is_dir() and any(folder.glob(f"{name}.p*"))) or (name and folder.is_dir() and (folder / name).is_dir()):
+        if (
+            name
+            and folder.is_dir()
+            and (any(folder.glob(f"{name}.p*")) or (folder / name).is_dir())
+        ):
             inside = f"{inside}.{name}".strip(".")
         found.add(inside or "__init__")
     return found
 
 
 def room(module):
-    first = module.split(".")[0]
-    return ROOM.get(first, first)
+    return module.split(".")[0]
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(PACKAGE)))

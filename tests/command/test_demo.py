@@ -10,7 +10,9 @@ import pytest
 import fastsoftmax
 from fastsoftmax import _dispatch, _reference
 from fastsoftmax._command import cli, demo, selftest
-from tests.conftest import Uniforms
+from tests.oracles import Uniforms
+
+pytestmark = pytest.mark.slow
 
 ESCAPE = "\x1b"
 
@@ -34,16 +36,30 @@ def test_demo_table(call):
     assert ESCAPE not in out
     assert max(map(len, out.splitlines())) <= 80
     lines = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith("  ")}
-    assert lines["token"] == ["token", "score", "as", "scored", "T", "0.8", "top-k", "40",
-                              "top-p", "0.95", "min-p", "0.05", "drawn"]
+    assert lines["token"] == [
+        "token",
+        "score",
+        "as",
+        "scored",
+        "T",
+        "0.8",
+        "top-k",
+        "40",
+        "top-p",
+        "0.95",
+        "min-p",
+        "0.05",
+        "drawn",
+    ]
     assert lines["tokens"] == ["tokens", "left", "49152", "49152", "40", "3", "2", "20"]
-    table = out[out.index("Before"):]
-    the, that, this = (next(s for s in table.splitlines() if f'" {word}"' in s)
-                       for word in ("the", "that", "this"))
+    table = out[out.index("Before") :]
+    the, that, this = (
+        next(s for s in table.splitlines() if f'" {word}"' in s) for word in ("the", "that", "this")
+    )
     assert the.split()[2:] == ["21.76", "70.5%", "84.0%", "84.3%", "86.7%", "90.3%", "16"]
     assert that.split()[-3:] == ["3.9%", "removed", "-"]
     assert this.split()[-4:] == ["0.5%", "removed", "-", "-"]
-    checks = out[out.index("Checked"):].splitlines()[1:]
+    checks = out[out.index("Checked") :].splitlines()[1:]
     assert len(checks) == 4
     assert all(line.startswith("  ok  ") for line in checks)
 
@@ -91,7 +107,7 @@ def test_demo_stages_are_what_sample_does(call, row, knobs):
 def test_demo_draws_follow_the_seed(call):
     def drawn(seed):
         out = call("demo", "--row", "flat", "--seed", seed)[1]
-        return out[out.index("Drawn"):out.index("Checked")].split("\n", 1)[1]
+        return out[out.index("Drawn") : out.index("Checked")].split("\n", 1)[1]
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
@@ -99,8 +115,9 @@ def test_demo_draws_follow_the_seed(call):
 
 def test_demo_check_fails_on_wrong_probabilities(call, monkeypatch):
     right = fastsoftmax.softmax
-    monkeypatch.setattr(fastsoftmax, "softmax",
-                        lambda x, *a, **k: right(x, *a, **k) * x.dtype.type(1 + 45 * 2**-24))
+    monkeypatch.setattr(
+        fastsoftmax, "softmax", lambda x, *a, **k: right(x, *a, **k) * x.dtype.type(1 + 45 * 2**-24)
+    )
     code, out, _ = call("demo")
     assert code == 1
     # The planted 45 u come on top of the kernel's own error, which is no part of the reference's.
@@ -163,8 +180,10 @@ BROKEN = {
     "softmax off by 3 |d| u": ("softmax", lambda right, x, **k: drifting(right(x, **k), x)),
     "log_softmax": ("log_softmax", lambda right, x, **k: right(x, **k) + np.float32(1e-5)),
     "logsumexp": ("logsumexp", lambda right, x, **k: right(x, **k) + np.float32(1e-4)),
-    "top_k": ("top_k", lambda right, x, k, **h: fastsoftmax.TopK(*(a[..., ::-1] for a in
-                                                                  right(x, k, **h)))),
+    "top_k": (
+        "top_k",
+        lambda right, x, k, **h: fastsoftmax.TopK(*(a[..., ::-1] for a in right(x, k, **h))),
+    ),
     "sample": ("sample", lambda right, x, **k: right(x, **k) % 40),
 }
 
@@ -172,14 +191,19 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_selftest_fails_on_a_wrong_build(call, monkeypatch, fault):
     name, wrong = BROKEN[fault]
-    functions = {n: getattr(_reference, n)
-                 for n in ("softmax", "log_softmax", "logsumexp", "top_k", "sample")}
+    functions = {
+        n: getattr(_reference, n)
+        for n in ("softmax", "log_softmax", "logsumexp", "top_k", "sample")
+    }
     right, cases = functions[name], selftest.cases
     monkeypatch.setattr(selftest, "cases", lambda: itertools.islice(cases(), 40))  # sooner done
     functions[name] = lambda *a, **k: wrong(right, *a, **k)
     monkeypatch.setattr(_dispatch, "runnable", lambda: ("reference", "broken"))
-    monkeypatch.setattr(_dispatch, "load", lambda which: _reference if which == "reference"
-                        else SimpleNamespace(**functions))
+    monkeypatch.setattr(
+        _dispatch,
+        "load",
+        lambda which: _reference if which == "reference" else SimpleNamespace(**functions),
+    )
     code, out, _ = call("selftest")
     assert code == 1
     good, bad = out.splitlines()

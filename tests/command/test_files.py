@@ -202,8 +202,9 @@ def test_output_is_replaced_only_with_force(call, file, tmp_path, command):
     options = ["--k", 2] if command == "top-k" else []
     code, out, err = call(command, file, "--output", target, *options)
     assert (code, out) == (2, "")
-    assert err == f"fastsoftmax {command}: --output {target}: the file exists; " \
-                  "--force replaces it\n"
+    assert (
+        err == f"fastsoftmax {command}: --output {target}: the file exists; --force replaces it\n"
+    )
     assert target.read_bytes() == b"precious"
     assert call(command, file, "--output", target, "--force", *options)[0] == 0
     assert np.load(target).shape[0] == 3

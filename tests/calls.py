@@ -1,0 +1,77 @@
+"""Every public function as calls of one array: what is promised of all of them is tested of all."""
+
+import numpy as np
+
+
+def classes(x):
+    """Return one class for each row of x."""
+    return np.zeros(x.shape[:-1], np.int64)
+
+
+def mask(x):
+    """Return a mask for x in which every third entry is False."""
+    return np.arange(x.size).reshape(x.shape) % 3 != 1
+
+
+def other(x):
+    """Return probabilities of the shape and type of x, which are those of no x in particular."""
+    kind = x.dtype.newbyteorder("=") if x.dtype.kind in "fV" else np.dtype(np.float64)
+    return np.full(x.shape, 1 / max(1, x.shape[-1] if x.ndim else 1)).astype(kind)
+
+
+def few(x):
+    """Return how many of a row of x to select: three, or all of fewer."""
+    return min(3, x.shape[-1] if x.ndim else 1)
+
+
+FILTERS = {"temperature": 0.8, "top_k": 30, "top_p": 0.9, "min_p": 0.01}
+
+#: The first word of a key is the function's name.
+CALLS = {
+    "softmax": lambda f, x: f.softmax(x),
+    "softmax temperature": lambda f, x: f.softmax(x, temperature=0.7),
+    "softmax where": lambda f, x: f.softmax(x, where=mask(x)),
+    "softmax columns": lambda f, x: f.softmax(x, 0),
+    "log_softmax": lambda f, x: f.log_softmax(x),
+    "log_softmax where": lambda f, x: f.log_softmax(x, where=mask(x), temperature=2),
+    "log_softmax columns": lambda f, x: f.log_softmax(x, 0),
+    "logsumexp": lambda f, x: f.logsumexp(x),
+    "logsumexp where": lambda f, x: f.logsumexp(x, where=mask(x), keepdims=True),
+    "logsumexp columns": lambda f, x: f.logsumexp(x, 0),
+    "top_k": lambda f, x: f.top_k(x, few(x)),
+    "top_k smallest": lambda f, x: f.top_k(x, few(x), mode="smallest", sorted=False),
+    "top_k columns": lambda f, x: f.top_k(x, min(2, x.shape[0] if x.ndim else 1), axis=0),
+    "rank": lambda f, x: f.rank(x, classes(x)),
+    "filter_logits": lambda f, x: f.filter_logits(x, **FILTERS),
+    "filter_logits min_p": lambda f, x: f.filter_logits(x, min_p=0.1),
+    "support": lambda f, x: f.support(x, **FILTERS),
+    "sample": lambda f, x: f.sample(x, rng=0, on_invalid="flag"),
+    "sample filters": lambda f, x: f.sample(x, **FILTERS, seed=-1, position=3, on_invalid="flag"),
+    "sample many": lambda f, x: f.sample(x, size=4, rng=0, on_invalid="flag"),
+    "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(
+        x, **FILTERS, rng=0, on_invalid="flag"
+    ),
+    "token_logprobs": lambda f, x: f.token_logprobs(x, classes(x)),
+    "top_logprobs": lambda f, x: f.top_logprobs(x, few(x)),
+    "cross_entropy": lambda f, x: f.cross_entropy(x, classes(x), reduction="none"),
+    "cross_entropy labels": lambda f, x: f.cross_entropy(
+        x, other(x), reduction="none", label_smoothing=0.1
+    ),
+    "cross_entropy_with_grad": lambda f, x: f.cross_entropy_with_grad(
+        x, classes(x), reduction="none", temperature=0.7
+    ),
+    "softmax_backward": lambda f, x: f.softmax_backward(x, other(x)),
+    "softmax_backward probs": lambda f, x: f.softmax_backward(other(x), x),
+    "log_softmax_backward": lambda f, x: f.log_softmax_backward(x, other(x), temperature=2),
+    "log_softmax_backward columns": lambda f, x: f.log_softmax_backward(x, other(x), 0),
+}
+
+
+def arrays(result):
+    """Return the arrays of a result, which is one or a named tuple of them."""
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def bits(result):
+    """Return the dtype, shape and bytes of each array of a result."""
+    return [(np.asarray(a).dtype, np.shape(a), np.asarray(a).tobytes()) for a in arrays(result)]

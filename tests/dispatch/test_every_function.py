@@ -1,0 +1,154 @@
+"""What is promised of every public function: layouts, warnings, inputs, subclasses, the GIL."""
+
+import re
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastsoftmax
+from fastsoftmax import _docs
+from tests.arrays import LAYOUTS, Subclass, dtype_of
+from tests.calls import CALLS, arrays, bits
+
+SHAPES = ((3, 7), (70, 9), (4, 1030))
+
+call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+def numbers(shape, dtype="float32"):
+    x = np.random.default_rng(shape[-1]).standard_normal(shape) * 2
+    return x.astype(dtype_of(dtype))
+
+
+# ---- layouts -------------------------------------------------------------------------------------
+
+
+def test_no_function_is_forgotten():
+    assert {name.split()[0] for name in CALLS} == set(_docs.FUNCTIONS)
+    lower = {name for name in fastsoftmax.__all__ if name.islower()}
+    assert lower - {"get_workers", "set_workers", "show_config"} == set(_docs.FUNCTIONS)
+
+
+@call
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_changes_no_bit(impl, call, layout):
+    for dtype in ("float32", "float16", "float64", "bfloat16", "int16"):
+        for shape in SHAPES if impl.NAME != "reference" else SHAPES[:1]:
+            x = numbers(shape, dtype)
+            if "byte-swapped" in layout and dtype == "bfloat16":
+                continue  # ml_dtypes has the machine's order alone
+            view = LAYOUTS[layout](x)
+            assert bits(call(impl, view)) == bits(call(impl, x)), (dtype, shape)
+
+
+@call
+def test_rows_that_are_one_row_again_and_again(impl, call):
+    for n in (7, 300):
+        x = np.broadcast_to(numbers((1, n)), (5, n))
+        assert bits(call(impl, x)) == bits(call(impl, x.copy()))
+
+
+@call
+def test_the_input_is_not_written(impl, call):
+    for dtype in ("float32", "float16", "float64"):
+        for shape in SHAPES:
+            x = numbers(shape, dtype)
+            before = x.copy()
+            for a in arrays(call(impl, x)):
+                assert not np.shares_memory(a, x)
+            assert x.tobytes() == before.tobytes()
+
+
+@call
+def test_a_subclass_comes_back_as_an_array(impl, call):
+    x = numbers((3, 7))
+    results = call(impl, x.view(Subclass))
+    assert {type(a) for a in arrays(results)} == {np.ndarray}
+    assert bits(results) == bits(call(impl, x))
+
+
+# ---- values --------------------------------------------------------------------------------------
+
+
+@call
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("bad", [0.0, -np.inf, np.nan, np.inf])
+def test_no_warning(impl, call, dtype, bad):
+    """Warnings are errors in these tests; what is no probability may be refused by name."""
+    kind = np.dtype(dtype_of(dtype))
+    info = np.finfo(dtype) if kind.kind == "f" else pytest.importorskip("ml_dtypes").finfo(kind)
+    ends = [info.max, -info.max, info.tiny, info.smallest_subnormal, -0.0, 1.0]
+    for n in (6, 100):
+        x = np.resize(np.array(ends, kind), (3, n))
+        x[1] = bad
+        x[2, 0] = bad
+        try:
+            call(impl, x)
+        except ValueError as error:
+            assert bad != 0 and "row" in str(error)  # noqa: PT017, PT018
+
+
+@call
+def test_no_dimensions(impl, call):
+    x = np.float32(1.5)
+    got, want = call(impl, np.array(x)), call(impl, np.array([x]))
+    assert [a[2] for a in bits(got)] == [a[2] for a in bits(want)]
+
+
+@call
+def test_no_rows(impl, call, request):
+    columns = "columns" in request.node.callspec.id
+    for a in arrays(call(impl, np.zeros((5, 0) if columns else (0, 5), np.float32))):
+        assert np.size(a) == 0
+        assert a.ndim >= 1
+
+
+@call
+@pytest.mark.parametrize("dtype", ["complex64", "object", "U3", "S3", "datetime64[s]"])
+def test_other_dtypes_are_named(impl, call, dtype):
+    with pytest.raises(TypeError, match=re.escape(f"dtype {np.dtype(dtype)}")):
+        call(impl, np.zeros((3, 7), dtype))
+
+
+@call
+def test_masked_arrays_and_matrices_are_refused(impl, call):
+    with pytest.raises(TypeError, match="masked array"):
+        call(impl, np.ma.array(numbers((3, 7))))
+    with pytest.raises(TypeError, match="matrix"):
+        call(impl, numbers((3, 7)).view(np.matrix))
+
+
+# ---- threads -------------------------------------------------------------------------------------
+
+
+@call
+def test_another_thread_runs_during_the_work(compiled, call):
+    """No thread is told to give way: the other one runs only once the call lets go of the GIL."""
+    x = numbers((64, 30_000))
+    go, ran, done = threading.Event(), [], []
+
+    def other():
+        while not done:
+            go.wait()
+            ran.append(True)
+            go.clear()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)
+    try:
+        for _ in range(20):
+            ran.clear()
+            go.set()
+            call(compiled, x)
+            if during := bool(ran):
+                break
+    finally:
+        sys.setswitchinterval(interval)
+        done.append(True)
+        go.set()
+        thread.join()
+    assert during

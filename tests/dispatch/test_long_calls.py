@@ -1,0 +1,110 @@
+"""Calls that take long: other threads run meanwhile, signals get through, indices have 64 bits."""
+
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+HUGE = 2**31 + 33
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Many rows, made from a few."""
+    few = np.random.default_rng(0).standard_normal((64, 4096), dtype=np.float32)
+    return np.tile(few, (128, 1))
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "top_k", "sample"])
+def test_other_threads_run_meanwhile(compiled, rows, name):
+    x = rows.reshape(-1, 32768)
+    extra = {"top_k": (2000,)}.get(name, ())
+    took = []
+
+    def call():
+        start = time.perf_counter()
+        getattr(compiled, name)(x, *extra)
+        took.append(time.perf_counter() - start)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    longest, last = 0.0, time.perf_counter()
+    while thread.is_alive():
+        now = time.perf_counter()
+        longest, last = max(longest, now - last), now
+    thread.join()
+    # This thread waits for the other one's Python only, not for the work.
+    assert longest < max(0.7 * took[0], 0.02)
+
+
+class StopError(Exception):
+    """Raised by the signal handler."""
+
+
+def time_to_stop(call, after):
+    """Return how long `call` took, whose signal handler raises `after` some seconds."""
+
+    def stop(*_):
+        raise StopError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        start = time.perf_counter()
+        signal.setitimer(signal.ITIMER_REAL, after)
+        with pytest.raises(StopError):
+            call()
+        return time.perf_counter() - start
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def assert_stops_on_the_way(call):
+    """Assert that a signal takes effect before half of the time that the call takes."""
+    start = time.perf_counter()
+    call()
+    whole = time.perf_counter() - start
+    assert time_to_stop(call, 0.01) < whole / 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp", "top_k", "sample"])
+def test_a_signal_gets_through(compiled, rows, name):
+    call, extra = getattr(compiled, name), {"top_k": (2000,)}.get(name, ())
+
+    def call_again_and_again():
+        for _ in range(100):
+            call(rows, *extra)
+
+    assert time_to_stop(call_again_and_again, 0.02) < 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_a_signal_gets_through_one_long_panel(compiled):
+    x = np.zeros((1 << 24, 8), dtype=np.float32)  # nobody has written them: they take no memory
+    assert_stops_on_the_way(lambda: compiled.logsumexp(x, axis=0))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+@pytest.mark.parametrize("layout", ["rows that repeat", "short rows", "columns", "halves"])
+def test_a_signal_gets_through_blocks(compiled, layout):
+    zeros = np.zeros((1 << 19, 512), dtype=np.float32)  # nobody has written them
+    x = {
+        "rows that repeat": np.broadcast_to(zeros[0].repeat(8), (1 << 16, 4096)),
+        "short rows": zeros[:, :500],
+        "columns": zeros.reshape(1 << 12, 1 << 16)[:, 1:].T,
+        "halves": zeros.view(np.float16)[:, :512],
+    }[layout]
+    assert_stops_on_the_way(lambda: compiled.logsumexp(x))
+
+
+@pytest.mark.slow
+def test_a_row_of_more_than_2_to_the_31(compiled):
+    # Zeros that nobody has written take no memory.
+    x = np.zeros(HUGE, dtype=np.float32)
+    assert compiled.logsumexp(x) == np.float32(np.log(HUGE))
+    x[HUGE - 2] = 30
+    assert compiled.top_k(x, 1).indices.tolist() == [HUGE - 2]
+    assert compiled.sample(x, top_k=1, rng=0) == HUGE - 2

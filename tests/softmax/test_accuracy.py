@@ -1,0 +1,304 @@
+"""The error bounds of the softmax family, its monotony, and exp over every float32."""
+
+import importlib
+import math
+from functools import cache, partial
+
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fastsoftmax import _dispatch
+
+U = {np.float32: 2.0**-24, np.float64: 2.0**-53}
+LONG = [pytest.param(n, marks=pytest.mark.slow) for n in (1000, 5000)]
+TEMPERATURES = [1.0, 0.7, 0.1, 3.0, 100.0]
+
+#: Rows of n numbers; each is there for something that a simpler kernel gets wrong.
+ROWS = {
+    "ordinary": lambda n: 4 * np.cos(np.arange(n) ** 2 * 0.7),
+    "wide": lambda n: -((np.arange(n) * 37) % n) * (120 / n),
+    "constant": lambda n: np.full(n, -3.3),
+    "two levels": lambda n: np.where(np.arange(n) % 3 == 0, 0.3, -8.9),
+    "one large": lambda n: np.where(np.arange(n) == n // 3, 14.3, -0.3),
+    "200 above 0": lambda n: 200 + 40 * np.cos(np.arange(n) * 1.7),
+    "200 below 0": lambda n: -200 + 40 * np.cos(np.arange(n) * 1.7),
+    "far from 0": lambda n: 1e4 + np.sin(np.arange(n) * 1.1),
+}
+
+
+def exact64(x, temperature):
+    """Return d, exp(d/T), the sum and the sum without the maximum: float64, sums exactly rounded.
+
+    Errors of the exponentials are some (1 + |d|/T) 2**-53, nothing beside those of float32.
+    """
+    d = x.astype(np.float64) - float(x.max())
+    e = np.exp(d / temperature)
+    rest = math.fsum(np.delete(e, x.argmax()).tolist())
+    return d, e, 1 + rest, rest
+
+
+@cache
+def exact_mp(values, temperature):
+    """Return what `exact64` does as numbers of 40 digits; `values` is a tuple of floats."""
+    with mpmath.workdps(40):
+        top = mpmath.mpf(max(values))
+        d = [mpmath.mpf(v) - top for v in values]
+        e = [mpmath.exp(di / mpmath.mpf(temperature)) for di in d]
+        rest = mpmath.fsum(e[: values.index(max(values))] + e[values.index(max(values)) + 1 :])
+        return d, e, 1 + rest, rest
+
+
+def bound(impl, d, temperature, u):
+    """Return the relative error that is allowed for a probability."""
+    d = np.abs(d).astype(np.float64)
+    if temperature != 1:
+        return (4 + 3.1 * d / temperature) * u
+    # The reference's rounding of x - max counts where its float64 is no better than the result.
+    return (4 + (1.1 if impl.NAME == "reference" and u < 1e-10 else 0.1) * d) * u
+
+
+def check(impl, x, temperature, exact):
+    """Assert the bounds of the three functions for a row, given the exact d, e, sum and rest."""
+    dtype = x.dtype.type
+    u = U[dtype]
+    tiny = float(np.finfo(dtype).tiny)
+    d, e, total, rest = exact
+    with mpmath.workdps(40):
+        if isinstance(e, list):
+            lift = np.frompyfunc(mpmath.mpf, 1, 1)
+            d, e = np.array(d), np.array(e)
+            log_total = mpmath.log1p(rest)
+        else:
+            lift = np.float64
+            log_total = np.log1p(rest)
+        t = lift(temperature)
+        allowed = bound(impl, d.astype(np.float64), temperature, u)
+
+        p = e / total
+        error = np.abs(lift(impl.softmax(x, temperature=temperature)) - p).astype(np.float64)
+        p = p.astype(np.float64)
+        assert (error <= np.where(p < tiny, tiny, allowed * p)).all()
+
+        log_p = d / t - log_total
+        result = impl.log_softmax(x, temperature=temperature)
+        error = np.abs(lift(result) - log_p).astype(np.float64)
+        mean = (allowed * p).sum()  # of the bound over the row: what the sum may be wrong by
+        factor = 2 if temperature == 1 else 3
+        assert (error <= mean + factor * u * np.abs(result)).all()
+
+        if temperature == 1:
+            result = impl.logsumexp(x)
+            error = abs(float(lift(result) - (lift(x.max()) + log_total)))
+            others = np.delete((allowed * e).astype(np.float64), x.argmax()).sum() / float(total)
+            assert error <= others + 2 * u * float(log_total) + 2 * u * abs(float(result))
+
+
+# ---- float32 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_float32(impl, kind, temperature):
+    for n in (1, 2, 7, 33, 1000, 4097, 50_000):
+        x = ROWS[kind](n).astype(np.float32)
+        check(impl, x, temperature, exact64(x, temperature))
+
+
+@pytest.mark.slow_reference
+@pytest.mark.parametrize("kind", ["one large", "two levels", "constant"])
+def test_float32_rows_of_a_million(impl, kind):
+    x = ROWS[kind](1 << 20).astype(np.float32)
+    check(impl, x, 1.0, exact64(x, 1.0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("temperature", [0.8, 0.3, 2.7, 1.001, 1e-20, 1e20])
+@pytest.mark.parametrize("n", [3, 40, *LONG])
+def test_a_temperature_is_rounded_once_and_nothing_else(fused, dtype, temperature, n):
+    factor = dtype(1.4426950408889634 / temperature)
+    for centre in (0, 30, -100, 3000):
+        x = np.random.default_rng(n).normal(centre, 5, n) * temperature
+        x = x.astype(dtype)
+        with mpmath.workdps(40):
+            used = 1 / (mpmath.mpf(float(factor)) * mpmath.log(2))
+            d = [mpmath.mpf(v) - mpmath.mpf(float(x.max())) for v in x.tolist()]
+            e = np.array([mpmath.exp(v / used) for v in d])
+            result = np.frompyfunc(mpmath.mpf, 1, 1)(fused.softmax(x, temperature=temperature))
+            error = np.abs(result * e.sum() / e - 1)
+        allowed = (4 + 0.1 * np.abs(np.array(d, float)) / temperature) * U[dtype]
+        normal = np.array(e / e.sum(), float) > np.finfo(dtype).tiny
+        assert (error.astype(float) <= allowed)[normal].all()
+
+
+@pytest.mark.parametrize("temperature", [3e37, 1e38, 3e38, 1e39, 3e40, 1e300])
+def test_float32_at_huge_temperatures(impl, temperature):
+    x = np.array([0, -1e30, -1e38, -2e38, -3.4e38], np.float32)
+    check(impl, x, temperature, exact64(x, temperature))
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_the_float64_oracle_against_mpmath(kind):
+    x = ROWS[kind](150).astype(np.float32)
+    for temperature in TEMPERATURES:
+        d, e, total, rest = exact64(x, temperature)
+        d_mp, e_mp, total_mp, rest_mp = exact_mp(tuple(x.tolist()), temperature)
+        np.testing.assert_array_equal(d, np.array(d_mp, dtype=np.float64))
+        allowed = (2 + 2 * np.abs(d) / temperature) * 2.0**-53
+        assert (np.abs(np.array(e_mp - e, dtype=np.float64)) <= allowed * e).all()
+        assert total == pytest.approx(float(total_mp), rel=1e-14)
+        assert rest == pytest.approx(float(rest_mp), rel=1e-13)
+
+
+# ---- float64 -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_float64(impl, kind, temperature):
+    for n in (2, 33, 150):
+        x = ROWS[kind](n)
+        check(impl, x, temperature, exact_mp(tuple(x.tolist()), temperature))
+
+
+def test_float64_reaches_the_smallest_numbers(impl):
+    x = np.linspace(-760, 0, 200)
+    check(impl, x, 1.0, exact_mp(tuple(x.tolist()), 1.0))
+    check(impl, x / 8, 0.125, exact_mp(tuple((x / 8).tolist()), 0.125))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.3, 14.3), (-30.0, 0.25)])
+def test_float64_one_large_among_a_million(impl, low, high):
+    """A plain sum of float64 loses some hundred u here; the sum in closed form is exact."""
+    n = 1 << 20
+    x = np.full(n, low)
+    x[n // 3] = high
+    with mpmath.workdps(40):
+        small = mpmath.exp(mpmath.mpf(low) - mpmath.mpf(high))
+        total = 1 + (n - 1) * small
+        allowed = float(bound(impl, np.float64(high - low), 1.0, U[np.float64]))
+        p = impl.softmax(x)
+        assert abs(float(mpmath.mpf(p[0]) * total / small - 1)) <= allowed
+        assert abs(float(mpmath.mpf(p[n // 3]) * total - 1)) <= 4 * U[np.float64]
+        assert (np.delete(p, n // 3) == p[0]).all()
+
+
+# ---- monotone ------------------------------------------------------------------------------------
+
+
+@given(
+    x=arrays(np.float32, st.integers(1, 70), elements=st.floats(-120, 120, width=32)),
+    temperature=st.sampled_from([1.0, 0.3, 0.999, 7.0]),
+)
+def test_monotone(impl, x, temperature):
+    x.sort()
+    for dtype in (np.float32, np.float64):
+        for f in (impl.softmax, impl.log_softmax):
+            assert (np.diff(f(x.astype(dtype), temperature=temperature)) >= 0).all()
+
+
+@pytest.mark.parametrize("start", [1e-30, 1e-4, 0.3465, 0.35, 1.0397, 3.0, 17.3, 64.0, 87.0, 103.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 5.0])
+def test_monotone_over_neighbours(impl, start, temperature):
+    """Thousands of consecutive numbers below a maximum, where a kernel has its seams."""
+    for dtype, bits in ((np.float32, np.uint32), (np.float64, np.uint64)):
+        first = np.array([start], dtype).view(bits)[0]
+        x = -(first + np.arange(20_000, dtype=bits)).view(dtype)
+        assert x[1] == np.nextafter(x[0], dtype(-np.inf))
+        x = np.append(dtype(0), x)
+        for f in (impl.softmax, impl.log_softmax):
+            assert (np.diff(f(x, temperature=temperature)) <= 0).all()
+
+
+# ---- exp over every float32 ----------------------------------------------------------------------
+
+
+def exp_of(isa):
+    """Return the exponential kernel of an instruction set, as a function of an array.
+
+    Its result is exp(x / T) / 2**k, k = `k_of` the reference.
+    """
+    if isa not in _dispatch.runnable():
+        pytest.skip(f"{isa} is not built or cannot run here")
+    rows = importlib.import_module(f"fastsoftmax._kernels.softmax_{isa}").exp_rows["float"]
+
+    def exp(x, reference=0.0, sure=True, temperature=1.0):
+        y = np.empty_like(x)
+        rows(x, y, reference, sure, temperature)
+        return y
+
+    return exp
+
+
+def k_of(reference, temperature=1.0):
+    return 2 * round(reference / temperature / math.log(4))
+
+
+ISAS = [name for name in _dispatch.NAMES if name != "reference"]
+
+#: The temperature at which x / T is a power of 2 without any product.
+POWER = 1.4426950408889634
+
+#: From a float to another, where exponentials are made of x itself and results count. At any other
+#: T they are those of the powers of 2 from -1/2 to 1/2, times a power of 2.
+RANGES = [
+    (1.0, 2.0**-27, 256.0), (1.0, -0.0, -362.0), (POWER, 2.0**-27, 1.0), (POWER, -0.0, -1.0)
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("temperature", "first", "last"), RANGES)
+def test_exp_over_every_float32(isa, temperature, first, last):
+    """Rises with x, from one chunk to the next too, and keeps its bound (a look at every 997th)."""
+    exp = exp_of(isa)
+    first, last = np.array([first, last], np.float32).view(np.uint32).tolist()
+    sign = -1 if first >> 31 else 1
+    chunk = 1 << 18  # fits L2
+    before = 1.0
+    for start in range(first, last + 1, chunk):
+        bits = np.arange(start, min(start + chunk, last + 1), dtype=np.uint32)
+        x = bits.view(np.float32)
+        reference = float(x[0]) + 40.3  # far from the ends of what float32 holds
+        k = k_of(reference, temperature)
+        y = exp(x, reference, reference < 0, temperature)
+        rises = y[1:] >= y[:-1] if sign > 0 else y[1:] <= y[:-1]
+        assert rises.all(), x[1:][~rises]
+        assert (math.ldexp(y[0], k) - before) * sign >= 0, x[0]
+        before = math.ldexp(y[-1], k)
+        d = x[::997].astype(np.float64)
+        e = np.exp(d) if temperature == 1 else np.exp2(d)
+        error = np.abs(np.ldexp(y[::997].astype(np.float64), k) - e)
+        allowed = (1.3 + 0.05 * np.abs(d) if temperature == 1 else 1.6) * U[np.float32] * e
+        assert (error <= allowed).all(), d[error > allowed]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("temperature", [1.0, 1.1])
+def test_exp_has_the_same_bits_at_any_reference(isa, temperature):
+    exp = exp_of(isa)
+    x = np.linspace(-30, 20, 100_000, dtype=np.float32)
+    y = exp(x, 20.0, True, temperature)
+    for reference in (20.0, 20.4, 33.3, 50.0, -40.0):
+        for sure in (True, False):
+            factor = 2.0 ** (k_of(20, temperature) - k_of(reference, temperature))
+            got = exp(x, reference, sure, temperature)
+            np.testing.assert_array_equal(got, y * np.float32(factor))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("temperature", [1.0, 0.9])
+def test_exp_at_the_ends(isa, temperature):
+    exp = partial(exp_of(isa), temperature=temperature)
+    x = np.array([0.0, -0.0, -1e-45, -89, -1e30, -np.inf, np.nan, -np.nan], np.float32)
+    for sure in (True, False):
+        y = exp(x, 0.0, sure)
+        np.testing.assert_array_equal(y[:6], [1, 1, 1, 0, 0, 0])
+        assert not np.signbit(y[:6]).any()
+        assert not np.isfinite(y[6:]).any()
+    # What is too large must not look like a number.
+    assert not np.isfinite(exp(np.array([89.5, 200, 1e30, np.inf], np.float32), 0.0, False)).any()
+    assert np.isnan(exp(np.array([np.inf, np.nan], np.float32), 0.0)).all()
