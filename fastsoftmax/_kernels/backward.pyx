@@ -43,14 +43,7 @@ from fastsoftmax._kernels.transpose cimport (
     transpose_out,
     whole_strips,
 )
-from fastsoftmax._kernels.types cimport (
-    fma64,
-    noinline_void,
-    out_ptr,
-    out_ptr32,
-    out_ptr64,
-    real,
-)
+from fastsoftmax._kernels.types cimport fma64, noinline_void, out_ptr, out_ptr32, out_ptr64, real
 
 
 # ---- sums ----------------------------------------------------------------------------------------

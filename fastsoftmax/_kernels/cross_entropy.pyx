@@ -287,40 +287,42 @@ cdef void cross_entropy_rows(
         start += r
 
 
-cdef double loss_at_zero(
+cdef double limit_loss(
     const Labels *labels, const real *x, const real *label, Py_ssize_t n, Py_ssize_t target,
 ) noexcept nogil:
-    """Return the loss of a row at T = 0, where its first maximum has all the probability.
+    """Return the loss of a row at T = 0 or infinity, where some classes are equally likely.
 
-    It is infinite where another class has a label. NaN for a row without probabilities.
+    At 0 that is the first maximum alone, else all above -inf. It is infinite where another class
+    has a label; NaN for a row without probabilities.
     """
     cdef RowMax top = row_max(x, n)
-    cdef Py_ssize_t c, first = -1
-    cdef bint wrong = False
-    cdef double q
-    if not -infinity(<double>0) < top.value < infinity(<double>0):
-        return NAN
+    cdef Py_ssize_t c, likely = 0
+    cdef bint wrong = False, elsewhere = False
+    cdef double q, total = 0
     for c in range(n):
         wrong |= x[c] != x[c]
-        if first < 0 and x[c] == top.value:
-            first = c
-    if wrong:
-        return NAN
-    for c in range(n):
         if label != NULL:
             q = labels.kept * label[c] + labels.uniform
         else:
             q = labels.uniform + (labels.kept if c == target else 0)
-        if c != first and q * (labels.weight[c] if labels.weight != NULL else 1) != 0:
-            return infinity(<double>0)
-    return 0
+        q *= labels.weight[c] if labels.weight != NULL else 1
+        total += q
+        if x[c] > -infinity(<real>0) and (
+            labels.temperature != 0 or likely == 0 and x[c] == top.value
+        ):
+            likely += 1
+        elif q != 0:
+            elsewhere = True
+    if wrong or not -infinity(<double>0) < top.value < infinity(<double>0):
+        return NAN
+    return infinity(<double>0) if elsewhere else total * log1p_nonneg(likely - 1)
 
 
-cdef void losses_at_zero(
+cdef void limit_losses(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
     const real *label, real *y,
 ) noexcept nogil:
-    """Write the losses of rows at T = 0, and the gradient 0: softmax is constant there."""
+    """Write the losses of rows at T = 0 or infinity, and the gradient 0: softmax is constant."""
     cdef Labels labels
     cdef Py_ssize_t target
     cdef Py_ssize_t i, j, n = call.n
@@ -330,7 +332,7 @@ cdef void losses_at_zero(
         read_targets(call, first + i, 1, &target)
         loss = 0
         if target >= 0 and n:
-            loss = loss_at_zero(
+            loss = limit_loss(
                 &labels, x + i * n, label + i * n if label != NULL else NULL, n, target
             )
         call.losses[first + i] = loss
@@ -344,8 +346,8 @@ cdef int cross_entropy(
 ) noexcept nogil:
     """Do what `cross_entropy_rows` does, at any temperature; return -1 without memory."""
     cdef real *scores
-    if call.temperature == 0:
-        losses_at_zero(call, first, rows, x, label, y)
+    if call.temperature == 0 or call.temperature == infinity(<double>0):
+        limit_losses(call, first, rows, x, label, y)
         return 0
     if temperature_in_range(call.temperature):
         cross_entropy_rows(call, first, rows, x, label, y, <real *>NULL)

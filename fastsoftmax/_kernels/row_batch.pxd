@@ -31,8 +31,6 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     out_ptr,
-    out_ptr32,
-    out_ptr64,
     prefetch,
     real,
 )
