@@ -354,6 +354,19 @@ def test_temperatures_at_the_ends(impl):
     np.testing.assert_allclose(tiny, [0, np.log(2), 0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("temperature", [0, INF])
+def test_a_label_where_probability_is_zero_costs_all_at_every_end(impl, dtype, temperature):
+    x = np.array([[3, 3, -INF]] * 3, dtype)
+    for target, smoothing, want in ((0, 0.0, 1), (2, 0.0, INF), (0, 0.1, INF)):
+        loss, grad = impl.cross_entropy_with_grad(
+            x, [target] * 3, temperature=temperature, label_smoothing=smoothing, reduction="none"
+        )
+        want = want * np.log(2) if temperature or want == INF else 0
+        np.testing.assert_allclose(loss, [want] * 3, rtol=1e-6)
+        np.testing.assert_array_equal(grad, np.zeros((3, 3)))
+
+
 def test_the_temperature_of_a_loss_is_one_number(impl):
     says = message(TypeError, impl.cross_entropy, FLOATS, [0, 1], temperature=[1.0, 2.0])
     assert says == "temperature is [1.0, 2.0]; allowed is a number from 0 to inf"

@@ -64,7 +64,8 @@ def test_a_signal_gets_through(compiled, many, name):
     def stop(*_):
         raise StopError
 
-    def call_again_and_again():
+    def call_until_the_signal(delay):
+        signal.setitimer(signal.ITIMER_REAL, delay)
         for _ in range(100):
             CALLS[name](compiled, x, workers=2)
 
@@ -72,9 +73,8 @@ def test_a_signal_gets_through(compiled, many, name):
     try:
         for delay in (0.0021, 0.01, 0.023, 0.05):
             start = time.perf_counter()
-            signal.setitimer(signal.ITIMER_REAL, delay)
             with pytest.raises(StopError):
-                call_again_and_again()
+                call_until_the_signal(delay)
             assert time.perf_counter() - start < 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

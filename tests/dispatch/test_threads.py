@@ -12,9 +12,12 @@ import fastsoftmax
 from fastsoftmax import _threads, get_workers, set_workers
 from fastsoftmax._front import long_row
 from tests.dispatch.workers import CALLS, bits, targets
+from tests.processes import output
 
-CPUS = os.cpu_count()
+CPUS = _threads.cpus_to_use()
 WORKERS = (2, 3, -1)
+
+
 # ---- the same bits -------------------------------------------------------------------------------
 
 
@@ -161,6 +164,16 @@ def test_bad_numbers_are_named(impl, name, bad):
 def test_negative_numbers_count_from_the_cpus(impl):
     assert [_threads.count(n) for n in (1, CPUS, -1, -CPUS, np.int8(5))] == [1, CPUS, CPUS, 1, 5]
     assert impl.softmax([0.0, 0.0], workers=np.int64(-1)).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+def test_negative_numbers_count_the_cpus_that_the_process_may_use():
+    code = (
+        "import os\nfrom fastsoftmax import get_workers, set_workers\n"
+        "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+        "with set_workers(-1):\n    print(get_workers())"
+    )
+    assert output(code) == ["1"]
 
 
 def test_set_workers_nests_and_ends():
