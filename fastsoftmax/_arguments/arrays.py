@@ -23,8 +23,9 @@ def as_array(x: Any, name: str) -> np.ndarray:
     """
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array; pass the data and where=~mask: "
-            f"({name}.data, where=~np.ma.getmaskarray({name}))"
+            f"{name} is a masked array; pass {name}.filled(value), the value that hidden entries "
+            f"count as, or to a function that has where=: {name}.data and "
+            f"where=~np.ma.getmaskarray({name})"
         )
     if isinstance(x, np.matrix):
         raise TypeError(f"{name} is a np.matrix; pass np.asarray({name})")
