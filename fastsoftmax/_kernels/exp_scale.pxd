@@ -196,11 +196,6 @@ cdef inline ExpScale scale_from_max(real highest, double temperature) noexcept n
     return make_scale(shift, rate, (highest - shift) * inverse, target_exponent(highest), True)
 
 
-cdef inline ExpScale scale_to_one(real highest, double inverse) noexcept nogil:
-    """Return the scale of exp((x - `highest`) * `inverse`) itself: the maximum's is 1."""
-    return make_scale(highest, exp_rate(1 / inverse, highest), <real>0, <real>0, True)
-
-
 cdef inline real max_term(real highest, const ExpScale *scale) noexcept nogil:
     """Return the exponential of a row's maximum `highest`."""
     cdef real shift = <real>scale.shift
