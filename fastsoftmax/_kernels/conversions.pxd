@@ -49,7 +49,6 @@ cdef extern from *:
     uint64_t swap64 "__builtin_bswap64"(uint64_t x) noexcept nogil
     ctypedef double *out_doubles "double *__restrict"
     ctypedef const double *in_doubles "const double *__restrict"
-    ctypedef const unsigned char *in_bytes "const unsigned char *__restrict"
 
 ctypedef fused small_integer:  # exact in float32
     int8_t

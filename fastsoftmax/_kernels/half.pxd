@@ -29,20 +29,18 @@ cdef extern from *:
     }
     #if defined(__AVX2__)
     #define FS_BFLOAT_STEP 16
-    static inline __m256i fs_round_bfloats(__m256i b) {
-        __m256i one = _mm256_set1_epi32(1), odd = _mm256_and_si256(_mm256_srli_epi32(b, 16), one);
-        __m256i size = _mm256_and_si256(b, _mm256_set1_epi32(0x7FFFFFFF));
-        __m256i nan = _mm256_cmpgt_epi32(size, _mm256_set1_epi32(0x7F800000));
-        __m256i quiet = _mm256_or_si256(_mm256_srli_epi32(_mm256_andnot_si256(
-            _mm256_set1_epi32(0x7FFFFFFF), b), 16), _mm256_set1_epi32(0x7FC0));
-        b = _mm256_add_epi32(b, _mm256_add_epi32(_mm256_set1_epi32(0x7FFF), odd));
-        return _mm256_blendv_epi8(_mm256_srli_epi32(b, 16), quiet, nan);
+    static inline __m256i fs_round_bfloats(__m256 x) {  /* no NaN */
+        __m256i b = _mm256_castps_si256(x);
+        __m256i odd = _mm256_and_si256(_mm256_srli_epi32(b, 16), _mm256_set1_epi32(1));
+        b = _mm256_add_epi32(b, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+        return _mm256_srli_epi32(b, 16);
     }
-    static inline void fs_narrow_bfloats(const float *x, uint16_t *y) {
-        __m256i a = fs_round_bfloats(_mm256_loadu_si256((const __m256i *)x));
-        __m256i b = fs_round_bfloats(_mm256_loadu_si256((const __m256i *)(x + 8)));
-        a = _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xD8);
-        _mm256_storeu_si256((__m256i *)y, a);
+    static inline int fs_narrow_bfloats(const float *x, uint16_t *y) {
+        __m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + 8);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q))) return 0;
+        _mm256_storeu_si256((__m256i *)y, _mm256_permute4x64_epi64(
+            _mm256_packus_epi32(fs_round_bfloats(a), fs_round_bfloats(b)), 0xD8));
+        return 1;
     }
     #endif
     #elif defined(__aarch64__)
@@ -61,7 +59,9 @@ cdef extern from *:
     #endif
     #if !defined(FS_BFLOAT_STEP)
     #define FS_BFLOAT_STEP 0
-    static inline void fs_narrow_bfloats(const float *x, uint16_t *y) { (void)x; (void)y; }
+    static inline int fs_narrow_bfloats(const float *x, uint16_t *y) {
+        (void)x; (void)y; return 0;
+    }
     #endif
     """
     ctypedef const uint16_t *in_halves "const uint16_t *__restrict"
@@ -71,7 +71,8 @@ cdef extern from *:
     const Py_ssize_t HALF_STEP "FS_HALF_STEP"  # elements that an instruction converts; 0: none
     void widen_step "fs_widen_halves"(const uint16_t *x, float *y) noexcept nogil
     const Py_ssize_t BFLOAT_STEP "FS_BFLOAT_STEP"  # elements rounded to bfloat16 at once; 0: none
-    void narrow_bfloats "fs_narrow_bfloats"(const float *x, uint16_t *y) noexcept nogil
+    # Return whether it was done: not where there is a NaN.
+    bint narrow_bfloats "fs_narrow_bfloats"(const float *x, uint16_t *y) noexcept nogil
     void narrow_step "fs_narrow_halves"(const float *x, uint16_t *y) noexcept nogil
 
 
@@ -149,10 +150,12 @@ cdef inline void widen_bfloat16(in_halves x, Py_ssize_t n, out_floats y) noexcep
 
 cdef inline void narrow_bfloat16(in_floats x, Py_ssize_t n, out_halves y) noexcept nogil:
     """Write n numbers of float32 as bfloat16."""
-    cdef Py_ssize_t j = 0
+    cdef Py_ssize_t l, j = 0
     if BFLOAT_STEP:
         while j + BFLOAT_STEP <= n:
-            narrow_bfloats(x + j, y + j)
+            if not narrow_bfloats(x + j, y + j):
+                for l in range(BFLOAT_STEP):
+                    y[j + l] = to_bfloat16(x[j + l])
             j += BFLOAT_STEP
         while j < n:
             y[j] = to_bfloat16(x[j])

@@ -19,92 +19,53 @@ Source
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, INT64, Block, PackingKernels
+from fastsoftmax._kernels.abi cimport FLOAT32, INT64, Block, PackingKernels
 from fastsoftmax._kernels.conversions cimport (
     PIECE,
     convert,
     convert_back,
     gather,
-    in_bytes,
-    out_doubles,
     scatter,
     size_of,
     swap_bytes,
 )
-from fastsoftmax._kernels.half cimport out_floats
+from fastsoftmax._kernels.masks cimport copy_masked
 from fastsoftmax._kernels.transpose cimport SIDE32, SIDE64, gather32, gather64, scatter32, scatter64
-from fastsoftmax._kernels.types cimport (
-    bits32,
-    bits64,
-    from_bits32,
-    from_bits64,
-    infinity,
-    noinline_void,
-    out_ptr,
-    prefetch,
-    real,
-)
-
-cdef enum:
-    AHEAD = 1024  # elements that are fetched in advance, where rows are copied
+from fastsoftmax._kernels.types cimport infinity, real
 
 
 # ---- masks ---------------------------------------------------------------------------------------
 
 
-cdef inline real choose(unsigned char mask, real x, real value) noexcept nogil:
-    """Return x where the mask is not 0, else value; by bits: of a condition gcc makes a branch."""
-    cdef uint32_t m32 = -<uint32_t>(mask != 0)
-    cdef uint64_t m64 = -<uint64_t>(mask != 0)
-    if real is float:
-        return from_bits32((bits32(x) & m32) | (bits32(value) & ~m32))
-    else:
-        return from_bits64((bits64(x) & m64) | (bits64(value) & ~m64))
-
-
-cdef noinline_void fill_masked(in_bytes mask, out_ptr y, Py_ssize_t n, real value) noexcept nogil:
-    """y = value where the mask is 0"""
-    cdef Py_ssize_t j
-    for j in range(n):
-        y[j] = choose(mask[j], <real>y[j], value)
-
-
-cdef noinline_void copy_masked(
-    in_bytes mask, const real *x, out_ptr y, Py_ssize_t n, real value
+cdef inline void copy_row(
+    const char *mask, const char *x, char *y, Py_ssize_t n, int dtype, double value
 ) noexcept nogil:
-    """y = x where the mask is not 0, else value"""
-    cdef Py_ssize_t j, l, whole = n & ~(<Py_ssize_t>31)
-    for j from 0 <= j < whole by 32:
-        for l from 0 <= l < 32 by 64 // sizeof(real):
-            prefetch(x + j + AHEAD + l)
-        prefetch(mask + j + AHEAD)
-        for l in range(32):
-            y[j + l] = choose(mask[j + l], x[j + l], value)
-    for j in range(whole, n):
-        y[j] = choose(mask[j], x[j], value)
+    """Copy n contiguous numbers of `dtype` into y, but `value` where their mask is False."""
+    cdef const unsigned char *bytes = <const unsigned char *>mask
+    if dtype == FLOAT32:
+        copy_masked(bytes, <const float *>x, <float *>y, n, <float>value)
+    else:
+        copy_masked(bytes, <const double *>x, <double *>y, n, value)
 
 
 cdef inline void fill_row(
     const char *mask, Py_ssize_t step, Py_ssize_t n, int dtype, double value, char *y
 ) noexcept nogil:
     """Write `value` into a contiguous row where its mask, `step` bytes an element, is False."""
-    cdef unsigned char bytes[PIECE]
-    cdef const unsigned char *m
+    cdef char bytes[PIECE]
+    cdef const char *m
     cdef Py_ssize_t j, k
     cdef Py_ssize_t size = 4 if dtype == FLOAT32 else 8
     for j from 0 <= j < n by PIECE:
         k = min(<Py_ssize_t>PIECE, n - j)
-        m = <const unsigned char *>mask + j
+        m = mask + j
         if step != 1:
-            gather(mask + j * step, step, 1, k, <char *>bytes)
+            gather(mask + j * step, step, 1, k, bytes)
             m = bytes
-        if dtype == FLOAT32:
-            fill_masked(<in_bytes>m, <out_floats>(y + j * size), k, <float>value)
-        else:
-            fill_masked(<in_bytes>m, <out_doubles>(y + j * size), k, value)
+        copy_row(m, y + j * size, y + j * size, k, dtype, value)
 
 
 cdef void fill(
@@ -200,18 +161,9 @@ cdef void load(
         if beside and same:
             if mask == NULL:
                 memcpy(to, p, n * size)
-            elif mask.step == 1 and dtype == FLOAT32:
+            elif mask.step == 1:
                 m = mask.data + r * mask.row_step
-                copy_masked(
-                    <in_bytes>m, <const float *>p, <out_floats>to, n,
-                    -infinity(<float>0),
-                )
-            elif mask.step == 1 and dtype == FLOAT64:
-                m = mask.data + r * mask.row_step
-                copy_masked(
-                    <in_bytes>m, <const double *>p, <out_doubles>to, n,
-                    -infinity(<double>0),
-                )
+                copy_row(m, p, to, n, dtype, -infinity(<double>0))
             else:
                 memcpy(to, p, n * size)
                 fill_row(
