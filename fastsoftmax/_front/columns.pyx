@@ -13,7 +13,7 @@ from .. import _threads
 
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport threads_for
-from fastsoftmax._front.pack cimport pack
+from fastsoftmax._front.pack cimport STORE, pack
 from fastsoftmax._front.plan cimport (
     BLOCK_BYTES,
     CONTIGUOUS,
@@ -169,7 +169,7 @@ cdef int run_column_range(
                     mend_columns(packing, p, start, pieces, width, e)
                 move_columns(packing, p, &p.y, NULL, start, pieces, width, e, True)
             elif not writes:
-                pack(packing, p, &p.y, NULL, start, count, p.dtype, y, True)
+                pack(packing, p, &p.y, NULL, start, count, p.dtype, y, STORE)
             start += count
             done += count * p.n
             if done >= SIGNAL_INTERVAL:

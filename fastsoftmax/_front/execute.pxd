@@ -8,6 +8,10 @@ from fastsoftmax._kernels.abi cimport PackingKernels, rows_fn
 cdef object parse_workers(object workers)
 cdef Py_ssize_t threads_for(double work, object workers) except -1
 cdef char *row_pointer(const Plan *p, const Operand *o, Py_ssize_t row) noexcept nogil
+cdef int run_blocks(
+    const PackingKernels *packing, rows_fn kernel, void *call, const Plan *p, Py_ssize_t start,
+    Py_ssize_t stop,
+) noexcept nogil
 cdef int run_range(
     const PackingKernels *packing, rows_fn kernel, void *call, const Plan *p, Py_ssize_t start,
     Py_ssize_t stop,

@@ -19,7 +19,7 @@ from libc.stdlib cimport free, malloc
 from .. import _threads
 
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.pack cimport pack
+from fastsoftmax._front.pack cimport FILL, LOAD, STORE, pack
 from fastsoftmax._front.plan cimport (
     BLOCK_BYTES,
     BY_ROW,
@@ -33,7 +33,7 @@ from fastsoftmax._front.plan cimport (
     place_of,
     size_of,
 )
-from fastsoftmax._kernels.abi cimport FLOAT32, Block, PackingKernels, rows_fn
+from fastsoftmax._kernels.abi cimport PackingKernels, rows_fn
 
 cdef enum:
     LONG_ROW_BYTES = 1 << 11  # from which on a call for a row alone costs less than to move it
@@ -67,33 +67,6 @@ cdef char *row_pointer(const Plan *p, const Operand *o, Py_ssize_t row) noexcept
     return o.data + place_of(p, o, row)
 
 
-cdef void fill_row(
-    const PackingKernels *packing, const Plan *p, Py_ssize_t row, char *y
-) noexcept nogil:
-    """Write what masked entries have into a contiguous row of results."""
-    cdef const char *mask = p.mask.data + place_of(p, &p.mask, row)
-    cdef Py_ssize_t i, j, at
-    cdef int d
-    cdef Block block
-    if p.inner_ndim <= 1:
-        block.data = <char *>mask
-        block.step = p.mask.inner[0] if p.inner_ndim > 0 else 1
-        block.row_step = 0
-        packing.fill(&block, 1, p.n, p.dtype, p.masked, y)
-        return
-    for i in range(p.n):
-        at = 0
-        j = i
-        for d in range(p.inner_ndim - 1, -1, -1):
-            at += j % p.inner_shape[d] * p.mask.inner[d]
-            j //= p.inner_shape[d]
-        if not mask[at]:
-            if p.dtype == FLOAT32:
-                (<float *>y)[i] = <float>p.masked
-            else:
-                (<double *>y)[i] = p.masked
-
-
 cdef void mend_rows(
     const PackingKernels *packing, const Plan *p, Py_ssize_t first, Py_ssize_t rows, char *y
 ) noexcept nogil:
@@ -105,7 +78,7 @@ cdef void mend_rows(
     cdef Py_ssize_t width = p.n * size_of(p.dtype)
     for r in range(rows):
         if is_nan(y + r * width, p.dtype):
-            fill_row(packing, p, first + r, y + r * width)
+            pack(packing, p, &p.mask, NULL, first + r, 1, p.dtype, y + r * width, FILL)
 
 
 cdef Py_ssize_t rows_at_once(const Plan *p) noexcept nogil:
@@ -130,7 +103,10 @@ cdef int run_blocks(
     const PackingKernels *packing, rows_fn kernel, void *call, const Plan *p, Py_ssize_t start,
     Py_ssize_t stop,
 ) noexcept nogil:
-    """Run the kernel on rows `start` to `stop`; return 0, or -1 if there was no memory."""
+    """Run the kernel on rows `start` to `stop`; return 0, or -1 if there was no memory.
+
+    If `packing` is NULL, the kernel finds the rows itself.
+    """
     cdef Py_ssize_t at_once = min(rows_at_once(p), stop - start)
     cdef Py_ssize_t bytes = at_once * p.n * size_of(p.dtype)
     cdef bint load_x = p.x.access == PACKED or p.x.access == BY_ROW and at_once > 1
@@ -150,6 +126,11 @@ cdef int run_blocks(
     cdef Py_ssize_t count
     cdef int result = 0
     cdef uint64_t environment
+    if packing == NULL:
+        environment = enter_environment()
+        result = kernel(call, start, stop - start, NULL, NULL, NULL)
+        leave_environment(environment)
+        return result
     bytes = (bytes + 63) // 64 * 64
     if load_x or load_x2 or store_y:
         scratch = <char *>malloc(
@@ -165,12 +146,12 @@ cdef int run_blocks(
         count = min(at_once, stop - start)
         if load_x:
             x = x_scratch
-            pack(packing, p, &p.x, mask, start, count, p.dtype, x, False)
+            pack(packing, p, &p.x, mask, start, count, p.dtype, x, LOAD)
         else:
             x = row_pointer(p, &p.x, start)
         if load_x2:
             x2 = x2_scratch
-            pack(packing, p, &p.x2, NULL, start, count, p.dtype, x2, False)
+            pack(packing, p, &p.x2, NULL, start, count, p.dtype, x2, LOAD)
         elif has_x2:
             x2 = row_pointer(p, &p.x2, start)
         if store_y:
@@ -183,7 +164,7 @@ cdef int run_blocks(
         if mask != NULL and has_y and p.y.n == p.n:
             mend_rows(packing, p, start, count, y)
         if store_y:
-            pack(packing, p, &p.y, NULL, start, count, p.dtype, y, True)
+            pack(packing, p, &p.y, NULL, start, count, p.dtype, y, STORE)
         start += count
     leave_environment(environment)
     free(scratch)

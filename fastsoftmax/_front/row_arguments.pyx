@@ -12,7 +12,7 @@ import numpy as np
 from .._arguments import values
 
 from fastsoftmax._front.arrays cimport is_input
-from fastsoftmax._front.pack cimport pack
+from fastsoftmax._front.pack cimport LOAD, pack
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, broadcast, set_operand
 from fastsoftmax._front.values cimport is_behaved_c, number_within
 from fastsoftmax._kernels.abi cimport FLOAT64, PackingKernels
@@ -52,7 +52,7 @@ cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) exce
     each = <double *>malloc((p.rows + 1) * sizeof(double))
     if each == NULL:
         raise MemoryError(f"no memory for {p.rows} temperatures")
-    pack(packing, p, &p.t, NULL, 0, p.rows, FLOAT64, <char *>each, False)
+    pack(packing, p, &p.t, NULL, 0, p.rows, FLOAT64, <char *>each, LOAD)
     for i in range(p.rows):
         if not each[i] >= 0:
             bad = each[i]

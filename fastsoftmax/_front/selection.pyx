@@ -21,6 +21,7 @@ from .._arguments.results import TopK
 from fastsoftmax._front.arrays cimport as_input, is_narrow_float
 from fastsoftmax._front.cost cimport cost_select
 from fastsoftmax._front.execute cimport parse_workers, run_rows
+from fastsoftmax._front.long_selection cimport run_packed_top_k
 from fastsoftmax._front.plan cimport MAX_AXES, Operand, Plan, begin_plan, finish_plan, set_operand
 from fastsoftmax._front.row_arguments cimport checked_ids
 from fastsoftmax._front.values cimport scalar_or_array
@@ -166,6 +167,7 @@ cdef class SelectionFunctions:
         cdef int d
         cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(taken)
         cdef bint direct, copies = p.x.element != p.dtype
+        cdef double work
         cdef char *scratch = NULL
         set_operand(&p.y, found)
         p.y.n = k
@@ -191,11 +193,10 @@ cdef class SelectionFunctions:
             if not direct:
                 call.indices = <int64_t *>scratch
             call.values = scratch + p.rows * k * 8
+        work = cost_select(<double>p.rows * p.n, <double>p.rows * k)
         try:
-            run_rows(
-                &self.packing, self.kernels.top_k, &call, p,
-                cost_select(<double>p.rows * p.n, <double>p.rows * k), workers,
-            )
+            if not run_packed_top_k(&self.packing, self.kernels.top_k, &call, p, work, workers):
+                run_rows(&self.packing, self.kernels.top_k, &call, p, work, workers)
             if copies:
                 if direct:
                     take(p, call.indices, k, <char *>cnp.PyArray_DATA(taken))

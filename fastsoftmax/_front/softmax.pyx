@@ -24,12 +24,11 @@ from fastsoftmax._front.arrays cimport as_input, result_dtype, same_memory
 from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.execute cimport parse_workers, row_pointer, run_range, run_rows, threads_for
-from fastsoftmax._front.long_row cimport run_long_row
+from fastsoftmax._front.execute cimport parse_workers, run_range, run_rows, threads_for
+from fastsoftmax._front.long_row cimport run_long_row, run_packed_rows
 from fastsoftmax._front.plan cimport (
     CONTIGUOUS,
     MAX_AXES,
-    PACKED,
     SIGNAL_INTERVAL,
     WITH_GIL,
     Plan,
@@ -260,7 +259,7 @@ cdef class SoftmaxFunctions:
                         <double[:p.rows, :p.n:1]><double *>p.x.data,
                         <double[:p.rows, :p.n:1]><double *>p.y.data,
                     )
-            else:
+            elif not run_packed_rows(&self.packing, &self.kernels, &call, p, work, workers):
                 run_rows(&self.packing, self.kernels.softmax_rows, &call, p, work, workers)
         finally:
             free(each)
@@ -269,19 +268,14 @@ cdef class SoftmaxFunctions:
     cdef bint run_long(self, Plan *p, SoftmaxCall *call, double work, workers) except -1:
         """Run a few long rows one by one, each shared by threads; return False for other ones."""
         cdef Py_ssize_t i, threads
-        cdef SoftmaxCall one = call[0]
         if work < LONG_ROW_NS or work / p.rows < LONG_ROW_NS:
             return False
         threads = threads_for(work / p.rows, workers)
         if threads < 2 or p.rows >= 2 * threads:
             return False
-        if p.x.access == PACKED or p.y.access == PACKED:
-            return False
         for i in range(p.rows):
-            one.temperature = call.temperature + i * call.temperature_stride
             if not run_long_row(
-                &self.kernels, &one, row_pointer(p, &p.x, i), row_pointer(p, &p.y, i),
-                work / p.rows, threads,
+                &self.packing, &self.kernels, call, p, i, work / p.rows, threads
             ):
                 run_range(&self.packing, self.kernels.softmax_rows, call, p, i, i + 1)
         return True

@@ -105,6 +105,7 @@ cdef struct LongRow:
     double temperature  # in range
     const void *x
     void *y  # is x, or does not overlap it; one element for LOGSUMEXP
+    const void *next_part  # bring it to L1 during softmax's exponentials; NULL: what follows x
     double *lanes  # scratch: 16 for each of the row's blocks, of `row_block` elements
     # Between the phases:
     bint is_max

@@ -80,11 +80,13 @@ cdef inline void add_blocks(
     """
     cdef LaneSums *lanes = <LaneSums *>row.lanes + first
     cdef ExpScale exp_scale = scale_of(row, <real>0)
+    cdef const real *next_row
     cdef Py_ssize_t start
     if row.op == SOFTMAX:
-        exp_of_row(
-            x, y, n, &exp_scale, True, lanes, NULL, NULL, x + PREFETCH_BYTES // sizeof(real)
-        )
+        next_row = <const real *>row.next_part
+        if next_row == NULL:
+            next_row = x + PREFETCH_BYTES // sizeof(real)
+        exp_of_row(x, y, n, &exp_scale, True, lanes, NULL, NULL, next_row)
         return
     for start from 0 <= start < n by BLOCK:
         lanes_excluding_max(
