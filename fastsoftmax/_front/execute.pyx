@@ -78,7 +78,8 @@ cdef void mend_rows(
     cdef Py_ssize_t width = p.n * size_of(p.dtype)
     for r in range(rows):
         if is_nan(y + r * width, p.dtype):
-            pack(packing, p, &p.mask, NULL, first + r, 1, p.dtype, y + r * width, FILL)
+            pack(packing, p, &p.mask, NULL, first + r, rows - r, p.dtype, y + r * width, FILL)
+            break
 
 
 cdef Py_ssize_t rows_at_once(const Plan *p) noexcept nogil:

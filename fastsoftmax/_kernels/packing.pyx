@@ -37,50 +37,7 @@ from fastsoftmax._kernels.transpose cimport SIDE32, SIDE64, gather32, gather64, 
 from fastsoftmax._kernels.types cimport infinity, real
 
 
-# ---- masks ---------------------------------------------------------------------------------------
-
-
-cdef inline void copy_row(
-    const char *mask, const char *x, char *y, Py_ssize_t n, int dtype, double value
-) noexcept nogil:
-    """Copy n contiguous numbers of `dtype` into y, but `value` where their mask is False."""
-    cdef const unsigned char *bytes = <const unsigned char *>mask
-    if dtype == FLOAT32:
-        copy_masked(bytes, <const float *>x, <float *>y, n, <float>value)
-    else:
-        copy_masked(bytes, <const double *>x, <double *>y, n, value)
-
-
-cdef inline void fill_row(
-    const char *mask, Py_ssize_t step, Py_ssize_t n, int dtype, double value, char *y
-) noexcept nogil:
-    """Write `value` into a contiguous row where its mask, `step` bytes an element, is False."""
-    cdef char bytes[PIECE]
-    cdef const char *m
-    cdef Py_ssize_t j, k
-    cdef Py_ssize_t size = 4 if dtype == FLOAT32 else 8
-    for j from 0 <= j < n by PIECE:
-        k = min(<Py_ssize_t>PIECE, n - j)
-        m = mask + j
-        if step != 1:
-            gather(mask + j * step, step, 1, k, bytes)
-            m = bytes
-        copy_row(m, y + j * size, y + j * size, k, dtype, value)
-
-
-cdef void fill(
-    const Block *mask, Py_ssize_t rows, Py_ssize_t n, int dtype, double value, void *y
-) noexcept nogil:
-    """Write `value` into rows where `mask` is False; a `fill_fn`."""
-    cdef Py_ssize_t r
-    cdef Py_ssize_t width = n * (4 if dtype == FLOAT32 else 8)
-    for r in range(rows):
-        fill_row(
-            mask.data + r * mask.row_step, mask.step, n, dtype, value, <char *>y + r * width
-        )
-
-
-# ---- rows ----------------------------------------------------------------------------------------
+# ---- transposes ----------------------------------------------------------------------------------
 
 
 cdef void transpose_to_rows(
@@ -133,59 +90,117 @@ cdef inline bint lies_across(const Block *x, int dtype, Py_ssize_t rows) noexcep
     )
 
 
+# ---- pieces: PIECE elements of a row, or some short rows -----------------------------------------
+
+
+cdef inline Py_ssize_t rows_of_piece(Py_ssize_t n) noexcept nogil:
+    """Return how many rows of n elements are moved at once."""
+    return max(PIECE // max(n, <Py_ssize_t>1), <Py_ssize_t>1)
+
+
+cdef inline bint is_contiguous(const Block *x, Py_ssize_t size) noexcept nogil:
+    """Return whether the elements of each row can be read as they stand."""
+    return (
+        x.step == size and not x.swapped and <uintptr_t>x.data % size == 0
+        and x.row_step % size == 0
+    )
+
+
+cdef inline const char *side_by_side(
+    const Block *x, Py_ssize_t row, Py_ssize_t first, Py_ssize_t size, Py_ssize_t rows,
+    Py_ssize_t n, bint contiguous, char *y
+) noexcept nogil:
+    """Return where a piece of rows has its elements side by side: in y, if not in x.
+
+    `contiguous` says whether those of a row are so in x.
+    """
+    cdef const char *p = x.data + row * x.row_step + first * x.step
+    cdef Py_ssize_t r
+    if contiguous and (rows == 1 or x.row_step == n * size):
+        return p
+    for r in range(rows):
+        gather(p + r * x.row_step, x.step, size, n, y + r * n * size)
+    if x.swapped:
+        swap_bytes(y, size, rows * n)
+    return y
+
+
+cdef inline void copy_row(
+    const char *mask, const char *x, char *y, Py_ssize_t n, int dtype, double value
+) noexcept nogil:
+    """Copy n contiguous numbers of `dtype` into y, but `value` where their mask is False."""
+    cdef const unsigned char *bytes = <const unsigned char *>mask
+    if dtype == FLOAT32:
+        copy_masked(bytes, <const float *>x, <float *>y, n, <float>value)
+    else:
+        copy_masked(bytes, <const double *>x, <double *>y, n, value)
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+cdef void load_or_fill(
+    const Block *x, const Block *mask, double value, Py_ssize_t rows, Py_ssize_t n, int dtype,
+    char *y,
+) noexcept nogil:
+    """Load rows into y, which may be x, and `value` where `mask`, unless NULL, is False."""
+    cdef Py_ssize_t size = size_of(x.element)
+    cdef Py_ssize_t wide = 4 if dtype == FLOAT32 else 8
+    cdef bint contiguous = is_contiguous(x, size)
+    cdef bint same = x.element == dtype
+    cdef Py_ssize_t most = PIECE
+    cdef char raw[8 * PIECE]
+    cdef char bytes[PIECE]
+    cdef const char *source
+    cdef const char *m
+    cdef Py_ssize_t r, j, k, c
+    if x.row_step == n * x.step and (mask == NULL or mask.row_step == n * mask.step):
+        n *= rows
+        rows = 1
+    if same and contiguous and (mask == NULL or mask.step == 1):  # no scratch is needed
+        most = max(most, n)
+    for r from 0 <= r < rows by rows_of_piece(n):
+        c = min(rows_of_piece(n), rows - r)
+        for j from 0 <= j < n by most:
+            k = min(most, n - j)
+            source = side_by_side(x, r, j, size, c, k, contiguous, y if same else raw)
+            if not same:
+                convert(x.element, source, c * k, dtype, y)
+                source = y
+            if mask != NULL:
+                m = side_by_side(mask, r, j, 1, c, k, mask.step == 1, bytes)
+                copy_row(m, source, y, c * k, dtype, value)
+            elif source != y:
+                memcpy(y, source, c * k * wide)
+            y += c * k * wide
+
+
+cdef void fill(
+    const Block *mask, Py_ssize_t rows, Py_ssize_t n, int dtype, double value, void *y
+) noexcept nogil:
+    """Write `value` into rows where `mask` is False; a `fill_fn`."""
+    cdef Block own
+    own.data = <char *>y
+    own.element = dtype
+    own.swapped = False
+    own.step = 4 if dtype == FLOAT32 else 8
+    own.row_step = n * own.step
+    load_or_fill(&own, mask, value, rows, n, dtype, own.data)
+
+
 cdef void load(
     const Block *x, const Block *mask, Py_ssize_t rows, Py_ssize_t n, int dtype, void *y
 ) noexcept nogil:
     """Load rows; a `load_fn`."""
-    cdef Py_ssize_t size = size_of(x.element)
-    cdef Py_ssize_t wide = 4 if dtype == FLOAT32 else 8
-    cdef bint beside = x.step == size and not x.swapped and <uintptr_t>x.data % size == 0
-    cdef bint same = x.element == dtype
-    cdef char raw[8 * PIECE]
-    cdef char *to = <char *>y
-    cdef const char *p
-    cdef const char *source
-    cdef const char *m
-    cdef Py_ssize_t r, j, k
-    if lies_across(x, dtype, rows):
-        if dtype == FLOAT32:
-            transpose_to_rows(<const float *>x.data, x.step // 4, rows, n, <float *>y)
-        else:
-            transpose_to_rows(<const double *>x.data, x.step // 8, rows, n, <double *>y)
-        if mask != NULL:
-            fill(mask, rows, n, dtype, -infinity(<double>0), y)
+    if not lies_across(x, dtype, rows):
+        load_or_fill(x, mask, -infinity(<double>0), rows, n, dtype, <char *>y)
         return
-    beside = beside and x.row_step % size == 0
-    for r in range(rows):
-        p = x.data + r * x.row_step
-        if beside and same:
-            if mask == NULL:
-                memcpy(to, p, n * size)
-            elif mask.step == 1:
-                m = mask.data + r * mask.row_step
-                copy_row(m, p, to, n, dtype, -infinity(<double>0))
-            else:
-                memcpy(to, p, n * size)
-                fill_row(
-                    mask.data + r * mask.row_step, mask.step, n, dtype, -infinity(<double>0), to
-                )
-            to += n * wide
-            continue
-        for j from 0 <= j < n by PIECE:
-            k = min(<Py_ssize_t>PIECE, n - j)
-            source = p + j * x.step
-            if not beside:
-                gather(source, x.step, size, k, raw)
-                if x.swapped:
-                    swap_bytes(raw, size, k)
-                source = raw
-            convert(x.element, source, k, dtype, to)
-            if mask != NULL:
-                fill_row(
-                    mask.data + r * mask.row_step + j * mask.step, mask.step, k, dtype,
-                    -infinity(<double>0), to,
-                )
-            to += k * wide
+    if dtype == FLOAT32:
+        transpose_to_rows(<const float *>x.data, x.step // 4, rows, n, <float *>y)
+    else:
+        transpose_to_rows(<const double *>x.data, x.step // 8, rows, n, <double *>y)
+    if mask != NULL:
+        fill(mask, rows, n, dtype, -infinity(<double>0), y)
 
 
 cdef void store(
@@ -195,34 +210,38 @@ cdef void store(
     cdef Py_ssize_t size = size_of(y.element)
     cdef Py_ssize_t wide = 4 if dtype == FLOAT32 else 8
     cdef bint same = y.element == dtype and not y.swapped
-    cdef bint beside = y.step == size and not y.swapped and <uintptr_t>y.data % size == 0
+    cdef bint contiguous = is_contiguous(y, size)
     cdef char raw[8 * PIECE]
     cdef const char *source = <const char *>x
+    cdef const char *stored
     cdef char *p
-    cdef Py_ssize_t r, j, k
+    cdef Py_ssize_t r, i, j, k, c
     if lies_across(y, dtype, rows):
         if dtype == FLOAT32:
             transpose_from_rows(<const float *>x, rows, n, <float *>y.data, y.step // 4)
         else:
             transpose_from_rows(<const double *>x, rows, n, <double *>y.data, y.step // 8)
         return
-    beside = beside and y.row_step % size == 0
-    for r in range(rows):
-        p = y.data + r * y.row_step
-        if same:
-            scatter(source, size, n, p, y.step)
-            source += n * wide
-            continue
+    if y.row_step == n * y.step:
+        n *= rows
+        rows = 1
+    for r from 0 <= r < rows by rows_of_piece(n):
+        c = min(rows_of_piece(n), rows - r)
         for j from 0 <= j < n by PIECE:
             k = min(<Py_ssize_t>PIECE, n - j)
-            if beside:
-                convert_back(y.element, source, k, dtype, p + j * size)
+            p = y.data + r * y.row_step + j * y.step
+            stored = source
+            if not same and contiguous and c == 1:
+                convert_back(y.element, source, k, dtype, p)
             else:
-                convert_back(y.element, source, k, dtype, raw)
-                if y.swapped:
-                    swap_bytes(raw, size, k)
-                scatter(raw, size, k, p + j * y.step, y.step)
-            source += k * wide
+                if not same:
+                    convert_back(y.element, source, c * k, dtype, raw)
+                    if y.swapped:
+                        swap_bytes(raw, size, c * k)
+                    stored = raw
+                for i in range(c):
+                    scatter(stored + i * k * size, size, k, p + i * y.row_step, y.step)
+            source += c * k * wide
 
 
 cdef PackingKernels table

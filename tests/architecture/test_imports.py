@@ -33,7 +33,8 @@ KERNELS = [
     "labels", "targets", "loss_batch", "short_losses", "cross_entropy", "short_backward",
     "backward", "radix", "batch_select", "block_maxima", "block_select", "weights", "weights_f32",
     "inverse_cdf", "histogram", "short_list", "partition", "nucleus", "truncation",
-    "filter_logits", "token_logprobs", "select", "sample", "half", "conversions", "masks", "packing",
+    "filter_logits", "token_logprobs", "select", "sample", "half", "conversions", "masks",
+    "packing",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 
