@@ -18,7 +18,6 @@ from fastsoftmax._kernels.truncation cimport SMALL_ROW, first_max, max_and_block
 from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real
 from fastsoftmax._kernels.weights cimport (
     softmax_weights,
-    softmax_weights_by_block,
     sum_blocks,
     sum_in_order,
     sum_lanes,
@@ -55,13 +54,13 @@ cdef inline double log1p_excluding_max_f64(
     `first` is where the first largest entry is; `sums` has room for the sum of each block.
     """
     cdef double weight[BLOCK]
-    cdef Py_ssize_t block = first // BLOCK
-    cdef Py_ssize_t start = block * BLOCK
-    cdef Py_ssize_t size = min(<Py_ssize_t>BLOCK, n - start)
-    softmax_weights_by_block(x, n, highest, inverse, NULL, sums)
-    softmax_weights(x + start, weight, size, highest, inverse)
-    weight[first - start] = 0
-    sums[block] = sum_lanes(<const double *>weight, size)
+    cdef Py_ssize_t start, size
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        softmax_weights(x + start, weight, size, highest, inverse)
+        if start <= first < start + size:
+            weight[first - start] = 0
+        sums[start // BLOCK] = sum_lanes(<const double *>weight, size)
     return log1p_nonneg(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
 
 
