@@ -6,6 +6,10 @@ What is no plain array (lists, subclasses, other providers of arrays) goes throu
 """
 
 cimport numpy as cnp
+from cpython.ref cimport Py_INCREF
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Empty(int ndim, cnp.npy_intp *shape, cnp.dtype dtype, int fortran)
 
 import numpy as np
 
@@ -86,14 +90,25 @@ cdef object as_input(object x, str name):
     return arguments.as_array(x, name)
 
 
+cdef cnp.dtype native_dtype(cnp.ndarray x):
+    """Return the dtype of an array, in native byte order."""
+    if cnp.PyArray_TYPE(x) < 256:
+        return cnp.PyArray_DescrFromType(cnp.PyArray_TYPE(x))
+    return x.dtype if cnp.PyArray_ISNOTSWAPPED(x) else x.dtype.newbyteorder("=")
+
+
 cdef cnp.dtype result_dtype(cnp.ndarray x):
     """Return the dtype of a result: native, that of a float input, else float64."""
     cdef int element = element_of(x)
     if element != ELEMENT_FLOAT32 and not is_narrow_float(element):
         return cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64)
-    if cnp.PyArray_TYPE(x) < 256:
-        return cnp.PyArray_DescrFromType(cnp.PyArray_TYPE(x))
-    return x.dtype.newbyteorder("=")
+    return native_dtype(x)
+
+
+cdef cnp.ndarray empty_array(int ndim, cnp.npy_intp *shape, cnp.dtype dtype):
+    """Return a new array in C order."""
+    Py_INCREF(dtype)  # the next takes it over
+    return PyArray_Empty(ndim, shape, dtype, 0)
 
 
 cdef inline void extent(cnp.ndarray a, char **low, char **high) noexcept:

@@ -18,6 +18,7 @@ from .._arguments import arrays as arguments
 
 from fastsoftmax._front.arrays cimport (
     element_of,
+    empty_array,
     is_input,
     is_narrow_float,
     overlap,
@@ -49,9 +50,9 @@ cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x):
     cdef cnp.dtype dtype = result_dtype(x)
     cdef int d
     cdef cnp.ndarray y
-    if dtype.num < 256 and cnp.PyArray_IS_C_CONTIGUOUS(x):
+    if cnp.PyArray_IS_C_CONTIGUOUS(x):
         d = p.ndim if cnp.PyArray_NDIM(x) > 0 else 0
-        return cnp.PyArray_EMPTY(d, <cnp.npy_intp *>p.shape, dtype.num, 0)
+        return empty_array(d, <cnp.npy_intp *>p.shape, dtype)
     Py_INCREF(dtype)  # the next takes it over
     y = PyArray_NewLikeArray(x, cnp.NPY_CORDER if repeats(p) else cnp.NPY_KEEPORDER, dtype, 0)
     for d in range(cnp.PyArray_NDIM(y)):

@@ -12,13 +12,11 @@ from libc.string cimport memcpy
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-import numpy as np
-
 from .._arguments import arrays as arguments
 from .._arguments import values
 from .._arguments.results import TopK
 
-from fastsoftmax._front.arrays cimport as_input, is_narrow_float
+from fastsoftmax._front.arrays cimport as_input, empty_array, is_narrow_float, native_dtype
 from fastsoftmax._front.cost cimport cost_select
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.long_selection cimport run_packed_top_k
@@ -61,14 +59,6 @@ cdef int selection_dtype(int element) noexcept:
     return FLOAT64
 
 
-cdef cnp.dtype native_dtype(cnp.ndarray x):
-    """Return the dtype of an array, in native byte order."""
-    cdef cnp.dtype dtype = x.dtype
-    if dtype.num < 256:
-        return cnp.PyArray_DescrFromType(dtype.num)
-    return dtype.newbyteorder("=")
-
-
 cdef void reverse(char *bytes, Py_ssize_t size) noexcept:
     """Reverse the order of `size` bytes."""
     cdef Py_ssize_t i
@@ -101,9 +91,7 @@ cdef cnp.ndarray empty_selection(const Plan *p, Py_ssize_t k, cnp.dtype dtype):
     cdef int d
     for d in range(p.ndim):
         shape[d] = k if p.reduced[d] else p.shape[d]
-    if dtype.num < 256:
-        return cnp.PyArray_EMPTY(p.ndim, shape, dtype.num, 0)
-    return np.empty([shape[d] for d in range(p.ndim)], dtype)
+    return empty_array(p.ndim, shape, dtype)
 
 
 cdef class SelectionFunctions:

@@ -20,7 +20,7 @@ from .. import _threads
 from .._arguments import arrays as arguments
 from .._arguments import values
 
-from fastsoftmax._front.arrays cimport as_input, result_dtype, same_memory
+from fastsoftmax._front.arrays cimport as_input, empty_array, result_dtype, same_memory
 from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -160,15 +160,12 @@ cdef class SoftmaxFunctions:
     cdef cnp.ndarray empty_reduced(self, const Plan *p, cnp.ndarray x, bint keepdims):
         """Return an array for one result a row; with reduced axes of length 1 if `keepdims`."""
         cdef cnp.npy_intp shape[MAX_AXES]
-        cdef cnp.dtype dtype = result_dtype(x)
         cdef int d, ndim = 0
         for d in range(p.ndim):
             if not p.reduced[d] or keepdims and cnp.PyArray_NDIM(x) > 0:
                 shape[ndim] = 1 if p.reduced[d] else p.shape[d]
                 ndim += 1
-        if dtype.num < 256:
-            return cnp.PyArray_EMPTY(ndim, shape, dtype.num, 0)
-        return np.empty([shape[d] for d in range(ndim)], dtype)
+        return empty_array(ndim, shape, result_dtype(x))
 
     cdef void set_reduced(self, Plan *p, cnp.ndarray y, bint keepdims) noexcept:
         """Plan an array that has one result a row."""
