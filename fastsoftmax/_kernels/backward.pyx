@@ -17,8 +17,16 @@ Source
 """
 
 from cpython.pycapsule cimport PyCapsule_New
+from libc.string cimport memcpy
 
-from fastsoftmax._kernels.abi cimport FLOAT32, LOG_SOFTMAX, BackwardCall, BackwardKernels
+from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
+    LOG_SOFTMAX,
+    SOFTMAX,
+    BackwardCall,
+    BackwardKernels,
+    Op,
+)
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
 from fastsoftmax._kernels.short_backward cimport (
     backward_of_short_rows,
@@ -28,61 +36,97 @@ from fastsoftmax._kernels.short_backward cimport (
 )
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
+    LANES,
     STEP,
     DoubleDouble,
     LaneSums,
     fold_lanes,
     round_to_step,
+    sum_of_lanes,
     to_double,
     zero,
 )
 from fastsoftmax._kernels.types cimport fma64, real
 
 
+cdef enum:
+    SUMS = 16  # of rows of a block that are made before their results: none waits for its sum
+
+
 # ---- sums ----------------------------------------------------------------------------------------
 
 
-cdef void accumulate_products_block(
+cdef inline double product_sum(
+    const real *a, const real *b, Py_ssize_t i, Py_ssize_t k
+) noexcept nogil:
+    """Return a[i] * b[i] + a[k] * b[k]; the products of float32 are exact."""
+    if real is float:
+        return fma64(<double>a[i], <double>b[i], <double>a[k] * <double>b[k])
+    else:
+        return a[i] * b[i] + a[k] * b[k]
+
+
+cdef inline void pad_with_zeros(
+    const real *x, real *step, Py_ssize_t n, int width
+) noexcept nogil:
+    """Copy n elements of x and fill up with 0 to `width`, LANES or STEP."""
+    cdef int j, m = <int>n
+    for j in range(LANES):  # masked loads; a memcpy of so few bytes is slow
+        step[j] = x[j] if j < m else <real>0
+    if width > LANES:
+        for j in range(LANES, STEP):
+            step[j] = x[j] if j < m else <real>0
+
+
+cdef inline void add_to_lanes(LaneSums *lanes, const double *quad, real like) noexcept nogil:
+    """Add 8 numbers to the lanes, exactly for float64."""
+    cdef double total, part
+    cdef Py_ssize_t l
+    for l in range(LANES):
+        total = lanes.high[l] + quad[l]
+        if real is double:
+            part = total - lanes.high[l]
+            lanes.low[l] += (lanes.high[l] - (total - part)) + (quad[l] - part)
+        lanes.high[l] = total
+
+
+cdef void accumulate_products(
     LaneSums *lanes, const real *a, const real *b, Py_ssize_t n, Py_ssize_t b_step
 ) noexcept nogil:
-    """Add a * b to the lanes, n elements in whole steps; b advances by `b_step` a step.
+    """Write the lanes of sum a * b over n elements; b advances by `b_step` a step.
 
-    As `accumulate_block`, but products and sums of four neighbouring eighths are of float64, too.
+    As `accumulate`, but products and sums of four neighbouring eighths are of float64, too.
     """
-    cdef double high[8]
-    cdef double low[8]
     cdef double quad[8]
-    cdef double total[8]
-    cdef double part[8]
-    cdef Py_ssize_t j, l
-    for l in range(8):
-        high[l] = lanes.high[l]
-        low[l] = lanes.low[l]
-    for j from 0 <= j < n by STEP:
-        for l in range(8):
-            quad[l] = (
-                <double>a[j + l] * <double>b[l]
-                + <double>a[j + 8 + l] * <double>b[8 + l]
-            ) + (
-                <double>a[j + 16 + l] * <double>b[16 + l]
-                + <double>a[j + 24 + l] * <double>b[24 + l]
-            )
+    cdef real last_a[STEP]
+    cdef real last_b[STEP]
+    cdef Py_ssize_t j, l, m = n & (STEP - 1)
+    cdef int width = LANES if m <= LANES else STEP
+    cdef LaneSums sums
+    zero(&sums)
+    for j from 0 <= j < n - m by STEP:
+        for l in range(LANES):
+            quad[l] = product_sum(a, b, l, 8 + l) + product_sum(a, b, 16 + l, 24 + l)
+        add_to_lanes(&sums, quad, <real>0)
+        a += STEP
         b += b_step
-        if real is float:
-            for l in range(8):
-                high[l] += quad[l]
+    if m:
+        pad_with_zeros(a, last_a, m, width)
+        if b_step:
+            pad_with_zeros(b, last_b, m, width)
+            b = last_b
+        a = last_a
+        if m > 2 * LANES:
+            for l in range(LANES):
+                quad[l] = product_sum(a, b, l, 8 + l) + product_sum(a, b, 16 + l, 24 + l)
+        elif m > LANES:
+            for l in range(LANES):
+                quad[l] = product_sum(a, b, l, 8 + l)
         else:
-            for l in range(8):
-                total[l] = high[l] + quad[l]
-            for l in range(8):
-                part[l] = total[l] - high[l]
-            for l in range(8):
-                low[l] += (high[l] - (total[l] - part[l])) + (quad[l] - part[l])
-            for l in range(8):
-                high[l] = total[l]
-    for l in range(8):
-        lanes.high[l] = high[l]
-        lanes.low[l] = low[l]
+            for l in range(LANES):
+                quad[l] = <double>a[l] * <double>b[l]
+        add_to_lanes(&sums, quad, <real>0)
+    lanes[0] = sums
 
 
 ctypedef void (*adder32)(
@@ -93,52 +137,32 @@ ctypedef void (*adder64)(
 ) noexcept nogil
 
 # By pointer, which keeps gcc from inlining them: inlined, sums of float64 stay scalar.
-cdef adder32 add_products32 = accumulate_products_block[float]
-cdef adder64 add_products64 = accumulate_products_block[double]
-
-
-cdef inline void accumulate_products(
-    LaneSums *lanes, const real *a, const real *b, Py_ssize_t n, Py_ssize_t b_step
-) noexcept nogil:
-    """Add a * b to the lanes, n elements in whole steps; b advances by `b_step` a step."""
-    if real is float:
-        add_products32(lanes, a, b, n, b_step)
-    else:
-        add_products64(lanes, a, b, n, b_step)
-
-
-cdef inline void pad_with_zeros(const real *x, real *step, Py_ssize_t n) noexcept nogil:
-    """Copy n < STEP elements of x and fill up with 0."""
-    cdef Py_ssize_t j
-    for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
-        step[j] = x[j] if j < n else <real>0
+cdef adder32 add_products32 = accumulate_products[float]
+cdef adder64 add_products64 = accumulate_products[double]
 
 
 cdef inline double dot(const real *a, const real *b, Py_ssize_t n) noexcept nogil:
     """Return sum a * b; b NULL is 1."""
-    cdef Py_ssize_t start, m, w, j
+    cdef Py_ssize_t start, j
+    cdef Py_ssize_t b_step = STEP if b != NULL else 0
     cdef DoubleDouble s
     cdef LaneSums lanes
     cdef real ones[STEP]
-    cdef real last_a[STEP]
-    cdef real last_b[STEP]
     s.high = s.low = 0
-    for j in range(STEP):
-        ones[j] = last_b[j] = 1
+    if b == NULL:
+        for j in range(STEP):
+            ones[j] = 1
+        b = ones
     for start from 0 <= start < n by BLOCK:
-        m = min(BLOCK, n - start)
-        w = round_to_step(m)
-        zero(&lanes)
-        if b != NULL:
-            accumulate_products(&lanes, a + start, b + start, w, STEP)
+        if real is float:
+            add_products32(&lanes, a + start, b, min(BLOCK, n - start), b_step)
         else:
-            accumulate_products(&lanes, a + start, <const real *>ones, w, 0)
-        if w < m:
-            pad_with_zeros(a + start + w, last_a, m - w)
-            if b != NULL:
-                pad_with_zeros(b + start + w, last_b, m - w)
-            accumulate_products(&lanes, <const real *>last_a, <const real *>last_b, STEP, STEP)
+            add_products64(&lanes, a + start, b, min(BLOCK, n - start), b_step)
+        if real is float and n <= BLOCK:
+            return 0.0 + sum_of_lanes(lanes.high)  # what a pair would have
         fold_lanes(&s, &lanes, <real>0)
+        if b_step:
+            b += BLOCK
     return to_double(s)
 
 
@@ -175,44 +199,40 @@ cdef inline void log_softmax_vjp(
 # ---- rows ----------------------------------------------------------------------------------------
 
 
-cdef inline void softmax_backward_row(
-    const real *g, const real *p, real *y, Py_ssize_t n, double inverse
+cdef inline void backward_row(
+    Op op, const real *g, const real *p, real *y, Py_ssize_t n, double total, double inverse
 ) noexcept nogil:
-    """y = (g - sum(g * p)) * p * inverse; y may be g or p."""
+    """Write the gradient of a row into y, which may be g or p, for its sum `total`."""
+    cdef real last[STEP]
     cdef real last_g[STEP]
-    cdef real last_p[STEP]
+    cdef real mean = <real>total
     cdef real factor = finite_factor(inverse, <real>0)
-    cdef real mean = <real>dot(g, p, n)
-    cdef Py_ssize_t j, w = round_to_step(n)
-    for j from 0 <= j < w by STEP:
-        softmax_vjp(g + j, p + j, y + j, mean, factor)
-    if w < n:
-        pad_with_zeros(g + w, last_g, n - w)
-        pad_with_zeros(p + w, last_p, n - w)
-        softmax_vjp(<const real *>last_g, <const real *>last_p, last_g, mean, factor)
-        for j in range(n - w):
-            y[w + j] = last_g[j]
-
-
-cdef inline void log_softmax_backward_row(
-    const real *g, const real *log_p, real *y, Py_ssize_t n, double inverse
-) noexcept nogil:
-    """y = (g - exp(log_p) * sum(g)) * inverse; y may be g or log_p."""
-    cdef real last_g[STEP]
-    cdef real last_p[STEP]
     cdef real low = exp_underflow_bound(<real>0)
-    cdef double total = dot(g, <const real *>NULL, n)
     cdef Py_ssize_t j, w = round_to_step(n)
-    for j from 0 <= j < w by STEP:
-        log_softmax_vjp(g + j, log_p + j, y + j, total, inverse, low)
-    if w < n:
-        pad_with_zeros(g + w, last_g, n - w)
-        pad_with_zeros(log_p + w, last_p, n - w)
-        log_softmax_vjp(
-            <const real *>last_g, <const real *>last_p, last_g, total, inverse, low
-        )
-        for j in range(n - w):
-            y[w + j] = last_g[j]
+    cdef Py_ssize_t end = max(n - STEP, <Py_ssize_t>0)
+    cdef const real *g_end = g + end
+    cdef const real *p_end = p + end
+    if n < STEP:
+        pad_with_zeros(g, last_g, n, STEP)
+        pad_with_zeros(p, last, n, STEP)
+        g_end = last_g
+        p_end = last
+    # The last step before any is overwritten: it may overlap the one before.
+    if op == LOG_SOFTMAX:
+        if w < n:
+            log_softmax_vjp(g_end, p_end, last, total, inverse, low)
+        for j from 0 <= j < w by STEP:
+            log_softmax_vjp(g + j, p + j, y + j, total, inverse, low)
+    else:
+        if w < n:
+            softmax_vjp(g_end, p_end, last, mean, factor)
+        for j from 0 <= j < w by STEP:
+            softmax_vjp(g + j, p + j, y + j, mean, factor)
+    if n < STEP:
+        for j in range(n):
+            y[j] = last[j]
+    elif w < n:
+        memcpy(y + end, last, sizeof(last))
 
 
 # ---- all rows ------------------------------------------------------------------------------------
@@ -223,17 +243,29 @@ cdef void backward(
     const real *p, real *y,
 ) noexcept nogil:
     """Write the gradient of each row into y, which may be g or p."""
-    cdef Py_ssize_t i, n = call.n
+    cdef Py_ssize_t i, start, stop, n = call.n
+    cdef Py_ssize_t at_once = max(<Py_ssize_t>1, min(<Py_ssize_t>SUMS, BLOCK // n))
     cdef double inverse
+    cdef double sums[SUMS]
     if n <= max_short_length(<real>0) and rows > 1:
         backward_of_short_rows(call, temperature, rows, g, p, y)
         return
-    for i in range(rows):
-        inverse = inverse_of(temperature[i * call.temperature_stride])
-        if call.op == LOG_SOFTMAX:
-            log_softmax_backward_row(g + i * n, p + i * n, y + i * n, n, inverse)
-        else:
-            softmax_backward_row(g + i * n, p + i * n, y + i * n, n, inverse)
+    for start from 0 <= start < rows by at_once:
+        stop = min(start + at_once, rows)
+        for i in range(start, stop):
+            sums[i - start] = dot(
+                g + i * n, p + i * n if call.op != LOG_SOFTMAX else <const real *>NULL, n
+            )
+        for i in range(start, stop):
+            inverse = inverse_of(temperature[i * call.temperature_stride])
+            if call.op == LOG_SOFTMAX:
+                backward_row(
+                    LOG_SOFTMAX, g + i * n, p + i * n, y + i * n, n, sums[i - start], inverse
+                )
+            else:
+                backward_row(
+                    SOFTMAX, g + i * n, p + i * n, y + i * n, n, sums[i - start], inverse
+                )
 
 
 # ---- the table of this instruction set -----------------------------------------------------------

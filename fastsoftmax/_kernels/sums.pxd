@@ -31,9 +31,9 @@ cdef inline Py_ssize_t round_to_step(Py_ssize_t n) noexcept nogil:
 
 cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
     """Copy `n` < STEP elements of `x` into `tail`; fill it up with -inf, whose exponential is 0."""
-    cdef Py_ssize_t j
+    cdef int j, m = <int>n
     for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
-        tail[j] = x[j] if j < n else -infinity(<real>0)
+        tail[j] = x[j] if j < m else -infinity(<real>0)
 
 
 # ---- lanes ---------------------------------------------------------------------------------------
@@ -103,13 +103,17 @@ cdef inline double to_double(DoubleDouble s) noexcept nogil:
     return s.high + s.low if s.low == s.low else s.high
 
 
+cdef inline double sum_of_lanes(const double *a) noexcept nogil:
+    """Return the sum of 8 lanes."""
+    return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+
+
 cdef inline void fold_lanes(DoubleDouble *s, LaneSums *lanes, real like) noexcept nogil:
     """Add the `lanes` of a block to `s`, in one order for every instruction set."""
-    cdef double *a = lanes.high
     cdef Py_ssize_t l
     if real is float:
-        two_sum(s, ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7])))
+        two_sum(s, sum_of_lanes(lanes.high))
     else:
         for l in range(8):
-            two_sum(s, a[l])
+            two_sum(s, lanes.high[l])
             s.low += lanes.low[l]
