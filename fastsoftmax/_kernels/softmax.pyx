@@ -49,7 +49,11 @@ from fastsoftmax._kernels.row_parts cimport long_row_phase
 from fastsoftmax._kernels.softmax_batch cimport softmax_batch
 from fastsoftmax._kernels.softmax_row cimport short_softmax, softmax_rows_one_by_one
 from fastsoftmax._kernels.sums cimport BLOCK, STEP
+from fastsoftmax._kernels.transpose cimport STRIP
 from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, not_a_number, real
+
+cdef enum:
+    FEW_ROWS = 4  # of less than a step, up to which each alone takes less than a batch
 
 
 cdef noinline_void softmax_batches(
@@ -66,19 +70,24 @@ cdef noinline_void softmax_batches(
     cdef Py_ssize_t i, r
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t width = 1 if op == LOGSUMEXP else n
+    cdef Py_ssize_t padded = STEP * ((n + STEP - 1) // STEP)
     cdef Py_ssize_t size = BATCH_ROWS
     cdef Py_ssize_t last = 0
     if n >= MIN_BATCH_LENGTH:
-        size = BATCH_ELEMENTS // (STEP * ((n + STEP - 1) // STEP))
+        size = BATCH_ELEMENTS // padded
         # The last row goes alone: behind it there may be nothing that can be read.
         last = 1
     if size < 2:
         softmax_rows_one_by_one(x, y, rows, n, temperature, temperature_stride, op)
         return
     if n >= MIN_BATCH_LENGTH:
-        memset(e, 0, sizeof(e))
-    else:
+        memset(e, 0, min(size, rows) * padded * sizeof(real))
+    elif rows > STRIP:
         memset(e + n * BATCH_ROWS, 0, (MIN_BATCH_LENGTH - n) * BATCH_ROWS * sizeof(real))
+    else:
+        for i in range(n, MIN_BATCH_LENGTH):
+            for r in range(STRIP):
+                e[i * BATCH_ROWS + r] = 0
     for i in range(BATCH_ROWS):
         inverse[i] = 1
     while start < rows:
@@ -124,10 +133,15 @@ cdef void softmax_rows(
     `temperature_stride` is 1 if there is a temperature for each row, else 0. LOGSUMEXP takes T = 1
     alone.
     """
-    if rows > 1:
+    cdef Py_ssize_t i
+    cdef const double *t = temperature
+    if rows > FEW_ROWS or rows > 1 and (op != SOFTMAX or n >= STEP):
         softmax_batches(x, y, rows, n, temperature, temperature_stride, op)
-    elif not (op == SOFTMAX and n < STEP and short_softmax(x, y, n, temperature[0])):
-        softmax_rows_one_by_one(x, y, rows, n, temperature, temperature_stride, op)
+        return
+    for i in range(rows):
+        t = temperature + i * temperature_stride
+        if not (op == SOFTMAX and n < STEP and short_softmax(x + i * n, y + i * n, n, t[0])):
+            softmax_rows_one_by_one(x + i * n, y + i * n, 1, n, t, 0, op)
 
 
 # ---- the bare exponential, for tests -------------------------------------------------------------
