@@ -20,7 +20,15 @@ from fastsoftmax._front.arrays cimport as_input, empty_array, is_narrow_float, n
 from fastsoftmax._front.cost cimport cost_select
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.long_selection cimport run_packed_top_k
-from fastsoftmax._front.plan cimport MAX_AXES, Operand, Plan, begin_plan, finish_plan, set_operand
+from fastsoftmax._front.plan cimport (
+    MAX_AXES,
+    Operand,
+    Plan,
+    begin_plan,
+    finish_plan,
+    place_of,
+    set_operand,
+)
 from fastsoftmax._front.row_arguments cimport checked_ids
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport (
@@ -66,23 +74,42 @@ cdef void reverse(char *bytes, Py_ssize_t size) noexcept:
         bytes[i], bytes[size - 1 - i] = bytes[size - 1 - i], bytes[i]
 
 
+cdef inline void copy_elements(
+    const char *x, Py_ssize_t step, const int64_t *places, Py_ssize_t k, Py_ssize_t size, char *y,
+    Py_ssize_t y_step,
+) noexcept nogil:
+    """Copy k elements of `size` bytes, those at `places` or, if NULL, all, with steps between."""
+    cdef Py_ssize_t j
+    for j in range(k):
+        memcpy(y + j * y_step, x + (places[j] if places != NULL else j) * step, size)
+
+
+cdef inline void copy_sized(
+    const char *x, Py_ssize_t step, const int64_t *places, Py_ssize_t k, Py_ssize_t size, char *y,
+    Py_ssize_t y_step,
+) noexcept nogil:
+    """Call `copy_elements` with a size that the compiler knows."""
+    if size == 2:
+        copy_elements(x, step, places, k, 2, y, y_step)
+    elif size == 4:
+        copy_elements(x, step, places, k, 4, y, y_step)
+    elif size == 8:
+        copy_elements(x, step, places, k, 8, y, y_step)
+    else:
+        copy_elements(x, step, places, k, 1, y, y_step)
+
+
 cdef void take(const Plan *p, const int64_t *indices, Py_ssize_t k, char *y) noexcept:
     """Copy the elements of each row that `indices` names, k a row, to y, in native byte order."""
     cdef Py_ssize_t size = p.x.itemsize
     cdef Py_ssize_t step = p.x.inner[0] if p.inner_ndim > 0 else size
-    cdef Py_ssize_t row, i, j, d
-    cdef const char *x
+    cdef Py_ssize_t row, j
     for row in range(p.rows):
-        x = p.x.data
-        i = row
-        for d in range(p.batch_ndim - 1, -1, -1):
-            x += i % p.batch_shape[d] * p.x.batch[d]
-            i //= p.batch_shape[d]
-        for j in range(k):
-            memcpy(y, x + indices[row * k + j] * step, size)
-            if p.x.swapped:
-                reverse(y, size)
-            y += size
+        copy_sized(p.x.data + place_of(p, &p.x, row), step, indices + row * k, k, size, y, size)
+        if p.x.swapped:
+            for j in range(k):
+                reverse(y + j * size, size)
+        y += k * size
 
 
 cdef cnp.ndarray empty_selection(const Plan *p, Py_ssize_t k, cnp.dtype dtype):
@@ -207,17 +234,10 @@ cdef class SelectionFunctions:
         """Copy contiguous rows of elements of `size` bytes to where an array has them."""
         cdef Py_ssize_t step = o.inner[0] if p.inner_ndim > 0 else size
         cdef const char *source = <const char *>x
-        cdef char *y
-        cdef Py_ssize_t row, i, j, d
+        cdef Py_ssize_t row
         for row in range(p.rows):
-            y = o.data
-            i = row
-            for d in range(p.batch_ndim - 1, -1, -1):
-                y += i % p.batch_shape[d] * o.batch[d]
-                i //= p.batch_shape[d]
-            for j in range(o.n):
-                memcpy(y + j * step, source, size)
-                source += size
+            copy_sized(source, size, NULL, o.n, size, o.data + place_of(p, o, row), step)
+            source += o.n * size
 
     def rank(self, logits, ids):
         cdef Plan p
