@@ -61,6 +61,21 @@ cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) exce
     return each
 
 
+cdef object integers_as_array(object integers):
+    """Return a list of int, or an array of smaller integers, as an array of int64, if it is one."""
+    if type(integers) is list:
+        for each in integers:
+            if type(each) is not int:
+                return integers
+        return np.asarray(integers)
+    if (
+        cnp.PyArray_CheckExact(integers) and cnp.PyArray_ISINTEGER(integers)
+        and cnp.PyArray_ITEMSIZE(integers) < 8
+    ):
+        return cnp.PyArray_Cast(integers, cnp.NPY_INT64)
+    return integers
+
+
 cdef cnp.ndarray checked_ids(object ids, const Plan *p):
     """Return the argument `ids` as int64, C-contiguous: one, or a list, for each row of the plan.
 
@@ -75,8 +90,7 @@ cdef cnp.ndarray checked_ids(object ids, const Plan *p):
         a = cnp.PyArray_EMPTY(0, NULL, cnp.NPY_INT64, 0)
         (<int64_t *>cnp.PyArray_DATA(a))[0] = ids
         return a
-    if type(ids) is Int64:
-        ids = np.asarray(ids)
+    ids = np.asarray(ids) if type(ids) is Int64 else integers_as_array(ids)
     good = (
         is_behaved_c(ids) and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
         and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
