@@ -53,7 +53,7 @@ def _temperatures(rows):
         "temperature=np.float32": (np.float32(0.5), 0.4),
         "temperature 0-d": (np.array(0.5), 0.4),
         "temperature a row": (np.full(rows, 0.5), 1),
-        "temperature a list": ([0.5] * rows, None),
+        "temperature a list": ([0.5] * rows, 2.5),
     }
 
 
@@ -117,7 +117,7 @@ def _selection():
         yield Form("top_k", form, (value, 3), {}, most and 1.5)
     yield Form("rank", "(8,10)", (x, ids), {}, 1.5)
     yield Form("rank", "ids= (8,2)", (x,), {"ids": np.stack([ids, ids], -1)}, 2)
-    yield Form("rank", "ids a list", (x, ids.tolist()))
+    yield Form("rank", "ids a list", (x, ids.tolist()), {}, 2)
     for form, (value, most) in _layouts((8, 10)).items():
         yield Form("rank", form, (value, ids), {}, most and 1.5)
 
@@ -167,7 +167,7 @@ def _sampling():
     yield Form("token_logprobs", "(8,10)", (x, ids), {}, 2)
     over = partial(_over, "token_logprobs", "(8,10)")
     yield from over(_temperatures(8), "temperature", (x, ids))
-    several = {"ids= (8,2)": (np.stack([ids, ids], -1), 1), "ids a list": (ids.tolist(), None)}
+    several = {"ids= (8,2)": (np.stack([ids, ids], -1), 1), "ids a list": (ids.tolist(), 1)}
     yield from over(several, "ids", (x,))
     yield from over(_layouts((8, 10)), None, (ids,))
     yield Form("top_logprobs", "(8,10) n=3", (x, 3), {}, 2)

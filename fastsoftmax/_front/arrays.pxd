@@ -14,6 +14,8 @@ cdef inline bint is_narrow_float(int element) noexcept:
 cdef int element_of(cnp.ndarray a) except -1
 cdef bint is_input(object x) except -1
 cdef object as_input(object x, str name)
+cdef object numbers_as_array(object numbers)
+cdef object as_int64(object integers)
 cdef cnp.dtype native_dtype(cnp.ndarray x)
 cdef cnp.dtype result_dtype(cnp.ndarray x)
 cdef cnp.ndarray empty_array(int ndim, cnp.npy_intp *shape, cnp.dtype dtype)

@@ -90,6 +90,27 @@ cdef object as_input(object x, str name):
     return arguments.as_array(x, name)
 
 
+cdef object numbers_as_array(object numbers):
+    """Return a list of int and float as an array, anything else as it is."""
+    if type(numbers) is not list:
+        return numbers
+    for each in numbers:
+        if type(each) is not int and type(each) is not float:
+            return numbers
+    array = np.asarray(numbers)
+    return array if is_input(array) else numbers
+
+
+cdef object as_int64(object integers):
+    """Return an array of smaller integers as one of int64, anything else as it is."""
+    if (
+        cnp.PyArray_CheckExact(integers) and cnp.PyArray_ISINTEGER(integers)
+        and cnp.PyArray_ITEMSIZE(integers) < 8
+    ):
+        return cnp.PyArray_Cast(integers, cnp.NPY_INT64)
+    return integers
+
+
 cdef cnp.dtype native_dtype(cnp.ndarray x):
     """Return the dtype of an array, in native byte order."""
     if cnp.PyArray_TYPE(x) < 256:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._arguments import values
 
-from fastsoftmax._front.arrays cimport is_input
+from fastsoftmax._front.arrays cimport is_input, numbers_as_array
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.plan cimport Operand, Plan, batch_shape_of, broadcast, set_operand
 from fastsoftmax._front.values cimport number_within, whole_number
@@ -108,6 +108,7 @@ cdef bint spread_filter(
     cdef double number
     cdef Py_ssize_t count, i
     cdef Py_ssize_t step = sizeof(Filters)
+    value = numbers_as_array(value)
     if value is None:
         number = no_op
     elif whole and whole_number(value, &count):

@@ -3,9 +3,7 @@
 
 cimport numpy as cnp
 
-import numpy as np
-
-from fastsoftmax._front.arrays cimport is_narrow_float, result_dtype
+from fastsoftmax._front.arrays cimport empty_array, is_narrow_float, result_dtype
 from fastsoftmax._front.plan cimport MAX_AXES, Plan
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport FLOAT32, Block, PackingKernels
@@ -36,7 +34,7 @@ cdef object as_result(
     cdef cnp.ndarray rounded
     cdef Block block
     if is_narrow_float(p.x.element):
-        rounded = np.empty_like(y, result_dtype(x))
+        rounded = empty_array(cnp.PyArray_NDIM(y), cnp.PyArray_DIMS(y), result_dtype(x))
         block.data = <char *>cnp.PyArray_DATA(rounded)
         block.element = p.x.element
         block.swapped = False

@@ -11,7 +11,7 @@ import numpy as np
 
 from .._arguments import values
 
-from fastsoftmax._front.arrays cimport is_input
+from fastsoftmax._front.arrays cimport as_int64, is_input, numbers_as_array
 from fastsoftmax._front.pack cimport LOAD, pack
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, broadcast, set_operand
 from fastsoftmax._front.values cimport is_behaved_c, number_within
@@ -30,6 +30,7 @@ cdef object set_temperature(Plan *p, object temperature, double *one):
     """
     if number_within(temperature, INFINITY, one):
         return None
+    temperature = numbers_as_array(temperature)
     if not (
         is_input(temperature) and cnp.PyArray_TYPE(temperature) != cnp.NPY_BOOL
         and broadcast(&p.t, temperature, p, True)
@@ -61,21 +62,6 @@ cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) exce
     return each
 
 
-cdef object integers_as_array(object integers):
-    """Return a list of int, or an array of smaller integers, as an array of int64, if it is one."""
-    if type(integers) is list:
-        for each in integers:
-            if type(each) is not int:
-                return integers
-        return np.asarray(integers)
-    if (
-        cnp.PyArray_CheckExact(integers) and cnp.PyArray_ISINTEGER(integers)
-        and cnp.PyArray_ITEMSIZE(integers) < 8
-    ):
-        return cnp.PyArray_Cast(integers, cnp.NPY_INT64)
-    return integers
-
-
 cdef cnp.ndarray checked_ids(object ids, const Plan *p):
     """Return the argument `ids` as int64, C-contiguous: one, or a list, for each row of the plan.
 
@@ -90,7 +76,9 @@ cdef cnp.ndarray checked_ids(object ids, const Plan *p):
         a = cnp.PyArray_EMPTY(0, NULL, cnp.NPY_INT64, 0)
         (<int64_t *>cnp.PyArray_DATA(a))[0] = ids
         return a
-    ids = np.asarray(ids) if type(ids) is Int64 else integers_as_array(ids)
+    if type(ids) is Int64:
+        ids = np.asarray(ids)
+    ids = as_int64(numbers_as_array(ids))
     good = (
         is_behaved_c(ids) and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
         and ndim <= cnp.PyArray_NDIM(ids) <= ndim + 1
