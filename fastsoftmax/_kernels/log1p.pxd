@@ -15,16 +15,31 @@ cdef inline double log1p_nonneg(double s) noexcept nogil:
 
     Source: the form is that of K. C. Ng's log in FDLIBM (1993); coefficients by Remez exchange.
     """
+    cdef double t, f, k, low
+    t = log1p_arguments(s, &f, &k, &low)
+    return log1p_series(t, f, k, low)
+
+
+# Each half as a loop of its own is faster: fewer operations wait for the divisions.
+
+
+cdef inline double log1p_arguments(double s, double *f, double *k, double *low) noexcept nogil:
+    """Return the t of `log1p_nonneg`, and write its f, its k as a number, and the lowest terms."""
     cdef double w = 1.0 + s
     cdef double lost = 1.0 - (w - s) if s >= 1.0 else s - (w - 1.0)
     cdef uint64_t b = bits64(w)
-    cdef uint64_t k = (b - 0x3FE6A09E667F3BCDULL) >> 52  # w >= 1: nothing is negative
-    cdef double f = from_bits64(b - (k << 52)) - 1.0
-    cdef double t = f / (2.0 + f)
+    cdef uint64_t n = (b - 0x3FE6A09E667F3BCDULL) >> 52  # w >= 1: nothing is negative
+    f[0] = from_bits64(b - (n << 52)) - 1.0
+    # A cast of 64 bits would keep a loop over this from becoming vector instructions.
+    k[0] = from_bits64(n | 0x4330000000000000ULL) - 4503599627370496.0
+    low[0] = k[0] * 2.8235290563031577e-13 + lost / w
+    return f[0] / (2.0 + f[0])
+
+
+cdef inline double log1p_series(double t, double f, double k, double low) noexcept nogil:
+    """Return `log1p_nonneg` by what `log1p_arguments` gave."""
     cdef double z = t * t
     cdef double h = 0.5 * f * f
-    # A cast of 64 bits would keep a loop over this from becoming vector instructions.
-    cdef double e = from_bits64(k | 0x4330000000000000ULL) - 4503599627370496.0
     cdef double p = fma64(0.14797465750741423, z, 0.15313907169147561)
     p = fma64(p, z, 0.1818356959787981)
     p = fma64(p, z, 0.2222219847848389)
@@ -32,9 +47,7 @@ cdef inline double log1p_nonneg(double s) noexcept nogil:
     p = fma64(p, z, 0.3999999999941118)
     p = fma64(p, z, 0.6666666666666735) * z
     # ln 2 in two parts: k times the first is exact
-    return e * 0.693147180559663 + (
-        f - (h - (t * (h + p) + (e * 2.8235290563031577e-13 + lost / w)))
-    )
+    return k * 0.693147180559663 + (f - (h - (t * (h + p) + low)))
 
 
 cdef inline double log1p_ratio(double s, real e) noexcept nogil:

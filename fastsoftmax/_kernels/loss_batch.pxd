@@ -16,7 +16,7 @@ from fastsoftmax._kernels.labels cimport (
     quotient,
     uniform_label,
 )
-from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.log1p cimport log1p_arguments, log1p_series
 from fastsoftmax._kernels.maxima cimport row_maxima
 from fastsoftmax._kernels.normalize cimport all_finite
 from fastsoftmax._kernels.row_batch cimport exp_batch, scaled_rows
@@ -101,9 +101,14 @@ cdef inline void set_row_labels(
 cdef inline void finish_losses(const Labels *labels, RowTerms *t, Py_ssize_t rows) noexcept nogil:
     """Set `loss` from the other terms."""
     cdef double log_sum[BATCH_ROWS]
+    cdef double f[BATCH_ROWS]
+    cdef double k[BATCH_ROWS]
+    cdef double low[BATCH_ROWS]
     cdef Py_ssize_t r
     for r in range(rows):
-        log_sum[r] = log1p_nonneg(t.rest[r] + t.rest_low[r])
+        log_sum[r] = log1p_arguments(t.rest[r] + t.rest_low[r], f + r, k + r, low + r)
+    for r in range(rows):
+        log_sum[r] = log1p_series(log_sum[r], f[r], k[r], low[r])
     for r in range(rows):
         t.loss[r] = t.own[r] * t.gap[r]
     for r in range(rows):

@@ -5,7 +5,16 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.sums cimport DoubleDouble
-from fastsoftmax._kernels.types cimport HAS_FMA, bits32, bits64, fma, infinity, not_a_number, real
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    bits32,
+    bits64,
+    fma,
+    fma64,
+    infinity,
+    not_a_number,
+    real,
+)
 
 
 cdef inline bint all_within(
@@ -42,7 +51,7 @@ cdef inline bint all_finite(const real *v, Py_ssize_t n) noexcept nogil:
 cdef inline void reciprocal(double s, double rest, real *high, real *low) noexcept nogil:
     """Write 1 / (s + rest) as the pair `high`, `low`; NaN where the sum is infinite."""
     cdef double total = s + rest
-    cdef double ratio = 1 / total + 0 * total
+    cdef double ratio = fma64(0, total, 1 / total)  # in one addition less than with 0 * total
     high[0] = <real>ratio
     if not HAS_FMA:
         low[0] = 0  # the second rounding would cost the order

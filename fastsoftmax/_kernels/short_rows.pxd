@@ -6,6 +6,7 @@ vector are rows, which fill whole strips. ``row_batch.pxd`` has the loops for lo
 reason for batches. The order of sums is that of ``sums.pxd``.
 """
 
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
@@ -13,9 +14,19 @@ from fastsoftmax._kernels.exp_scale cimport exp_variant, scaled_exp
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.normalize cimport reciprocal
-from fastsoftmax._kernels.sums cimport LANES, DoubleDouble, two_sum
+from fastsoftmax._kernels.sums cimport LANES, DoubleDouble, sum_of, two_sum
 from fastsoftmax._kernels.transpose cimport whole_strips
-from fastsoftmax._kernels.types cimport fma, infinity, out_ptr, out_ptr64, real
+from fastsoftmax._kernels.types cimport (
+    bits32,
+    bits64,
+    fma,
+    from_bits32,
+    from_bits64,
+    infinity,
+    out_ptr,
+    out_ptr64,
+    real,
+)
 
 
 cdef inline void soa_maxima(
@@ -53,23 +64,35 @@ cdef inline void soa_exclude_max(
     const real *soa, out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *highest
 ) noexcept nogil:
     """Set the exponential of each row's first maximum, in `e`, to 0."""
-    cdef bint found[BATCH_ROWS]
-    cdef bint hit
+    cdef real unmatched[BATCH_ROWS]  # NaN, which nothing equals, once that is met
+    cdef real inf = infinity(<real>0)
+    cdef uint32_t hit32
+    cdef uint64_t hit64
     cdef Py_ssize_t r, j
     for r in range(whole_strips(rows)):
-        found[r] = highest[r] == infinity(<real>0)  # +inf stays in the sum and makes it NaN
+        # +inf stays in the sum and makes it NaN
+        unmatched[r] = highest[r] if highest[r] < inf else inf - inf
     for j in range(n):
-        for r in range(whole_strips(rows)):
-            hit = soa[j * BATCH_ROWS + r] == highest[r] and not found[r]
-            e[j * BATCH_ROWS + r] = 0 if hit else e[j * BATCH_ROWS + r]
-            found[r] |= hit
+        for r in range(whole_strips(rows)):  # masks: of a condition gcc makes more instructions
+            if real is float:
+                hit32 = -<uint32_t>(soa[j * BATCH_ROWS + r] == unmatched[r])
+                e[j * BATCH_ROWS + r] = from_bits32(bits32(e[j * BATCH_ROWS + r]) & ~hit32)
+                unmatched[r] = from_bits32(bits32(unmatched[r]) | hit32)
+            else:
+                hit64 = -<uint64_t>(soa[j * BATCH_ROWS + r] == unmatched[r])
+                e[j * BATCH_ROWS + r] = from_bits64(bits64(e[j * BATCH_ROWS + r]) & ~hit64)
+                unmatched[r] = from_bits64(bits64(unmatched[r]) | hit64)
 
 
 cdef inline void soa_sums(
     const real *e, Py_ssize_t rows, Py_ssize_t n, out_ptr64 high, out_ptr64 low
 ) noexcept nogil:
     """Write the sum of each row as `high`, for float64 with `low`; planes from `n` on are 0."""
-    if n <= LANES // 2:
+    if n == 2:
+        soa_add(e, rows, 2, high, low)
+    elif n == 3:
+        soa_add(e, rows, 3, high, low)
+    elif n <= LANES // 2:
         soa_add(e, rows, LANES // 2, high, low)
     elif n <= LANES:
         soa_add(e, rows, LANES, high, low)
@@ -87,8 +110,20 @@ cdef inline real soa_lane(const real *e, int l, int count) noexcept nogil:
 cdef inline double soa_lane_pair(const real *e, int l, int count) noexcept nogil:
     """Return what lanes `l` and `l` + 4 get, of `count` planes."""
     if count > LANES // 2:
-        return <double>soa_lane(e, l, count) + <double>soa_lane(e, l + 4, count)
+        return sum_of(soa_lane(e, l, count), soa_lane(e, l + 4, count))
     return e[l * BATCH_ROWS]
+
+
+cdef inline double soa_tree(const real *e, int count) noexcept nogil:
+    """Return the sum of row ``e[0]`` of `count` planes, a literal."""
+    if count == 2:
+        return sum_of(e[0], e[BATCH_ROWS])
+    if count == 3:
+        return sum_of(sum_of(e[0], e[2 * BATCH_ROWS]), e[BATCH_ROWS])
+    return sum_of(
+        sum_of(soa_lane_pair(e, 0, count), soa_lane_pair(e, 2, count)),
+        sum_of(soa_lane_pair(e, 1, count), soa_lane_pair(e, 3, count)),
+    )
 
 
 cdef inline void soa_add(
@@ -101,9 +136,7 @@ cdef inline void soa_add(
     for r in range(whole_strips(rows)):
         s.high = s.low = 0
         if real is float:
-            s.high = (soa_lane_pair(e + r, 0, count) + soa_lane_pair(e + r, 2, count)) + (
-                soa_lane_pair(e + r, 1, count) + soa_lane_pair(e + r, 3, count)
-            )
+            s.high = soa_tree(e + r, count)
         else:
             for l in range(min(count, LANES)):
                 two_sum(&s, soa_lane(e + r, l, count))

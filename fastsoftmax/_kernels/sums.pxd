@@ -8,7 +8,7 @@ Order of sums
     so every vector width gives the same bits.
 """
 
-from fastsoftmax._kernels.types cimport infinity, noinline_void, out_ptr64, real
+from fastsoftmax._kernels.types cimport HAS_FMA, fma64, infinity, noinline_void, out_ptr64, real
 
 cdef enum:
     STEP = 32  # elements that a sum takes at once
@@ -34,6 +34,11 @@ cdef inline void pad(const real *x, real *tail, Py_ssize_t n) noexcept nogil:
     cdef int j, m = <int>n
     for j in range(STEP):  # masked loads; a memcpy of so few bytes is slow
         tail[j] = x[j] if j < m else -infinity(<real>0)
+
+
+cdef inline double sum_of(double a, double b) noexcept nogil:
+    """Return a + b, on the units that multiply: conversions to float64 keep those that add busy."""
+    return fma64(a, 1, b) if HAS_FMA else a + b
 
 
 # ---- lanes ---------------------------------------------------------------------------------------
