@@ -65,6 +65,21 @@ cdef inline bint stands(const Plan *p, const Operand *o) noexcept nogil:
     )
 
 
+cdef Py_ssize_t take_whole(Plan *p) noexcept:
+    """Make a kernel get the arrays of a plan whole if they are (outer, n, inner); return `inner`.
+
+    Else, or where columns side by side are few, return 0.
+    """
+    if not (
+        is_by_columns(p) and stands(p, &p.x) and (p.x2.data == NULL or stands(p, &p.x2))
+        and (p.y.data == NULL or stands(p, &p.y))
+    ):
+        return 0
+    p.x.n = p.x2.n = p.y.n = 0  # each row begins where the array does
+    p.x.access = p.x2.access = p.y.access = CONTIGUOUS
+    return p.batch_shape[p.batch_ndim - 1]
+
+
 cdef inline bint is_line(const Plan *p, const Operand *o) noexcept nogil:
     """Return whether results, one a column, are contiguous in the order of the columns."""
     return o.access == CONTIGUOUS and o.n == 1

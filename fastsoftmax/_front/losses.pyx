@@ -20,6 +20,7 @@ from .._arguments import values
 from .._arguments.results import LossAndGrad
 
 from fastsoftmax._front.arrays cimport as_input, overlap, same_memory
+from fastsoftmax._front.columns cimport take_whole
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, run_rows
@@ -46,6 +47,8 @@ from fastsoftmax._kernels.abi cimport (
     LossKernels,
     Op,
     PackingKernels,
+    rows_fn,
+    temperature_in_range,
 )
 
 cnp.import_array()
@@ -243,8 +246,17 @@ cdef class LossFunctions:
         cdef Py_ssize_t i
         cdef bint mean = reduction == "mean"
         cdef uint64_t environment
+        cdef rows_fn kernel = self.kernels.cross_entropy
+        cdef Py_ssize_t most = (
+            self.kernels.max_column_float32 if p.dtype == FLOAT32
+            else self.kernels.max_column_float64
+        )
         cdef double loss
         finish_plan(p, False)
+        if 0 < p.n <= most and temperature_in_range(call.temperature):
+            call.inner = take_whole(p)
+            if call.inner > 0:
+                kernel = self.kernels.cross_entropy_columns
         losses = <double *>malloc((p.rows + 1) * sizeof(double))
         if losses == NULL:
             raise MemoryError(f"no memory for {p.rows} losses")
@@ -254,7 +266,7 @@ cdef class LossFunctions:
             call.factor = (1 / total if total != 0 else INFINITY) if mean else 1
             leave_environment(environment)
             run_rows(
-                &self.packing, self.kernels.cross_entropy, call, p,
+                &self.packing, kernel, call, p,
                 cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), workers,
             )
             if reduction == "none":

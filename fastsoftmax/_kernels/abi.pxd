@@ -231,6 +231,7 @@ cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient, not x2; e
     int64_t ignore_index
     double factor  # of the gradient, without 1 / temperature
     double *losses
+    Py_ssize_t inner  # of columns, which lie in (outer, n, inner)
 
 # Of `rows` targets, return where the first one is that is neither `ignore_index` nor one of n
 # classes, or -1 and in `total` the sum of the weights of those that are not `ignore_index`.
@@ -270,3 +271,8 @@ cdef struct LossKernels:
     rows_fn cross_entropy
     weigh_targets_fn weigh_targets
     sum_losses_fn sum_losses
+    # For columns of arrays that it gets whole, along the middle axis of (outer, n, inner), of at
+    # most so many elements, at temperatures in range.
+    rows_fn cross_entropy_columns
+    Py_ssize_t max_column_float32
+    Py_ssize_t max_column_float64

@@ -21,7 +21,7 @@ from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
 from fastsoftmax._kernels.normalize cimport all_finite
 from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.short_rows cimport soa_exclude_max, soa_exp, soa_maxima, soa_sums
-from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, to_double, two_sum
+from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, sum_of, to_double, two_sum
 from fastsoftmax._kernels.transpose cimport (
     STRIP,
     pad_rows,
@@ -48,12 +48,17 @@ cdef inline void sums_of_step(const float *e, Py_ssize_t rows, out_ptr64 s) noex
     """Write the sum over STEP arrays."""
     cdef Py_ssize_t r
     for r in range(whole_strips(rows)):
-        s[r] = (
-            (quad(e + r, 0) + quad(e + r, 4)) + (quad(e + r, 2) + quad(e + r, 6))
-        ) + ((quad(e + r, 1) + quad(e + r, 5)) + (quad(e + r, 3) + quad(e + r, 7)))
+        s[r] = sum_of(
+            sum_of(quads(e + r, 0), quads(e + r, 2)), sum_of(quads(e + r, 1), quads(e + r, 3))
+        )
 
 
-cdef inline double quad(const float *e, int l) noexcept nogil:
+cdef inline double quads(const float *e, int l) noexcept nogil:
+    """Return what lanes l and l + 4 get."""
+    return sum_of(quad(e, l), quad(e, l + 4))
+
+
+cdef inline float quad(const float *e, int l) noexcept nogil:
     """Return what lane l of the sum of a row gets."""
     return (e[l * BATCH_ROWS] + e[(8 + l) * BATCH_ROWS]) + (
         e[(16 + l) * BATCH_ROWS] + e[(24 + l) * BATCH_ROWS]
@@ -239,23 +244,24 @@ cdef inline noinline_void loss_soa_cross_term(
 
 
 cdef inline void soa_gradient(
-    const real *soa, out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *highest,
+    out_ptr soa, const real *e, Py_ssize_t rows, Py_ssize_t n, const real *highest,
     const real *high, const real *low,
 ) noexcept nogil:
-    """e = e * (high + low), rounded once (nearly); that of each largest entry is 1."""
+    """soa = e * (high + low), rounded once (nearly); that of each largest entry is 1."""
     cdef Py_ssize_t r, j
     cdef real v
     for j in range(n):
         for r in range(whole_strips(rows)):
-            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else e[j * BATCH_ROWS + r]
-            e[j * BATCH_ROWS + r] = fma(v, high[r], v * low[r])
+            v = e[j * BATCH_ROWS + r]  # read in any case: else gcc would make a branch
+            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else v
+            soa[j * BATCH_ROWS + r] = fma(v, high[r], v * low[r])
 
 
 cdef inline void soa_gradient_of_labels(
-    const Labels *labels, const real *soa, const real *label, out_ptr e, Py_ssize_t rows,
+    const Labels *labels, out_ptr soa, const real *label, const real *e, Py_ssize_t rows,
     Py_ssize_t n, const real *highest, const double *rate,
 ) noexcept nogil:
-    """e = e * rate - q * factor; e of each largest entry is 1."""
+    """soa = e * rate - q * factor; e of each largest entry is 1."""
     cdef Py_ssize_t r, j
     cdef double q, weight
     cdef real v
@@ -263,32 +269,86 @@ cdef inline void soa_gradient_of_labels(
         weight = labels.weight[j] if labels.weight != NULL else 1.0
         for r in range(whole_strips(rows)):
             q = soa_label(labels, label, j, r) * weight
-            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else e[j * BATCH_ROWS + r]
-            e[j * BATCH_ROWS + r] = <real>fma64(<double>v, rate[r], -(q * labels.factor))
+            v = e[j * BATCH_ROWS + r]  # read in any case: else gcc would make a branch
+            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else v
+            soa[j * BATCH_ROWS + r] = <real>fma64(<double>v, rate[r], -(q * labels.factor))
 
 
 cdef inline noinline_void loss_soa_gradient(
-    const Labels *labels, const real *soa, const real *label, real *e, Py_ssize_t rows,
+    const Labels *labels, real *soa, bint has_labels, const real *e, Py_ssize_t rows,
     Py_ssize_t n, const real *highest, const RowTerms *t, const real *high, const real *low,
 ) noexcept nogil:
-    """e = the gradient, but for that of a target."""
+    """soa = the gradient, but for that of a target."""
     if real is float:
-        soa_gradients(labels, soa, label, <out_ptr32>e, rows, n, highest, t, high, low)
+        soa_gradients(labels, <out_ptr32>soa, has_labels, e, rows, n, highest, t, high, low)
     else:
-        soa_gradients(labels, soa, label, <out_ptr64>e, rows, n, highest, t, high, low)
+        soa_gradients(labels, <out_ptr64>soa, has_labels, e, rows, n, highest, t, high, low)
 
 
 cdef inline void soa_gradients(
-    const Labels *labels, const real *soa, const real *label, out_ptr e, Py_ssize_t rows,
+    const Labels *labels, out_ptr soa, bint has_labels, const real *e, Py_ssize_t rows,
     Py_ssize_t n, const real *highest, const RowTerms *t, const real *high, const real *low,
 ) noexcept nogil:
-    """e = the gradient, by the kind of labels"""
-    if label != NULL:
-        soa_gradient_of_labels(labels, soa, label, e, rows, n, highest, t.rate)
+    """soa = the gradient, by the kind of labels"""
+    if has_labels:
+        soa_gradient_of_labels(
+            labels, soa, <const real *>soa + LABEL_ROWS, e, rows, n, highest, t.rate
+        )
     elif labels.uniform != 0:
         soa_gradient_of_labels(labels, soa, <const real *>NULL, e, rows, n, highest, t.rate)
     else:
         soa_gradient(soa, e, rows, n, highest, high, low)
+
+
+cdef inline noinline_void loss_of_planes(
+    const Labels *labels, real *soa, bint has_labels, Py_ssize_t filled, Py_ssize_t n,
+    const Py_ssize_t *target, bint with_grad, real *exp_scale, real *e, RowTerms *t,
+) noexcept nogil:
+    """Set the losses of a batch of rows in planes, which fill whole strips.
+
+    Labels, if there are any, lie LABEL_ROWS behind the rows. Gradients, if they are wanted, take
+    the place of rows. `e` is scratch, 0 from plane n on. All else is as in `loss_of_rows`.
+    """
+    cdef real high[BATCH_ROWS]
+    cdef real low[BATCH_ROWS]
+    cdef real *highest = exp_scale + SHIFT * BATCH_ROWS
+    cdef const real *soa_labels = soa + LABEL_ROWS if has_labels else NULL
+    cdef Py_ssize_t r
+    loss_soa_exp(<const real *>soa, e, filled, n, highest, exp_scale)
+    loss_soa_sums(<const real *>e, filled, n, t.rest, t.rest_low)
+    for r in range(filled):
+        t.rest[r] += 0 * <double>highest[r]  # NaN where that is infinite
+        if real is float:
+            t.rest_low[r] = 0
+    if has_labels:
+        for r in range(filled):
+            t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
+    else:
+        set_row_labels(labels, t, filled, target)
+        for r in range(filled):
+            t.gap[r] = <double>highest[r] - <double>soa[target[r] * BATCH_ROWS + r]
+            t.e[r] = e[target[r] * BATCH_ROWS + r]
+        for r in range(filled):  # the first largest entry is not in e any more
+            t.e[r] = t.e[r] if t.gap[r] != 0 else 1.0
+    if has_labels or labels.uniform != 0:
+        loss_soa_cross_term(
+            labels, <const real *>soa, soa_labels, filled, n, highest, t.cross, t.others
+        )
+    finish_losses(labels, t, filled)
+    t.done = True
+    if not with_grad:
+        return
+    high[0] = low[0] = 0  # gcc warns of none, as if there could be no row
+    finish_rates(labels, t, filled, high, low)
+    if not all_finite(<const real *>high, filled):
+        t.done = False
+        return
+    loss_soa_gradient(
+        labels, soa, has_labels, <const real *>e, filled, n, highest, t, <const real *>high,
+        <const real *>low,
+    )
+    for r in range(0 if has_labels else filled):
+        soa[target[r] * BATCH_ROWS + r] = <real>t.target_grad[r]
 
 
 cdef inline noinline_void loss_of_short_rows(
@@ -305,13 +365,8 @@ cdef inline noinline_void loss_of_short_rows(
     cdef double _whole[STEP * STRIP >> 1]
     cdef real *soa = <real *>_soa
     cdef real *whole = <real *>_whole
-    cdef real high[BATCH_ROWS]
-    cdef real low[BATCH_ROWS]
-    cdef real *highest = exp_scale + SHIFT * BATCH_ROWS
-    cdef const real *soa_labels = soa + LABEL_ROWS if label != NULL else NULL
-    cdef Py_ssize_t r, filled = padded_rows(rows)
+    cdef Py_ssize_t filled = padded_rows(rows)
     cdef const real *source = x
-    high[0] = low[0] = 0  # rows > 0, which the compiler does not know
     if filled > rows:
         pad_rows(x, whole, rows, n)
         source = whole
@@ -325,41 +380,11 @@ cdef inline noinline_void loss_of_short_rows(
     prefetch_lines(x + rows * n, rows * n)  # the next batch
     if y != NULL:
         prefetch_lines(<const real *>y, rows * n)
-    loss_soa_exp(<const real *>soa, e, filled, n, highest, exp_scale)
-    loss_soa_sums(<const real *>e, filled, n, t.rest, t.rest_low)
-    for r in range(filled):
-        t.rest[r] += 0 * <double>highest[r]  # NaN where that is infinite
-        if real is float:
-            t.rest_low[r] = 0
-    if label == NULL:
-        set_row_labels(labels, t, filled, target)
-        for r in range(filled):
-            t.gap[r] = <double>highest[r] - <double>soa[target[r] * BATCH_ROWS + r]
-            t.e[r] = e[target[r] * BATCH_ROWS + r]
-        for r in range(filled):  # the first largest entry is not in e any more
-            t.e[r] = t.e[r] if t.gap[r] != 0 else 1.0
-    else:
-        for r in range(filled):
-            t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
-    if soa_labels != NULL or labels.uniform != 0:
-        loss_soa_cross_term(labels, soa, soa_labels, filled, n, highest, t.cross, t.others)
-    finish_losses(labels, t, filled)
-    t.done = True
-    if y == NULL:
+    loss_of_planes(labels, soa, label != NULL, filled, n, target, y != NULL, exp_scale, e, t)
+    if y == NULL or not t.done:
         return
-    high[0] = low[0] = 0  # gcc warns of none, as if there could be no row
-    finish_rates(labels, t, filled, high, low)
-    if not all_finite(<const real *>high, filled):
-        t.done = False
-        return
-    loss_soa_gradient(
-        labels, soa, soa_labels, e, filled, n, highest, t, <const real *>high, <const real *>low
-    )
-    if label == NULL:
-        for r in range(filled):
-            e[target[r] * BATCH_ROWS + r] = <real>t.target_grad[r]
     if filled > rows:
-        loss_transpose_out(<const real *>e, whole, filled, n)
+        loss_transpose_out(<const real *>soa, whole, filled, n)
         memcpy(y, whole, rows * n * sizeof(real))
     else:
-        loss_transpose_out(<const real *>e, y, filled, n)
+        loss_transpose_out(<const real *>soa, y, filled, n)
