@@ -11,6 +11,7 @@ from fastsoftmax._kernels.types cimport out_ptr, real
 cdef enum:
     VECTOR = 8  # columns that a row in scratch fills up to a multiple of
     PREFETCH_ROWS = 6  # rows that are fetched in advance: no stream of neighbours, but leaps
+    STREAMS = 3  # so many rows the processor follows by itself
     NARROW = 16  # columns of a tile below which its rows are stored by overlapping vectors
 
 cdef struct Panel:
@@ -72,6 +73,11 @@ cdef inline const real *readable_row(
         return x
     copy_row(x, p.columns, spare)
     return <const real *>spare
+
+
+cdef inline bint leaps(const Panel *p) noexcept nogil:
+    """Return whether rows are to be fetched in advance, not streams that the processor sees."""
+    return p.tiles == 1 and p.n > STREAMS
 
 
 # ---- rows of several tiles -----------------------------------------------------------------------

@@ -13,19 +13,22 @@ from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, SOFTMAX, Op, SoftmaxCall
 from fastsoftmax._kernels.batch_scale cimport RATE, SCALE_FIELDS, max_terms, set_rate
+from fastsoftmax._kernels.column_exp cimport exp_step, reads_rows_in_place
 from fastsoftmax._kernels.column_io cimport (
     NARROW,
+    STREAMS,
     VECTOR,
     Panel,
+    leaps,
     round_to_vector,
     row_ahead,
     store_tiles,
 )
+from fastsoftmax._kernels.column_lanes cimport planes_summed
 from fastsoftmax._kernels.column_sums cimport (
     SIGNAL_INTERVAL,
     PanelState,
     check_signals,
-    exp_step,
     load_rows,
     sums_from_maxima,
     sums_from_some_pivot,
@@ -38,9 +41,10 @@ from fastsoftmax._kernels.columns cimport (
     HIGHEST,
     INVERSE,
     LOGS,
+    MIN_PLACED_ROWS,
     PANEL_COLUMNS,
-    PLANE_PITCH,
     REST,
+    SHORT_PANEL,
     SUM,
     VECTORS,
     ZEROS,
@@ -48,7 +52,7 @@ from fastsoftmax._kernels.columns cimport (
     column_reciprocals,
     difference_row,
     exp_columns,
-    planes_summed,
+    plane_pitch,
     scale_row,
 )
 from fastsoftmax._kernels.exp_scale cimport ExpVariant, inverse_temperature
@@ -67,20 +71,19 @@ cdef enum:
 
 
 cdef inline void store_rows(
-    const real *e, const Panel *p, Py_ssize_t i, Py_ssize_t rows, real *y, out_ptr other,
-    const real *v, Op op,
+    const real *e, Py_ssize_t pitch, const Panel *p, Py_ssize_t i, Py_ssize_t rows, real *y,
+    out_ptr other, const real *v, Op op,
 ) noexcept nogil:
     """Write `rows` rows of results, from row i on, to the panel at `y`: `e` times their factor.
 
-    For LOG_SOFTMAX, `e` has elements, the logarithms of whose sums are subtracted. `other` is
-    scratch for the rows.
+    For LOG_SOFTMAX, `e` has elements, the logarithms of whose sums are subtracted. Rows of `e` are
+    `pitch` apart; `other` is scratch for them.
     """
     cdef const real *highest = v + HIGHEST * PANEL_COLUMNS
     cdef const real *inverse = v + INVERSE * PANEL_COLUMNS
     cdef const real *high = v + FACTOR * PANEL_COLUMNS
     cdef const real *low = v + FACTOR_LOW * PANEL_COLUMNS
     cdef Py_ssize_t t, r, c
-    cdef Py_ssize_t pitch = p.pitch
     cdef Py_ssize_t columns = p.columns
     cdef out_ptr to
     if p.tiles > 1 and columns < NARROW:
@@ -95,7 +98,7 @@ cdef inline void store_rows(
         c = t * columns
         to = <out_ptr>(y + (t * p.n + i) * p.stride)
         for r in range(rows):
-            if p.tiles == 1:
+            if leaps(p):
                 prefetch_lines(row_ahead(<const real *>y, p, i + r), columns)
             if op == SOFTMAX:
                 scale_row(e + r * pitch + c, columns, to + r * p.stride, high + c, low + c)
@@ -125,9 +128,11 @@ cdef inline int store_panel(
                         <const real *>v + EXP_SCALE * PANEL_COLUMNS, variant,
                     )
         if state.op == SOFTMAX:
-            store_rows(<const real *>e, p, i, m, y, kept, <const real *>v, state.op)
+            store_rows(<const real *>e, p.pitch, p, i, m, y, kept, <const real *>v, state.op)
+        elif from_pivot and p.n < MIN_PLACED_ROWS and reads_rows_in_place(p):
+            store_rows(x, p.stride, p, i, m, y, e, <const real *>v, state.op)
         else:
-            store_rows(<const real *>kept, p, i, m, y, e, <const real *>v, state.op)
+            store_rows(<const real *>kept, p.pitch, p, i, m, y, e, <const real *>v, state.op)
         check_signals(m * p.width, &state.since_check)
     return 0
 
@@ -222,7 +227,9 @@ cdef inline Py_ssize_t max_panel_width(Py_ssize_t n, real like) noexcept nogil:
     """Return how many columns of n elements a panel may have, a multiple of VECTOR."""
     cdef Py_ssize_t size = sizeof(real)
     if n <= STEP:
-        return PLANE_PITCH if n * size <= 128 else PLANE_PITCH // 2
+        if n <= STREAMS:
+            return PANEL_COLUMNS
+        return SHORT_PANEL if n * size <= 128 else SHORT_PANEL // 2
     return min(
         max(PANEL_BYTES // (n * size), MIN_SEGMENT_BYTES // size), PANEL_COLUMNS
     ) // VECTOR * VECTOR
@@ -251,7 +258,7 @@ cdef inline int softmax_columns(
     cdef Py_ssize_t at_once = min(max_panel_width(n, <real>0), round_to_vector(stop - start))
     cdef Py_ssize_t part = even_panel_width(inner, at_once)
     cdef Py_ssize_t end = (stop + inner - 1) // inner * inner * n  # of what may be read
-    cdef Py_ssize_t pitch = PLANE_PITCH if n <= STEP else at_once
+    cdef Py_ssize_t pitch = plane_pitch(n) if n <= STEP else at_once
     cdef Py_ssize_t planes = planes_summed(n) if n <= STEP else 0
     cdef Py_ssize_t columns, within, first, scratch
     cdef PanelState state
@@ -288,6 +295,7 @@ cdef inline int softmax_columns(
         e = v + VECTORS * PANEL_COLUMNS
         kept = e + scratch // LINE * LINE // size
         memset(v + ZEROS * PANEL_COLUMNS, 0, at_once * size)
+        memset(s + REST * PANEL_COLUMNS, 0, at_once * sizeof(double))
         if planes > n:
             memset(e + n * pitch, 0, (planes - n) * pitch * size)
         if not temperature_stride:

@@ -18,14 +18,13 @@ from fastsoftmax._kernels.batch_scale cimport (
     store_scale,
     within_pivot_reach,
 )
-from fastsoftmax._kernels.column_io cimport (
-    VECTOR,
-    Panel,
-    copy_row,
-    load_tiles,
-    readable_row,
-    round_to_vector,
-    row_ahead,
+from fastsoftmax._kernels.column_exp cimport exp_few_rows, exp_step
+from fastsoftmax._kernels.column_io cimport Panel, leaps, load_tiles, readable_row, row_ahead
+from fastsoftmax._kernels.column_lanes cimport (
+    accumulate_step,
+    fold_columns,
+    sum_planes,
+    zero_lanes,
 )
 from fastsoftmax._kernels.columns cimport (
     EXP_SCALE,
@@ -36,6 +35,7 @@ from fastsoftmax._kernels.columns cimport (
     LANE_RESTS,
     LANE_SUMS,
     LOGS,
+    MIN_PLACED_ROWS,
     PANEL_COLUMNS,
     PLACE,
     REST,
@@ -43,28 +43,21 @@ from fastsoftmax._kernels.columns cimport (
     SUM,
     UNMATCHED,
     ZEROS,
-    accumulate_step,
     column_logs,
     column_reciprocals,
     exclude_max_in_row,
     exclude_places,
     exp_columns,
-    exp_max_row,
     exp_row,
-    fold_columns,
     mark_unmatched,
     max_row,
     raise_maxima,
-    sum_planes,
-    zero_lanes,
 )
 from fastsoftmax._kernels.exp_scale cimport (
-    Clamped,
     ClampedPow2,
     ExpScale,
     ExpVariant,
     Unclamped,
-    exp_variant,
     max_invertible_sum,
     pivot_exponent,
     pivot_in_range,
@@ -78,7 +71,6 @@ from fastsoftmax._kernels.types cimport infinity, out_ptr, out_ptr64, real
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
-    MIN_PLACED_ROWS = 6  # rows from which on largest elements are remembered, not looked for
 
 cdef struct PanelState:  # what panels of a call have in common
     Op op
@@ -100,98 +92,6 @@ cdef inline int check_signals(Py_ssize_t elements, Py_ssize_t *since_check) exce
 
 
 # ---- by a pivot ----------------------------------------------------------------------------------
-
-
-cdef inline void exp_flat(
-    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, real *v,
-    const real *exp_scale, exp_variant variant,
-) noexcept nogil:
-    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
-
-    Rows follow each other without a gap, in scratch as in the array.
-    """
-    cdef Py_ssize_t first = i * p.stride
-    cdef Py_ssize_t elements = rows * p.stride
-    cdef Py_ssize_t whole = round_to_vector(elements)
-    if first + whole > p.readable:
-        whole -= VECTOR
-    exp_row(x + first, whole, e, exp_scale, variant)
-    if whole < elements:
-        copy_row(x + first + whole, elements - whole, <out_ptr>(v + SPARE * PANEL_COLUMNS))
-        exp_row(<const real *>v + SPARE * PANEL_COLUMNS, VECTOR, e + whole, exp_scale, variant)
-
-
-cdef inline void exp_rows(
-    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
-    const real *exp_scale, exp_variant variant,
-) noexcept nogil:
-    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
-
-    `kept` is scratch for the rows.
-    """
-    cdef Py_ssize_t r
-    cdef Py_ssize_t pitch = p.pitch
-    if p.tiles > 1:
-        load_tiles(x, p, i, rows, kept)
-        for r in range(rows):
-            exp_row(<const real *>kept + r * pitch, p.width, e + r * pitch, exp_scale, variant)
-    elif pitch == p.stride == p.columns:
-        exp_flat(x, p, i, rows, e, v, exp_scale, variant)
-    else:
-        for r in range(rows):  # of a function that did nothing but prefetch gcc would drop the call
-            prefetch_lines(row_ahead(x, p, i + r), p.columns)
-            exp_row(
-                readable_row(x, p, i + r, <out_ptr>(v + SPARE * PANEL_COLUMNS)), p.width,
-                e + r * pitch, exp_scale, variant,
-            )
-
-
-cdef inline void exp_max_rows(
-    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
-    const real *exp_scale, exp_variant variant, bint find,
-) noexcept nogil:
-    """Write the exponentials of `rows` rows of the panel at `x`, from row i on, to `e`.
-
-    The rows themselves go to `kept`. The maxima so far, and if `find`, a literal, their places, are
-    taken along.
-    """
-    cdef Py_ssize_t r
-    cdef Py_ssize_t pitch = p.pitch
-    cdef out_ptr highest = <out_ptr>(v + HIGHEST * PANEL_COLUMNS)
-    cdef out_ptr place = <out_ptr>(v + PLACE * PANEL_COLUMNS)
-    if p.tiles > 1:
-        load_tiles(x, p, i, rows, kept)
-        for r in range(rows):
-            exp_max_row(
-                <const real *>kept + r * pitch, p.width, e + r * pitch, e, highest, place, i + r,
-                exp_scale, variant, False, find,
-            )
-    else:
-        for r in range(rows):
-            prefetch_lines(row_ahead(x, p, i + r), p.columns)
-            exp_max_row(
-                readable_row(x, p, i + r, <out_ptr>(v + SPARE * PANEL_COLUMNS)), p.width,
-                e + r * pitch, kept + r * pitch, highest, place, i + r, exp_scale, variant, True,
-                find,
-            )
-
-
-cdef inline void exp_step(
-    const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
-    const real *exp_scale, Op op,
-) noexcept nogil:
-    """Call `exp_rows`, or for logarithms `exp_max_rows`, for what `exp_scale` says."""
-    if op == SOFTMAX:
-        if exp_scale[RATE] != 0:
-            exp_rows(x, p, i, rows, e, kept, v, exp_scale, <ClampedPow2>0)
-        else:
-            exp_rows(x, p, i, rows, e, kept, v, exp_scale, <Clamped>0)
-    elif exp_scale[RATE] != 0:
-        exp_max_rows(x, p, i, rows, e, kept, v, exp_scale, <ClampedPow2>0, True)
-    elif p.n < MIN_PLACED_ROWS:
-        exp_max_rows(x, p, i, rows, e, kept, v, exp_scale, <Unclamped>0, False)
-    else:
-        exp_max_rows(x, p, i, rows, e, kept, v, exp_scale, <Unclamped>0, True)
 
 
 cdef inline void add_rows(
@@ -244,7 +144,8 @@ cdef inline bint sums_from_pivot(
     """Write the sums of the panel at `x`; return False where the pivot did not serve.
 
     In `e` the exponentials are left, or the last `p.rows` of them. For logarithms, the sums are
-    without the largest elements' own terms, and elements are left in `kept`.
+    without the largest elements' own terms, and elements are left in `kept`, but those of fewer
+    than MIN_PLACED_ROWS rows that can be read in place.
     """
     cdef real *highest = v + HIGHEST * PANEL_COLUMNS
     cdef real inf = infinity(<real>0)
@@ -253,12 +154,15 @@ cdef inline bint sums_from_pivot(
     cdef Py_ssize_t i, k, c
     cdef out_ptr d
     cdef bint is_log = state.op != SOFTMAX
+    cdef bint few = is_log and p.n < MIN_PLACED_ROWS
     zero_sums(p, s, inf)
-    if is_log:
+    if few:
+        exp_few_rows(x, p, e, kept, v, <const real *>exp_scale)
+    elif is_log:
         for c in range(p.width):
             highest[c] = -inf
         memset(v + PLACE * PANEL_COLUMNS, 0, p.width * sizeof(real))
-    for i from 0 <= i < p.n by STEP:
+    for i from 0 <= i < (0 if few else p.n) by STEP:
         k = min(STEP, p.n - i)
         d = e + i % p.rows * p.pitch
         exp_step(
@@ -269,10 +173,16 @@ cdef inline bint sums_from_pivot(
             add_rows(<const real *>d, p, i, k, v, s)
             check_signals(k * p.width, &state.since_check)
     if not is_log:
-        column_reciprocals(
-            <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
-            p.width, v + FACTOR * PANEL_COLUMNS, v + FACTOR_LOW * PANEL_COLUMNS,
-        )
+        if real is float and p.n <= STEP:
+            column_reciprocals(
+                <const double *>s + SUM * PANEL_COLUMNS, <const double *>NULL, p.width,
+                v + FACTOR * PANEL_COLUMNS, v + FACTOR_LOW * PANEL_COLUMNS,
+            )
+        else:
+            column_reciprocals(
+                <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
+                p.width, v + FACTOR * PANEL_COLUMNS, v + FACTOR_LOW * PANEL_COLUMNS,
+            )
         # The largest of n is at least the n-th part of the sum; it must be large enough, too.
         return all_within(
             <const real *>v + FACTOR * PANEL_COLUMNS, columns, <real>0,
@@ -281,15 +191,15 @@ cdef inline bint sums_from_pivot(
         )
     if not within_pivot_reach(<const real *>highest, columns, <real>state.pivot, inverse):
         return False
-    if p.n < MIN_PLACED_ROWS:
-        exclude_max(<const real *>kept, p, p.n, e, v, True)
-    else:
+    if not few:
         exclude_places(<real *>e, p.pitch, columns, <const real *>v + PLACE * PANEL_COLUMNS)
     for i from 0 <= i < p.n by STEP:
         k = min(STEP, p.n - i)
         add_rows(<const real *>e + i * p.pitch, p, i, k, v, s)
     check_signals(p.n * p.width, &state.since_check)
-    if exp_scale[RATE] != 0:
+    if few:
+        pass
+    elif exp_scale[RATE] != 0:
         exp_row(
             <const real *>highest, p.width, <out_ptr>(v + FACTOR * PANEL_COLUMNS),
             <const real *>exp_scale, <ClampedPow2>0,
@@ -341,7 +251,8 @@ cdef inline void load_rows(
             raise_maxima(<const real *>e + r * p.pitch, p.width, highest)
     else:
         for r in range(rows):
-            prefetch_lines(row_ahead(x, p, i + r), p.columns)
+            if leaps(p):
+                prefetch_lines(row_ahead(x, p, i + r), p.columns)
             max_row(readable_row(x, p, i + r, spare), p.width, e + r * p.pitch, highest)
 
 
