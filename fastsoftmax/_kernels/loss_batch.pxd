@@ -26,6 +26,7 @@ from fastsoftmax._kernels.types cimport (
     HAS_FMA,
     fma,
     noinline_void,
+    one_nan,
     out_ptr,
     out_ptr32,
     out_ptr64,
@@ -114,7 +115,9 @@ cdef inline void finish_losses(const Labels *labels, RowTerms *t, Py_ssize_t row
     for r in range(rows):
         t.loss[r] = (0.0 if t.own[r] == 0.0 else t.loss[r]) + t.cross[r]
     for r in range(rows):
-        t.loss[r] = t.loss[r] * labels.inverse + (t.own[r] + t.others[r]) * log_sum[r]
+        t.loss[r] = one_nan(
+            t.loss[r] * labels.inverse + (t.own[r] + t.others[r]) * log_sum[r]
+        )
 
 
 cdef inline void finish_rates(

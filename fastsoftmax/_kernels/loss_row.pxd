@@ -16,7 +16,7 @@ from fastsoftmax._kernels.loss_batch cimport loss_scale, rate_of_sum
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.row cimport exp_of_row, scale_row, sum_excluding_max
 from fastsoftmax._kernels.sums cimport DoubleDouble, LaneSums, two_sum
-from fastsoftmax._kernels.types cimport infinity, noinline_void, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, one_nan, real
 
 # A function of a .pxd is inline for Cython, also where it returns `noinline_void`.
 cdef extern from *:
@@ -79,7 +79,7 @@ cdef inline double loss_of_row(
     if not (-infinity(<real>0) < highest < infinity(<real>0)):
         rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_nonneg(rest.high + rest.low)
-    loss = loss * labels.inverse + total * log_sum
+    loss = one_nan(loss * labels.inverse + total * log_sum)
     if y == NULL:
         return loss
 

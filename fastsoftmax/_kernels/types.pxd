@@ -81,6 +81,11 @@ cdef inline real not_a_number(real like) noexcept nogil:
         return from_bits64(0x7FF8000000000000ULL)
 
 
+cdef inline double one_nan(double x) noexcept nogil:
+    """Return x, or if it is a NaN, that of positive sign: which one comes out is the compiler's."""
+    return x if x == x else not_a_number(x)
+
+
 cdef inline real fma(real a, real b, real c) noexcept nogil:
     """Return ``a * b + c``, rounded once where the instruction set can."""
     if real is float:
