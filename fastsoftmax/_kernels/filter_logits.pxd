@@ -11,7 +11,7 @@ from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.truncation cimport apply_filters, has_filters, max_and_block_maxima
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, largest_finite, real
 from fastsoftmax._kernels.weights cimport Prefix
 
 cdef struct Quotient:
@@ -19,14 +19,6 @@ cdef struct Quotient:
     double shift
     double inverse
     double least
-
-
-cdef inline double largest_finite(real like) noexcept nogil:
-    """Return the largest finite number of the argument's type."""
-    if real is float:
-        return 3.4028234663852886e+38
-    else:
-        return 1.7976931348623157e+308
 
 
 cdef inline double overflow_bound(double largest) noexcept nogil:

@@ -4,7 +4,11 @@
 Nearer logits are never in farther buckets. The sums of the buckets are float64.
 """
 
-from fastsoftmax._kernels.sums cimport BLOCK
+from libc.stdint cimport uint32_t, uint64_t
+
+from fastsoftmax._kernels.marks cimport append_marked, mark_within
+from fastsoftmax._kernels.radix cimport next_below
+from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.weights cimport sum_in_order
 
@@ -20,24 +24,25 @@ cdef struct Range:
 
 cdef inline Range min_max(const real *x, Py_ssize_t n) noexcept nogil:
     """Return the smallest and the largest of n numbers, n > 0."""
-    cdef real least[LOOP]
-    cdef real most[LOOP]
+    cdef real least[STEP]
+    cdef real most[STEP]
+    cdef real v
     cdef Range r
     cdef Py_ssize_t j, l
-    for l in range(LOOP):
+    for l in range(STEP):  # of fewer lanes gcc makes no vectors
         least[l] = most[l] = x[0]
-    for j from 0 <= j < n - LOOP + 1 by LOOP:
-        for l in range(LOOP):
-            least[l] = x[j + l] if x[j + l] < least[l] else least[l]
-        for l in range(LOOP):
-            most[l] = x[j + l] if x[j + l] > most[l] else most[l]
-    for j in range(n - n % LOOP, n):
-        least[0] = min(least[0], x[j])
-        most[0] = max(most[0], x[j])
+    for j from 0 <= j < n - STEP + 1 by STEP:
+        for l in range(STEP):
+            v = x[j + l]
+            most[l] = v if v > most[l] else most[l]
+            least[l] = v if v < least[l] else least[l]
     r.low = r.high = x[0]
-    for l in range(LOOP):
+    for l in range(STEP):
         r.low = min(r.low, least[l])
         r.high = max(r.high, most[l])
+    for j in range(n - n % STEP, n):
+        r.low = min(r.low, x[j])
+        r.high = max(r.high, x[j])
     return r
 
 
@@ -85,20 +90,32 @@ cdef inline double buckets_per_unit(Range r, double span) noexcept nogil:
     return BUCKETS / min(span, r.high - r.low)
 
 
+cdef inline real place_in_buckets(real x, real high, real scale) noexcept nogil:
+    """Return (high - x) * scale, held within the buckets; it never falls where x falls.
+
+    The whole part of it is the bucket. NaN comes into the last one.
+    """
+    cdef real d = (high - x) * scale
+    d = d if d < BUCKETS - 1 else BUCKETS - 1
+    return d if d > 0 else 0
+
+
 cdef inline void bucket_indices(
     const real *x, int *bucket, Py_ssize_t n, real high, real scale
 ) noexcept nogil:
-    """bucket = (high - x) * scale, held within the buckets; it never falls where x falls.
-
-    NaN comes into the last one.
-    """
-    cdef real d
+    """Write the buckets of n elements."""
     cdef Py_ssize_t j
     for j in range(n):
-        d = (high - x[j]) * scale
-        d = d if d < BUCKETS - 1 else BUCKETS - 1
-        d = d if d > 0 else 0
-        bucket[j] = <int>d
+        bucket[j] = <int>place_in_buckets(x[j], high, scale)
+
+
+cdef inline void places_in_buckets(
+    const real *x, real *place, Py_ssize_t n, real high, real scale
+) noexcept nogil:
+    """Write the places in the buckets of n elements."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        place[j] = place_in_buckets(x[j], high, scale)
 
 
 cdef inline void accumulate_buckets(
@@ -149,20 +166,26 @@ cdef inline int bucket_reaching(const double *mass, double target, double *befor
 
 
 cdef inline Py_ssize_t compact_bucket(
-    const real *x, const real *weight, Py_ssize_t n, double high, double scale, int chosen,
-    real *value, real *mass,
+    const real *x, Py_ssize_t n, double high, double scale, int chosen, real *value
 ) noexcept nogil:
-    """Write the elements of the bucket `chosen`, and their weights; in place, too.
+    """Write the elements of the bucket `chosen`, block by block; return how many.
 
-    Return how many: n at most.
+    Both x and `value`, which do not overlap, have room for a step more than n.
     """
-    cdef int bucket[BLOCK]
-    cdef Py_ssize_t start, i, size, m = 0
+    cdef real place[BLOCK]
+    cdef uint64_t marks[BLOCK >> 6]
+    cdef real first = <real>chosen
+    cdef real last = next_below(<real>(chosen + 1))
+    cdef Py_ssize_t start, j, size, whole, m = 0
     for start from 0 <= start < n by BLOCK:
         size = min(<Py_ssize_t>BLOCK, n - start)
-        bucket_indices(x + start, bucket, size, <real>high, <real>scale)
-        for i in range(size):
-            value[m] = x[start + i]
-            mass[m] = weight[start + i]
-            m += bucket[i] == chosen
+        whole = round_to_step(size + STEP - 1)
+        places_in_buckets(x + start, place, size, <real>high, <real>scale)
+        for j in range(size, whole):
+            place[j] = -1
+        if real is float:
+            mark_within(<const real *>place, whole, first, last, marks, <uint32_t>0)
+        else:
+            mark_within(<const real *>place, whole, first, last, marks, <uint64_t>0)
+        m = append_marked(x + start, <const uint64_t *>marks, whole, m, value)
     return m

@@ -16,7 +16,6 @@ selection", CACM 18 (1975), https://doi.org/10.1145/360680.360691, here on masse
 
 from libc.math cimport ceil, sqrt
 from libc.stdint cimport uint64_t
-from libc.string cimport memcpy
 
 from fastsoftmax._kernels.block_select cimport Workspace
 from fastsoftmax._kernels.histogram cimport (
@@ -30,20 +29,25 @@ from fastsoftmax._kernels.histogram cimport (
     min_max_within,
 )
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
-from fastsoftmax._kernels.maxima cimport find_first
 from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
-from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
 from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport (
     cdf_search,
     keep_prefix_weights,
-    keep_weights_above,
     sum_in_order,
     sum_lanes,
     weight_t,
 )
-from fastsoftmax._kernels.weights_f32 cimport WeightScale, estimate_weights, share_error
+from fastsoftmax._kernels.weights_f32 cimport (
+    WeightScale,
+    estimate_weights,
+    share_error,
+    sum_above_f32,
+    sum_estimates,
+    weigh_list,
+)
 
 cdef enum:
     SAMPLE_SIZE = 4096
@@ -73,7 +77,7 @@ cdef inline Range sample_bracket(
     for i in range(n):
         low = weight[i]
         weight[i] = low if value[i] <= high else 0
-    total = sum_lanes(<const real *>weight, n)
+    total = sum_estimates(<const real *>weight, n)
     row_total[0] = stride * total + above
     target = share * total - (1 - share) * above / stride
     r = min_max(value, n)
@@ -84,14 +88,12 @@ cdef inline Range sample_bracket(
     scale = buckets_per_unit(r, span)
     mass_histogram(<const real *>value, <const real *>weight, n, bound, scale, mass)
     centre = <real>(bound - bucket_reaching(mass, target, &before) / scale)
-    high = <real>(1 - share)
-    low = <real>share
     for i in range(n):
-        square[i] = weight[i] * (high if value[i] > centre else low)
-    for i in range(n):
-        square[i] = square[i] * square[i]
+        low = <real>(1 - share) if value[i] > centre else <real>share
+        low *= weight[i]
+        square[i] = low * low
     # Seldom more, by the central limit theorem.
-    off = 2 * sqrt(sum_lanes(<const real *>square, n))
+    off = 2 * sqrt(sum_estimates(<const real *>square, n))
     r.low = -infinity(<double>0)
     if target + off < total:
         r.low = bound - (bucket_reaching(mass, target + off, &before) + 1) / scale
@@ -113,15 +115,18 @@ cdef inline void count_ties(Py_ssize_t n, double target, Nucleus *found) noexcep
 
 
 cdef inline void refine(
-    Py_ssize_t n, double target, double span, Workspace *work, Nucleus *found, weight_t like
+    Py_ssize_t n, double highest, double inverse, double target, double span, Workspace *work,
+    Nucleus *found, weight_t like,
 ) noexcept nogil:
     """Find where the mass of the n elements in `work`, of the type of `like`, reaches `target`."""
-    # What is left of them goes to the end of where their keys and masses will be.
+    # What is left of them goes to where there are no indices yet, and to the end of where keys and
+    # masses will be.
     cdef Py_ssize_t behind = work.room * (8 // <Py_ssize_t>sizeof(weight_t) - 1)
-    cdef weight_t *value = <weight_t *>work.keys + behind
+    cdef weight_t *value = <weight_t *>work.index
+    cdef weight_t *spare = <weight_t *>work.keys + behind
     cdef weight_t *left = <weight_t *>work.masses + behind
-    cdef const weight_t *x = <const weight_t *>work.value
-    cdef const weight_t *weight = <const weight_t *>work.weight
+    cdef weight_t *x = <weight_t *>work.value
+    cdef weight_t *weight = <weight_t *>work.weight
     cdef double mass[BUCKETS]
     cdef double before, scale
     cdef int bucket
@@ -129,15 +134,18 @@ cdef inline void refine(
     cdef Py_ssize_t i, m
     cdef Range r
     while True:
-        r = min_max(x, n)
+        r = min_max(<const weight_t *>x, n)
         if n <= RADIX_MAX or r.low == r.high:
             break
         scale = buckets_per_unit(r, span)
-        mass_histogram(x, weight, n, r.high, scale, mass)
+        mass_histogram(<const weight_t *>x, <const weight_t *>weight, n, r.high, scale, mass)
         bucket = bucket_reaching(mass, target, &before)
-        m = compact_bucket(x, weight, n, r.high, scale, bucket, value, left)
-        x = value
+        m = compact_bucket(<const weight_t *>x, n, r.high, scale, bucket, value)
         weight = left
+        weigh_list(value, weight, m, highest, inverse, &found.scale)
+        x = value
+        value = spare
+        spare = x
         target -= before
         if m > n - n // 4:  # spread over all scales: digits divide them better
             n = m
@@ -167,7 +175,7 @@ cdef inline bint bracket_threshold(
     cdef weight_t *weight = <weight_t *>work.weight
     cdef weight_t *kept = <weight_t *>work.masses
     cdef double above = 0, within, goal, error
-    cdef Py_ssize_t i, m
+    cdef Py_ssize_t m
     cdef double width
     cdef bint higher, lower
     cdef int misses = 0
@@ -175,7 +183,7 @@ cdef inline bint bracket_threshold(
         found.is_listed = r.low < r.high
         m = partition_pass(x, n, highest, inverse, r, work, found, &above, like)
         if found.is_listed:
-            within = sum_lanes(<const weight_t *>weight, m)
+            within = sum_estimates(<const weight_t *>weight, m)
         else:
             found.prefix.threshold = r.low
             found.threshold_weight = weight[0]
@@ -200,20 +208,21 @@ cdef inline bint bracket_threshold(
         if r.low == r.high:
             r.low, r.high = -infinity(<double>0), highest
     if found.is_listed:
-        refine(max(<Py_ssize_t>1, m), goal - above, span, work, found, like)
+        refine(
+            max(<Py_ssize_t>1, m), highest, inverse, goal - above, span, work, found, like
+        )
     else:
         count_ties(m, goal - above, found)
     if weight_t is double:
         return True
     else:
         if found.is_listed:
-            i = find_first(<const weight_t *>value, m, <weight_t>found.prefix.threshold)
-            found.threshold_weight = weight[i] if i < m else 0
-            memcpy(kept, weight, m * sizeof(weight_t))
-            keep_weights_above(
-                <const weight_t *>value, kept, m, <weight_t>found.prefix.threshold
+            kept[0] = <weight_t>found.prefix.threshold
+            weigh_list(kept, kept + STEP, 1, highest, inverse, &found.scale)
+            found.threshold_weight = kept[STEP]
+            above += sum_above_f32(
+                value, weight, round_to_step(m + STEP - 1), <float>found.prefix.threshold
             )
-            above += sum_lanes(<const weight_t *>kept, m)
         above += (found.prefix.ties - 1) * found.threshold_weight
         error = share_error(&found.scale, n, found.total, found.total, share)
         return above < goal - error and above + found.threshold_weight >= goal + error

@@ -96,6 +96,15 @@ cdef inline value_t from_sortable_key(uint64_t key, value_t like) noexcept nogil
         return <int64_t>(key ^ 0x8000000000000000ULL)
 
 
+cdef inline value_t next_below(value_t x) noexcept nogil:
+    """Return the largest number below x, which is above the lowest."""
+    cdef uint64_t unit = <uint64_t>1 << 32 if value_t is float else 1
+    cdef uint64_t key = sortable_key(x) - unit
+    if not from_sortable_key(key, <value_t>0) < x:  # -0
+        key -= unit
+    return from_sortable_key(key, <value_t>0)
+
+
 cdef inline void radix_select_by_mass(
     uint64_t *keys, double *masses, Py_ssize_t n, double target, uint64_t *last, Py_ssize_t *ties
 ) noexcept nogil:

@@ -136,12 +136,3 @@ cdef inline real min_p_threshold(
         else:
             low = middle
     return from_sortable_key(high * unit, like)
-
-
-cdef inline real next_below(real x) noexcept nogil:
-    """Return the largest number below x, which is above -inf."""
-    cdef uint64_t unit = <uint64_t>1 << 32 if real is float else 1
-    cdef uint64_t key = sortable_key(x) - unit
-    if not from_sortable_key(key, <real>0) < x:  # -0
-        key -= unit
-    return from_sortable_key(key, <real>0)

@@ -16,6 +16,7 @@ from fastsoftmax._kernels.radix cimport (
     Descending,
     compact_prefix,
     from_sortable_key,
+    next_below,
     radix_select_by_mass,
     sortable_key,
 )
@@ -23,7 +24,6 @@ from fastsoftmax._kernels.short_list cimport (
     compact_at_least,
     max_logit_span,
     min_p_threshold,
-    next_below,
     reaches_min_p,
     threshold_from_maxima,
 )
@@ -39,6 +39,7 @@ from fastsoftmax._kernels.weights_f32 cimport (
     estimate_weights,
     fits_float32,
     set_weight_scale,
+    sum_estimates,
     sum_weights_until,
     total_error,
 )
@@ -164,12 +165,12 @@ cdef inline Py_ssize_t truncate_long_row(
     if real is float:
         set_weight_scale(highest, inverse, &scale)
     estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
-    mass = sum_lanes(<const real *>work.weight, blocks)
+    mass = sum_estimates(<const real *>work.weight, blocks)
     span = max_logit_span(n, inverse, share, mass)
     if mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
         keep_weights_above(maxima, <real *>work.weight, blocks, <real>bound)
-        above = sum_lanes(<const real *>work.weight, blocks)
+        above = sum_estimates(<const real *>work.weight, blocks)
     r = sample_row(
         x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )

@@ -70,6 +70,14 @@ cdef inline real infinity(real like) noexcept nogil:
         return from_bits64(0x7FF0000000000000ULL)
 
 
+cdef inline real largest_finite(real like) noexcept nogil:
+    """Return the largest finite number of the type of `like`."""
+    if real is float:
+        return 3.4028234663852886e+38
+    else:
+        return 1.7976931348623157e+308
+
+
 cdef inline real not_a_number(real like) noexcept nogil:
     """Return the NaN of all results, of the type of `like`.
 

@@ -24,7 +24,7 @@ from fastsoftmax._kernels.sums cimport (
     zero,
 )
 from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real
-from fastsoftmax._kernels.weights cimport Prefix, softmax_weights, sum_lanes
+from fastsoftmax._kernels.weights cimport Prefix, softmax_weights, sum_lanes, weight_t
 
 cdef struct WeightScale:
     ExpScale exp_scale
@@ -117,8 +117,15 @@ cdef inline double fold(LaneSums *lanes) noexcept nogil:
 cdef inline double sum_lanes_f32(const float *e, Py_ssize_t n) noexcept nogil:
     """Return the sum of whole steps of weights."""
     cdef LaneSums lanes
-    zero(&lanes)
-    accumulate_block(&lanes, e, n)
+    cdef double high[8]
+    cdef Py_ssize_t j, l
+    for l in range(8):
+        high[l] = 0
+    for j from 0 <= j < n by STEP:
+        for l in range(8):
+            high[l] += (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
+    for l in range(8):
+        lanes.high[l] = high[l]
     return fold(&lanes)
 
 
@@ -195,6 +202,15 @@ cdef inline void estimate_weights(
                 weight[start + j] = e[j] * factor
 
 
+cdef inline double sum_estimates(const real *weight, Py_ssize_t n) noexcept nogil:
+    """Return the sum of n estimates."""
+    cdef Py_ssize_t whole = round_to_step(n) if real is float else 0
+    cdef double total = sum_lanes(weight + whole, n - whole)
+    if real is float:
+        total += sum_lanes_f32(weight, whole)
+    return total
+
+
 cdef inline double sum_weights_until(
     const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
     double enough,
@@ -219,3 +235,17 @@ cdef inline double sum_weights_until(
         if total > enough:
             return 0
     return total / scale.max_weight if real is float else total
+
+
+cdef inline void weigh_list(
+    weight_t *value, weight_t *weight, Py_ssize_t n, double highest, double inverse,
+    const WeightScale *scale,
+) noexcept nogil:
+    """Write the weights of n elements of a list, of its type; it is filled up to whole steps."""
+    cdef Py_ssize_t i, whole = round_to_step(n + STEP - 1)
+    if weight_t is float:
+        for i in range(n, whole):
+            value[i] = -infinity(<float>0)
+        block_weights_f32(value, weight, whole, scale)
+    else:
+        softmax_weights(<const double *>value, weight, n, highest, inverse)

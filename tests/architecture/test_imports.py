@@ -33,7 +33,7 @@ KERNELS = [
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
     "short_losses", "column_losses", "cross_entropy", "short_backward", "backward", "radix",
     "batch_select", "block_maxima", "block_select", "weights", "weights_f32",
-    "inverse_cdf", "histogram", "short_list", "partition", "nucleus", "truncation",
+    "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
     "filter_logits", "token_logprobs", "select", "sample", "half", "conversions", "masks",
     "packing",
 ]  # fmt: skip
