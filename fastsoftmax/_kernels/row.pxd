@@ -43,7 +43,16 @@ from fastsoftmax._kernels.sums cimport (
     round_to_step,
     zero,
 )
-from fastsoftmax._kernels.types cimport fma, infinity, out_ptr, out_ptr32, out_ptr64, prefetch, real
+from fastsoftmax._kernels.types cimport (
+    fma,
+    infinity,
+    out_ptr,
+    out_ptr32,
+    out_ptr64,
+    prefetch,
+    real,
+    wide_void,
+)
 
 cdef enum:
     LINE = 64  # bytes of a cache line
@@ -193,7 +202,7 @@ cdef inline Py_ssize_t exp_of_block(
     return w + STEP
 
 
-cdef inline void lanes_excluding_max(
+cdef inline wide_void lanes_excluding_max(
     const real *x, Py_ssize_t n, real highest, const ExpScale *exp_scale, bint with_max,
     LaneSums *lanes, const real *prefetch_src
 ) noexcept nogil:

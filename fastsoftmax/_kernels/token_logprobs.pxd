@@ -15,7 +15,7 @@ from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row cimport sum_excluding_max
 from fastsoftmax._kernels.sums cimport BLOCK, DoubleDouble, to_double
 from fastsoftmax._kernels.truncation cimport SMALL_ROW, first_max, max_and_block_maxima
-from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real
+from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real, wide_double
 from fastsoftmax._kernels.weights cimport (
     softmax_weights,
     sum_blocks,
@@ -64,7 +64,7 @@ cdef inline double log1p_excluding_max_f64(
     return log1p_nonneg(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
 
 
-cdef inline double row_log1p_excluding_max(
+cdef inline wide_double row_log1p_excluding_max(
     const float *x, Py_ssize_t n, double temperature, RowMax *top, const float *next_row,
     double *sums,
 ) noexcept nogil:

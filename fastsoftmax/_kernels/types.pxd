@@ -33,6 +33,21 @@ cdef extern from *:
     """
     ctypedef void noinline_void "FS_SEPARATE"
 
+# What a function returns that computes in the widest vectors there are, also in a module that
+# prefers vectors of 32 bytes.
+cdef extern from *:
+    """
+    #if defined(__AVX512F__) && !defined(__clang__)
+    #define FS_WIDE __attribute__((noinline, target("prefer-vector-width=512")))
+    #else
+    #define FS_WIDE
+    #endif
+    #define FS_WIDE_VOID FS_WIDE void
+    #define FS_WIDE_DOUBLE FS_WIDE double
+    """
+    ctypedef void wide_void "FS_WIDE_VOID"
+    ctypedef double wide_double "FS_WIDE_DOUBLE"
+
 cdef extern from *:
     """
     #include <stdint.h>

@@ -6,7 +6,7 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
 from fastsoftmax._kernels.sums cimport BLOCK
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, real, wide_void
 
 ctypedef fused weight_t:
     float
@@ -22,7 +22,7 @@ cdef struct Prefix:
     Py_ssize_t ties
 
 
-cdef inline void softmax_weights_above_zero(
+cdef inline wide_void softmax_weights_above_zero(
     const real *x, double *weight, Py_ssize_t n, double highest, double inverse, double low
 ) noexcept nogil:
     """weight = exp((x - highest) * inverse), for inverse > 0"""
