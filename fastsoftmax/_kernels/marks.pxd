@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.block_select cimport lane
 from fastsoftmax._kernels.sums cimport STEP, LaneSums
-from fastsoftmax._kernels.types cimport real
+from fastsoftmax._kernels.types cimport bits32, from_bits32, real
 from fastsoftmax._kernels.weights cimport weight_t
 from fastsoftmax._kernels.weights_f32 cimport fold
 
@@ -24,50 +24,53 @@ cdef enum:
 
 cdef inline void mark_and_sum(
     const real *x, const float *e, Py_ssize_t n, real low, real high, uint64_t *marks,
-    double *total, double *above, lane zero,
+    double *above, double *rest, lane zero,
 ) noexcept nogil:
     """Mark which of n elements, whole steps, are within these bounds, and add up their weights `e`.
 
-    The sums are that of all, added to `total`, and that of those where x is above `high`; none if e
-    is NULL. `zero` is as wide as the elements.
+    The sums are that of those where x is above `high`, and that of the others; none if e is NULL.
+    `zero` is as wide as the elements.
     """
     cdef LaneSums lanes
-    cdef double every[8]
-    cdef double some[8]
+    cdef double high_sum[8]
+    cdef double rest_sum[8]
     cdef lane mark[8]
     cdef lane unit = <lane>1 << (8 * sizeof(lane) - 4)  # marks come in at the top
     cdef lane in_a, in_b, in_c, in_d
-    cdef float a, b, c, d
+    cdef uint32_t a, b, c, d
     cdef Py_ssize_t start, stop, j, l
     for l in range(8):
-        every[l] = some[l] = 0
+        high_sum[l] = rest_sum[l] = 0
     for start from 0 <= start < n by 64 * sizeof(lane):
         stop = min(n, start + <Py_ssize_t>(64 * sizeof(lane)))
         for l in range(8):
             mark[l] = zero
         for j from start <= j < stop by STEP:
             for l in range(8):
-                in_a = unit if x[j + l] > high else zero  # the same comparison as below
-                in_b = 2 * unit if x[j + 8 + l] > high else zero
-                in_c = 4 * unit if x[j + 16 + l] > high else zero
-                in_d = 8 * unit if x[j + 24 + l] > high else zero
-                in_a ^= unit if x[j + l] >= low else zero
-                in_b ^= 2 * unit if x[j + 8 + l] >= low else zero
-                in_c ^= 4 * unit if x[j + 16 + l] >= low else zero
-                in_d ^= 8 * unit if x[j + 24 + l] >= low else zero
-                mark[l] = mark[l] >> 4 | ((in_a | in_b) | (in_c | in_d))
+                # All ones where it is above, so that one comparison serves for all.
+                in_a = -<lane>(x[j + l] > high)
+                in_b = -<lane>(x[j + 8 + l] > high)
+                in_c = -<lane>(x[j + 16 + l] > high)
+                in_d = -<lane>(x[j + 24 + l] > high)
                 if real is float:
                     if e != NULL:
-                        a = e[j + l]  # read in any case: a vector
-                        b = e[j + 8 + l]
-                        c = e[j + 16 + l]
-                        d = e[j + 24 + l]
-                        every[l] += (a + b) + (c + d)
-                        a = a if x[j + l] > high else 0
-                        b = b if x[j + 8 + l] > high else 0
-                        c = c if x[j + 16 + l] > high else 0
-                        d = d if x[j + 24 + l] > high else 0
-                        some[l] += (a + b) + (c + d)
+                        a = bits32(e[j + l])
+                        b = bits32(e[j + 8 + l])
+                        c = bits32(e[j + 16 + l])
+                        d = bits32(e[j + 24 + l])
+                        high_sum[l] += (from_bits32(a & in_a) + from_bits32(b & in_b)) + (
+                            from_bits32(c & in_c) + from_bits32(d & in_d)
+                        )
+                        rest_sum[l] += (from_bits32(a & ~in_a) + from_bits32(b & ~in_b)) + (
+                            from_bits32(c & ~in_c) + from_bits32(d & ~in_d)
+                        )
+                in_a ^= -<lane>(x[j + l] >= low)
+                in_b ^= -<lane>(x[j + 8 + l] >= low)
+                in_c ^= -<lane>(x[j + 16 + l] >= low)
+                in_d ^= -<lane>(x[j + 24 + l] >= low)
+                mark[l] = mark[l] >> 4 | (
+                    (in_a & unit | in_b & 2 * unit) | (in_c & 4 * unit | in_d & 8 * unit)
+                )
         j = (start + <Py_ssize_t>(64 * sizeof(lane)) - stop) >> 3  # bits that are not there
         for l in range(8):
             mark[l] = mark[l] >> j
@@ -82,11 +85,11 @@ cdef inline void mark_and_sum(
             marks += 8
     if e != NULL:
         for l in range(8):
-            lanes.high[l] = every[l]
-        total[0] += fold(&lanes)
-        for l in range(8):
-            lanes.high[l] = some[l]
+            lanes.high[l] = high_sum[l]
         above[0] = fold(&lanes)
+        for l in range(8):
+            lanes.high[l] = rest_sum[l]
+        rest[0] = fold(&lanes)
 
 
 cdef inline Py_ssize_t append_marked(

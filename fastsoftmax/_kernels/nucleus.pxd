@@ -174,7 +174,7 @@ cdef inline bint bracket_threshold(
     cdef weight_t *value = <weight_t *>work.value
     cdef weight_t *weight = <weight_t *>work.weight
     cdef weight_t *kept = <weight_t *>work.masses
-    cdef double above = 0, within, goal, error
+    cdef double above = 0, higher_mass, within, goal, error
     cdef Py_ssize_t m
     cdef double width
     cdef bint higher, lower
@@ -216,6 +216,7 @@ cdef inline bint bracket_threshold(
     if weight_t is double:
         return True
     else:
+        higher_mass = above
         if found.is_listed:
             kept[0] = <weight_t>found.prefix.threshold
             weigh_list(kept, kept + STEP, 1, highest, inverse, &found.scale)
@@ -224,7 +225,10 @@ cdef inline bint bracket_threshold(
                 value, weight, round_to_step(m + STEP - 1), <float>found.prefix.threshold
             )
         above += (found.prefix.ties - 1) * found.threshold_weight
-        error = share_error(&found.scale, n, found.total, found.total, share)
+        # A sum of four is off by 2 u: these are not those of the total.
+        error = 4.4 * 2.0**-24 * (above - higher_mass) + share_error(
+            &found.scale, n, found.total, found.total, share
+        )
         return above < goal - error and above + found.threshold_weight >= goal + error
 
 

@@ -52,6 +52,7 @@ cdef inline Py_ssize_t partition_pass(
     cdef real padded[BLOCK]
     cdef uint64_t marks[BLOCK >> 6]
     cdef const real *block
+    cdef double rest
     cdef Py_ssize_t start, b, size, whole, m = 0
     found.total = above[0] = 0
     for start from 0 <= start < n by BLOCK:
@@ -62,9 +63,12 @@ cdef inline Py_ssize_t partition_pass(
         if weight_t is float:
             block_weights_f32(<const float *>block, weight, whole, &found.scale)
             mark_and_sum(
-                <const float *>block, weight, whole, <float>low, <float>high, marks, &found.total,
-                sums + b, <uint32_t>0,
+                <const float *>block, weight, whole, <float>low, <float>high, marks, sums + b,
+                &rest, <uint32_t>0,
             )
+            # Of what is above r and of the rest by themselves, so that the error of a weight in the
+            # total is that in the sum above r.
+            found.total += sums[b] + rest
         else:
             softmax_weights(block, weight, size, highest, inverse)
             found.total += sum_lanes(<const weight_t *>weight, size)

@@ -4,11 +4,12 @@
 A weight is exp((x - max) / T) times a number near a power of two that all of a row have in common:
 what counts is what share of the row's total the elements have. With u = 2**-24 and
 d = (x - max) / T a weight is off by at most ``fixed`` u + ``per_nat`` |d| u of itself, its part in
-a sum of four included. Over a row |d| is on average, by weight, at most log(n) - log(total): that
-plus log(total) is the entropy of its probabilities.
+a sum of four included, and by a factor exp(``common`` d u), for log2(e) / T or ln 2 is rounded.
+Over n elements |d| is on average, by weight, at most log(n) - log(total): that plus log(total) is
+the entropy of their probabilities.
 """
 
-from libc.math cimport log
+from libc.math cimport fabs, log
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.exp_scale cimport ExpScale, Unclamped, max_term, scale_from_max
@@ -23,7 +24,7 @@ from fastsoftmax._kernels.sums cimport (
     round_to_step,
     zero,
 )
-from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real
+from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real, wide_void
 from fastsoftmax._kernels.weights cimport Prefix, softmax_weights, sum_lanes, weight_t
 
 cdef struct WeightScale:
@@ -31,6 +32,7 @@ cdef struct WeightScale:
     double max_weight  # weight of the largest element
     double fixed  # error of a weight, see above
     double per_nat
+    double common
 
 
 cdef inline bint fits_float32(double inverse) noexcept nogil:
@@ -45,16 +47,18 @@ cdef inline void set_weight_scale(
     scale.exp_scale = scale_from_max(<float>highest, 1 / inverse)
     scale.max_weight = max_term(<float>highest, &scale.exp_scale)
     scale.fixed = 3.4
-    scale.per_nat = 0.05
-    if scale.exp_scale.rate != 0:  # log2(e) / T is rounded; without fma two more numbers are
+    scale.per_nat = 0
+    scale.common = 0.05
+    if scale.exp_scale.rate != 0:
         scale.fixed = 3.7
-        scale.per_nat = 1.1 if HAS_FMA else 3.6
+        scale.per_nat = 0 if HAS_FMA else 2.6  # two more numbers are rounded
+        scale.common += fabs(scale.exp_scale.rate / (1.4426950408889634 * inverse) - 1) * 2.0**24
 
 
 cdef inline double mean_exponent(
     const WeightScale *scale, Py_ssize_t n, double total
 ) noexcept nogil:
-    """Return what the |d| of a row with this total are at most on average, by weight."""
+    """Return what the |d| of n elements with this total are at most on average, by weight."""
     return log(max(1.0, n * scale.max_weight / total))
 
 
@@ -64,10 +68,15 @@ cdef inline double share_error(
     """Return how far the mass of elements may be from `share` of `kept` when it seems to be that.
 
     `total` is the mass of the row, `kept` of that part of it which counts. An error that all
-    weights have in common does not matter, so that each counts by the share of the others.
+    weights have in common does not matter, so that each counts by the share of the others; and of
+    ``common``, how far the mean d of the elements is from that of the others.
     """
+    cdef double smaller = max(min(share, 1 - share), 1e-9)
     return (
-        2.2 * scale.fixed * share * (1 - share) * kept
+        (
+            2.2 * scale.fixed
+            + 1.1 * scale.common * mean_exponent(scale, n, smaller * kept)
+        ) * smaller * (1 - smaller) * kept
         + 1.1 * scale.per_nat * max(share, 1 - share) * mean_exponent(scale, n, total) * total
     ) * 2.0**-24 + 1e-11 * kept
 
@@ -78,7 +87,7 @@ cdef inline double total_error(
     """Return how far a row's total may be off, against the largest element's weight; a share of it.
     """
     return 1.1 * (
-        scale.fixed + 1.7 + scale.per_nat * mean_exponent(scale, n, total)
+        scale.fixed + 1.7 + (scale.per_nat + scale.common) * mean_exponent(scale, n, total)
     ) * 2.0**-24
 
 
@@ -96,7 +105,7 @@ cdef inline const real *whole_steps(const real *x, Py_ssize_t n, real *padded) n
     return padded
 
 
-cdef inline void block_weights_f32(
+cdef inline wide_void block_weights_f32(
     const float *x, float *e, Py_ssize_t n, const WeightScale *scale
 ) noexcept nogil:
     """e = the weights of x, over whole steps"""

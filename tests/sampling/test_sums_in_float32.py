@@ -74,3 +74,17 @@ def test_nuclei_of_every_size(impl, dtype):
             y = impl.filter_logits(x, top_p=p)
             got = np.flatnonzero(y > -np.inf)
             np.testing.assert_array_equal(got, np.sort(order[:kept]), err_msg=f"{sigma} {p}")
+
+
+@pytest.mark.parametrize("seed", [4, 62, 172, 179, 197])
+def test_few_numbers_whose_sums_are_rounded_alike(impl, seed):
+    # The roundings of sums of four add up, where weights repeat: nor are they those of other fours.
+    g = np.random.default_rng(seed)
+    n, k = int(g.choice([4096, 5000, 8191])), int(g.integers(2, 4))
+    values = np.cumsum(g.integers(1, 10, k)).astype(np.float32)
+    p = g.random(k)
+    x = g.choice(values, n, p=p / p.sum()).astype(np.float32)
+    top_p = 1 - 10 ** -g.uniform(1, 8)
+    masses = np.cumsum(np.sort(weights(x, 1.0))[::-1].astype(np.longdouble))
+    kept = np.searchsorted(masses, top_p * (1 - float(EPS)) * masses[-1]) + 1
+    assert impl.support(x, top_p=top_p).counts == kept
