@@ -12,6 +12,14 @@ Source
 from fastsoftmax._kernels.radix cimport Descending, lowest_value, order_t, oriented, value_t
 from fastsoftmax._kernels.types cimport prefetch
 
+# Lanes are taken apart in what includes this, and wider vectors would go through memory for it.
+cdef extern from *:
+    """
+    #if defined(__AVX512F__) && !defined(__clang__)
+    #pragma GCC target("prefer-vector-width=256")
+    #endif
+    """
+
 cdef enum:
     LANES = 8
     CHUNK = 256  # elements of a chunk: LANES blocks of 32;

@@ -77,14 +77,6 @@ from fastsoftmax._kernels.truncation cimport (
 from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
 
-# Lanes are taken apart here, and wider vectors would have to go through memory for it.
-cdef extern from *:
-    """
-    #if defined(__AVX512F__) && !defined(__clang__)
-    #pragma GCC target("prefer-vector-width=256")
-    #endif
-    """
-
 
 cdef void draw_row(
     const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,

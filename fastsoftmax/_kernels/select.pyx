@@ -44,14 +44,6 @@ from fastsoftmax._kernels.radix cimport (
 )
 from fastsoftmax._kernels.sums cimport STEP
 
-# Lanes are taken apart here, and wider vectors would have to go through memory for it.
-cdef extern from *:
-    """
-    #if defined(__AVX512F__) && !defined(__clang__)
-    #pragma GCC target("prefer-vector-width=256")
-    #endif
-    """
-
 cdef enum:
     BLOCK = 16384  # elements that stay in L2 while the ranks of all ids are counted,
     MAXIMA = 544  # and the room for the maxima of their blocks
