@@ -50,7 +50,10 @@ from fastsoftmax._kernels.types cimport fma64, real
 
 
 cdef enum:
-    SUMS = 16  # of rows of a block that are made before their results: none waits for its sum
+    # Of some short rows the sums are made before the results: none waits for its sum. Of long ones
+    # memory is what takes the time, and asks for one after the other.
+    MANY_ROWS = 16
+    MANY_ROWS_ELEMENTS = 1024
 
 
 # ---- sums ----------------------------------------------------------------------------------------
@@ -244,9 +247,9 @@ cdef void backward(
 ) noexcept nogil:
     """Write the gradient of each row into y, which may be g or p."""
     cdef Py_ssize_t i, start, stop, n = call.n
-    cdef Py_ssize_t at_once = max(<Py_ssize_t>1, min(<Py_ssize_t>SUMS, BLOCK // n))
+    cdef Py_ssize_t at_once = max(<Py_ssize_t>1, min(<Py_ssize_t>MANY_ROWS, MANY_ROWS_ELEMENTS // n))
     cdef double inverse
-    cdef double sums[SUMS]
+    cdef double sums[MANY_ROWS]
     if n <= max_short_length(<real>0) and rows > 1:
         backward_of_short_rows(call, temperature, rows, g, p, y)
         return
