@@ -247,7 +247,9 @@ cdef void backward(
 ) noexcept nogil:
     """Write the gradient of each row into y, which may be g or p."""
     cdef Py_ssize_t i, start, stop, n = call.n
-    cdef Py_ssize_t at_once = max(<Py_ssize_t>1, min(<Py_ssize_t>MANY_ROWS, MANY_ROWS_ELEMENTS // n))
+    cdef Py_ssize_t at_once = min(
+        <Py_ssize_t>MANY_ROWS, max(<Py_ssize_t>1, MANY_ROWS_ELEMENTS // n)
+    )
     cdef double inverse
     cdef double sums[MANY_ROWS]
     if n <= max_short_length(<real>0) and rows > 1:
