@@ -93,12 +93,13 @@ cdef inline void add_to_lanes(LaneSums *lanes, const double *quad, real like) no
         lanes.high[l] = total
 
 
-cdef void accumulate_products(
+cdef double accumulate_products(
     LaneSums *lanes, const real *a, const real *b, Py_ssize_t n, Py_ssize_t b_step
 ) noexcept nogil:
-    """Write the lanes of sum a * b over n elements; b advances by `b_step` a step.
+    """Write the lanes of sum a * b over n elements, or if `lanes` is NULL, return their sum.
 
-    As `accumulate`, but products and sums of four neighbouring eighths are of float64, too.
+    b advances by `b_step` a step. As `accumulate`, but products and sums of four neighbouring
+    eighths are of float64, too.
     """
     cdef double quad[8]
     cdef real last_a[STEP]
@@ -129,13 +130,16 @@ cdef void accumulate_products(
             for l in range(LANES):
                 quad[l] = <double>a[l] * <double>b[l]
         add_to_lanes(&sums, quad, <real>0)
-    lanes[0] = sums
+    if lanes != NULL:
+        lanes[0] = sums
+        return 0
+    return sum_of_lanes(sums.high)
 
 
-ctypedef void (*adder32)(
+ctypedef double (*adder32)(
     LaneSums *lanes, const float *a, const float *b, Py_ssize_t n, Py_ssize_t b_step
 ) noexcept nogil
-ctypedef void (*adder64)(
+ctypedef double (*adder64)(
     LaneSums *lanes, const double *a, const double *b, Py_ssize_t n, Py_ssize_t b_step
 ) noexcept nogil
 
@@ -156,13 +160,13 @@ cdef inline double dot(const real *a, const real *b, Py_ssize_t n) noexcept nogi
         for j in range(STEP):
             ones[j] = 1
         b = ones
+    if real is float and n <= BLOCK:
+        return 0.0 + add_products32(NULL, a, b, n, b_step)  # what a pair would have
     for start from 0 <= start < n by BLOCK:
         if real is float:
             add_products32(&lanes, a + start, b, min(BLOCK, n - start), b_step)
         else:
             add_products64(&lanes, a + start, b, min(BLOCK, n - start), b_step)
-        if real is float and n <= BLOCK:
-            return 0.0 + sum_of_lanes(lanes.high)  # what a pair would have
         fold_lanes(&s, &lanes, <real>0)
         if b_step:
             b += BLOCK

@@ -110,7 +110,11 @@ cdef inline double to_double(DoubleDouble s) noexcept nogil:
 
 cdef inline double sum_of_lanes(const double *a) noexcept nogil:
     """Return the sum of 8 lanes."""
-    return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+    cdef double half[4]
+    cdef Py_ssize_t l
+    for l in range(4):
+        half[l] = a[l] + a[4 + l]
+    return (half[0] + half[2]) + (half[1] + half[3])
 
 
 cdef inline void fold_lanes(DoubleDouble *s, LaneSums *lanes, real like) noexcept nogil:
