@@ -31,7 +31,15 @@ from fastsoftmax._kernels.exp_scale cimport (
     target_exponent,
 )
 from fastsoftmax._kernels.normalize cimport all_within
-from fastsoftmax._kernels.types cimport HAS_FMA, bits32, bits64, infinity, out_ptr, real
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    bits32,
+    bits64,
+    infinity,
+    noinline_void,
+    out_ptr,
+    real,
+)
 
 cdef enum:
     BATCH_ROWS = 64  # most rows of a batch: BATCH_ELEMENTS // STEP
@@ -112,7 +120,7 @@ cdef inline real max_term_at(
     )
 
 
-cdef inline void max_terms(
+cdef inline noinline_void max_terms(
     const real *highest, const real *exp_scale, Py_ssize_t rows, Py_ssize_t spacing, out_ptr max_e
 ) noexcept nogil:
     """Write the exponential of each row's maximum; all have T = 1, or none has."""
