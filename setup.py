@@ -5,6 +5,7 @@ once, and each of them compiles a copy that has its own name in the two places w
 """
 
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -62,6 +63,15 @@ def cimported(source):
     return sorted(map(str, found))
 
 
+#: Cython's command for several sources: to begin with, each process takes half a second.
+TRANSLATE = """
+import json, sys
+from Cython.Compiler.Main import main
+for sys.argv[1:] in json.loads(sys.argv[1]):
+    main(command_line=1)
+"""
+
+
 def extension(module, suffix="", flags=(), optional=False):
     """Describe one extension module: ``_kernels/softmax`` is built as ``softmax<suffix>``."""
     source = (PACKAGE / module).with_suffix(".pyx")
@@ -92,7 +102,7 @@ def extensions():
         f"fastsoftmax.{ISA.SHARED}",
         [],
         depends=["setup.py", keywords],
-        extra_compile_args=[*FLAGS, "-include", keywords],
+        extra_compile_args=[*FLAGS, "-O1", "-include", keywords],  # nothing there is hot
     )
     front = [extension(f"_front/{m}") for m in ISA.FRONT]
     return [*kernels, *front, shared, extension("_dispatch/cpu")]
@@ -109,20 +119,23 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         """Return where the C of a module, or of a source, is."""
         return Path(self.build_temp, *module.split(".")).with_suffix(".c")
 
-    def translate(self, source):
-        """Run Cython, in a process of its own, so that sources are translated side by side."""
+    def command_line(self, source):
+        """Return the arguments with which Cython translates a source, None if its C is newer."""
         module = ".".join(Path(source).with_suffix("").parts)
         c_file = self.c_file(module)
         c_file.parent.mkdir(parents=True, exist_ok=True)
         if not newer_group(["setup.py", *self.includes.get(source, [])], str(c_file)):
-            return
-        command = [sys.executable, "-m", "cython", "-3", "--module-name", module]
+            return None
         shared = f"{PACKAGE}.{ISA.SHARED}"
         if module == shared:
-            command += ["--generate-shared", str(c_file)]
-        else:
-            command += ["--shared", shared, source, "-o", str(c_file)]
-        subprocess.run(command, check=True)
+            return ["-3", "--module-name", module, "--generate-shared", str(c_file)]
+        return ["-3", "--module-name", module, "--shared", shared, source, "-o", str(c_file)]
+
+    def translate(self, sources):
+        """Run Cython on sources, in a process that others run beside."""
+        commands = [c for c in map(self.command_line, sources) if c]
+        if commands:
+            subprocess.run([sys.executable, "-c", TRANSLATE, json.dumps(commands)], check=True)
 
     def is_clang(self):
         """Return whether the compiler is clang, whatever it is called."""
@@ -136,8 +149,10 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
                 ext.extra_compile_args += GCC_FLAGS
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
         self.includes = {s: [s, *ext.depends] for ext in self.extensions for s in ext.sources}
+        sources = [*sources, SHARED]
+        shares = [sources[i :: self.parallel] for i in range(self.parallel)]
         with ThreadPoolExecutor(self.parallel) as pool:
-            list(pool.map(self.translate, [*sources, SHARED]))
+            list(pool.map(self.translate, shares))
         super().build_extensions()
 
     def build_extension(self, ext):
