@@ -197,7 +197,7 @@ def _losses():
         yield Form(f, "axis=0", (x.T, y), {"axis": 0}, 0.5, "(8,10)")
         yield Form(f, "targets probabilities", (x, soft), {}, 1, "(8,10)")
         yield Form(f, "targets int32", (x, y.astype("int32")), {}, 0.5, "(8,10)")
-        yield Form(f, "targets a list", (x, y.tolist()))
+        yield Form(f, "targets a list", (x, y.tolist()), {}, 1, "(8,10)")
         yield from _over(f, "(8,10)", _layouts((8, 10)), None, (y,))
     yield Form("cross_entropy_with_grad", "out=", (x, y), {"out": out}, 0.5, "(8,10)")
     x, out = _array(3, 5), np.empty((3, 5), np.float32)

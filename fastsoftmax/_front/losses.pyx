@@ -19,7 +19,13 @@ from .._arguments import losses as checks
 from .._arguments import values
 from .._arguments.results import LossAndGrad
 
-from fastsoftmax._front.arrays cimport as_input, overlap, same_memory
+from fastsoftmax._front.arrays cimport (
+    as_input,
+    as_int64,
+    numbers_as_array,
+    overlap,
+    same_memory,
+)
 from fastsoftmax._front.columns cimport take_whole
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -65,10 +71,7 @@ cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignor
     """
     cdef int d, i = 0
     cdef bint good
-    if cnp.PyArray_CheckExact(targets) and cnp.PyArray_ISINTEGER(targets) and (
-        cnp.PyArray_ITEMSIZE(targets) < 8
-    ):
-        targets = cnp.PyArray_Cast(targets, cnp.NPY_INT64)
+    targets = as_int64(numbers_as_array(targets))
     good = is_behaved_c(targets) and cnp.PyArray_TYPE(targets) == cnp.NPY_INT64
     if good:
         good = cnp.PyArray_NDIM(targets) == p.ndim - 1
