@@ -5,7 +5,7 @@ from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackingKernels, SoftmaxCall, columns_fn
 
 cdef bint is_by_columns(const Plan *p) noexcept
-cdef Py_ssize_t take_whole(Plan *p) noexcept
+cdef Py_ssize_t columns_of_arrays(const Plan *p) noexcept
 cdef int run_columns(
     const PackingKernels *packing, columns_fn kernel, SoftmaxCall *call, Plan *p, double work,
     object workers,

@@ -13,7 +13,15 @@ from .. import _threads
 
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport threads_for
-from fastsoftmax._front.pack cimport STORE, pack
+from fastsoftmax._front.pack cimport (
+    FILL,
+    LOAD,
+    STORE,
+    Direction,
+    block_at,
+    move,
+    pack,
+)
 from fastsoftmax._front.plan cimport (
     BLOCK_BYTES,
     CONTIGUOUS,
@@ -26,7 +34,6 @@ from fastsoftmax._front.plan cimport (
     size_of,
 )
 from fastsoftmax._kernels.abi cimport (
-    FLOAT32,
     LOGSUMEXP,
     Block,
     PackingKernels,
@@ -65,19 +72,14 @@ cdef inline bint stands(const Plan *p, const Operand *o) noexcept nogil:
     )
 
 
-cdef Py_ssize_t take_whole(Plan *p) noexcept:
-    """Make a kernel get the arrays of a plan whole if they are (outer, n, inner); return `inner`.
-
-    Else, or where columns side by side are few, return 0.
-    """
-    if not (
+cdef Py_ssize_t columns_of_arrays(const Plan *p) noexcept:
+    """Return `inner` where all arrays are (outer, n, inner) with columns side by side, else 0."""
+    if (
         is_by_columns(p) and stands(p, &p.x) and (p.x2.data == NULL or stands(p, &p.x2))
         and (p.y.data == NULL or stands(p, &p.y))
     ):
-        return 0
-    p.x.n = p.x2.n = p.y.n = 0  # each row begins where the array does
-    p.x.access = p.x2.access = p.y.access = CONTIGUOUS
-    return p.batch_shape[p.batch_ndim - 1]
+        return p.batch_shape[p.batch_ndim - 1]
+    return 0
 
 
 cdef inline bint is_line(const Plan *p, const Operand *o) noexcept nogil:
@@ -85,60 +87,41 @@ cdef inline bint is_line(const Plan *p, const Operand *o) noexcept nogil:
     return o.access == CONTIGUOUS and o.n == 1
 
 
+cdef inline Block lines_at(const Plan *p, const Operand *o, Py_ssize_t first) noexcept nogil:
+    """Describe the lines of columns from number `first` on."""
+    return block_at(o, place_of(p, o, first), o.batch[p.batch_ndim - 1], o.inner[0])
+
+
 cdef void move_columns(
     const PackingKernels *packing, const Plan *p, const Operand *o, const Operand *mask,
-    Py_ssize_t first, Py_ssize_t pieces, Py_ssize_t width, char *e, bint out,
+    Py_ssize_t first, Py_ssize_t pieces, Py_ssize_t width, char *e, Direction direction,
 ) noexcept nogil:
-    """Load columns from number `first` on into e, or store them: pieces of n lines of `width`."""
-    cdef int last = p.batch_ndim - 1
-    cdef Py_ssize_t columns = p.batch_shape[last]
-    cdef Py_ssize_t _i, offset, mask_offset, bytes = p.n * width * size_of(p.dtype)
+    """Move columns from number `first` on as `pack` does rows: pieces of n lines of `width`."""
+    cdef Py_ssize_t _i
     cdef Block block, masking
     for _i in range(pieces):
-        offset = place_of(p, o, first)
-        block.data = o.data + offset
-        block.element = o.element
-        block.swapped = o.swapped
-        block.step = o.batch[last]
-        block.row_step = o.inner[0]
+        block = lines_at(p, o, first)
         if mask != NULL:
-            mask_offset = place_of(p, mask, first)
-            masking.data = mask.data + mask_offset
-            masking.element = mask.element
-            masking.swapped = False
-            masking.step = mask.batch[last]
-            masking.row_step = mask.inner[0]
-        if out:
-            packing.store(&block, p.n, width, p.dtype, e)
-        else:
-            packing.load(&block, &masking if mask != NULL else NULL, p.n, width, p.dtype, e)
-        first += columns
-        e += bytes
+            masking = lines_at(p, mask, first)
+        move(
+            packing, &block, &masking if mask != NULL else NULL, p.n, width, p.dtype, e, direction,
+            p.masked,
+        )
+        first += p.batch_shape[p.batch_ndim - 1]
+        e += p.n * width * size_of(p.dtype)
 
 
-cdef void mend_columns(
-    const PackingKernels *packing, const Plan *p, Py_ssize_t first, Py_ssize_t pieces,
-    Py_ssize_t width, char *e,
+cdef bint has_nan_column(
+    const Plan *p, Py_ssize_t pieces, Py_ssize_t width, const char *e
 ) noexcept nogil:
-    """Write what the masked entries of NaN columns have, into n lines of `width` results."""
-    cdef int last = p.batch_ndim - 1
+    """Return whether a column of results is NaN; then all of it is."""
     cdef Py_ssize_t size = size_of(p.dtype)
-    cdef Py_ssize_t _i, c, j
-    cdef const char *mask
-    for _i in range(pieces):
+    cdef Py_ssize_t i, c
+    for i in range(pieces):
         for c in range(width):
-            if not is_nan(e + c * size, p.dtype):
-                continue
-            mask = p.mask.data + place_of(p, &p.mask, first) + c * p.mask.batch[last]
-            for j in range(p.n):
-                if mask[j * p.mask.inner[0]]:
-                    continue
-                if p.dtype == FLOAT32:
-                    (<float *>e)[j * width + c] = <float>p.masked
-                else:
-                    (<double *>e)[j * width + c] = p.masked
-        first += p.batch_shape[last]
-        e += p.n * width * size
+            if is_nan(e + (i * p.n * width + c) * size, p.dtype):
+                return True
+    return False
 
 
 cdef int run_column_range(
@@ -173,16 +156,16 @@ cdef int run_column_range(
                 pieces = min(most, stop - start) // columns
                 count *= pieces
             width = count // pieces
-            move_columns(packing, p, &p.x, mask, start, pieces, width, e, False)
+            move_columns(packing, p, &p.x, mask, start, pieces, width, e, LOAD)
             y = e
             if reduces:
                 y = e + most * p.n * size if not writes else p.y.data + start * size
             part.temperature = call.temperature + start * call.temperature_stride
             kernel(&part, width, 0, count, e, y)
             if not reduces:
-                if mask != NULL:
-                    mend_columns(packing, p, start, pieces, width, e)
-                move_columns(packing, p, &p.y, NULL, start, pieces, width, e, True)
+                if mask != NULL and has_nan_column(p, pieces, width, e):
+                    move_columns(packing, p, mask, NULL, start, pieces, width, e, FILL)
+                move_columns(packing, p, &p.y, NULL, start, pieces, width, e, STORE)
             elif not writes:
                 pack(packing, p, &p.y, NULL, start, count, p.dtype, y, STORE)
             start += count

@@ -24,11 +24,13 @@ from fastsoftmax._front.plan cimport (
     BLOCK_BYTES,
     BY_ROW,
     CONTIGUOUS,
+    LINE,
     PACKED,
     SIGNAL_INTERVAL,
     WITH_GIL,
     Operand,
     Plan,
+    first_line,
     is_nan,
     place_of,
     size_of,
@@ -106,7 +108,7 @@ cdef int run_blocks(
 ) noexcept nogil:
     """Run the kernel on rows `start` to `stop`; return 0, or -1 if there was no memory.
 
-    If `packing` is NULL, the kernel finds the rows itself.
+    If `packing` is NULL, the kernel gets at the rows itself, from where the arrays begin.
     """
     cdef Py_ssize_t at_once = min(rows_at_once(p), stop - start)
     cdef Py_ssize_t bytes = at_once * p.n * size_of(p.dtype)
@@ -129,17 +131,17 @@ cdef int run_blocks(
     cdef uint64_t environment
     if packing == NULL:
         environment = enter_environment()
-        result = kernel(call, start, stop - start, NULL, NULL, NULL)
+        result = kernel(call, start, stop - start, p.x.data, p.x2.data, p.y.data)
         leave_environment(environment)
         return result
-    bytes = (bytes + 63) // 64 * 64
+    bytes = (bytes + LINE - 1) // LINE * LINE
     if load_x or load_x2 or store_y:
         scratch = <char *>malloc(
-            bytes * (load_x + load_x2 + (store_y and not in_place)) + 128
+            bytes * (load_x + load_x2 + (store_y and not in_place)) + 2 * LINE
         )
         if scratch == NULL:
             return -1
-    x_scratch = scratch + (-<size_t>scratch & 63)  # whole lines
+    x_scratch = first_line(scratch)
     x2_scratch = x_scratch + (bytes if load_x else 0)
     y_scratch = x_scratch if in_place else x2_scratch + (bytes if load_x2 else 0)
     environment = enter_environment()

@@ -5,7 +5,7 @@ In phases, each shared out by blocks: the maximum, if no pivot will do; the lane
 sum of exponentials; then, by one thread and in order, the sum over the blocks; the quotients or
 differences. So a row has the bits that it has as a whole, and where it must be packed, a piece of
 it at a time is, in each phase. Exponentials stay in the result, or where that must be packed, too,
-in scratch of a row that fits the second cache; those of a longer one are made a second time.
+in scratch of a row that stays in cache; those of a longer one are made a second time.
 """
 
 from libc.stdint cimport uint64_t
@@ -16,7 +16,7 @@ from .._threads import share
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport row_pointer, run_blocks, run_rows
 from fastsoftmax._front.pack cimport FILL, LOAD, STORE, pack, pack_part
-from fastsoftmax._front.plan cimport PACKED, Operand, Plan, is_nan, size_of
+from fastsoftmax._front.plan cimport LINE, PACKED, Operand, Plan, first_line, is_nan, size_of
 from fastsoftmax._kernels.abi cimport (
     LOGSUMEXP,
     ROW_MAXIMA,
@@ -35,7 +35,6 @@ from fastsoftmax._kernels.abi cimport (
 )
 
 cdef enum:
-    LINE = 64  # bytes of a cache line
     PIECE_BLOCKS = 8  # that are packed at once: they stay in cache, and results are whole lines
     MIN_PACKED_BLOCKS = 4  # of a row of softmax, from which on it is packed by pieces
     CACHED_BLOCKS = 512  # of a row of which a copy stays in cache
@@ -94,8 +93,7 @@ cdef int allocate(
     if parts.row.lanes == NULL:
         return -1
     if exps > 0:
-        parts.exps = <char *>(parts.row.lanes + parts.blocks * 16)
-        parts.exps += -<size_t>parts.exps & (LINE - 1)
+        parts.exps = first_line(<char *>(parts.row.lanes + parts.blocks * 16))
     return 0
 
 
@@ -115,6 +113,13 @@ cdef int first_phase(Parts *parts, const SoftmaxCall *call, Py_ssize_t index) no
 cdef Py_ssize_t piece_bytes(const Parts *parts) noexcept nogil:
     """Return the bytes of a piece."""
     return PIECE_BLOCKS * parts.block * size_of(parts.row.dtype)
+
+
+cdef Py_ssize_t scratch_bytes(const Parts *parts) noexcept nogil:
+    """Return the bytes of scratch that `do_blocks` needs."""
+    if parts.plan.x.access != PACKED and parts.plan.y.access != PACKED:
+        return 0
+    return 2 * piece_bytes(parts) + LINE
 
 
 cdef int do_piece(
@@ -159,11 +164,12 @@ cdef int do_piece(
 cdef int do_blocks(
     Parts *parts, int phase, Py_ssize_t start, Py_ssize_t stop, char *scratch
 ) noexcept nogil:
-    """Do `phase` for blocks `start` to `stop`; return what it does."""
+    """Do `phase` for blocks `start` to `stop`, with `scratch_bytes`; return what it does."""
     cdef const Plan *p = parts.plan
     cdef bint in_result = phase == ROW_RESULT and parts.row.op == SOFTMAX and not parts.stores
     cdef Py_ssize_t step = stop - start if in_result else PIECE_BLOCKS
     cdef Py_ssize_t at
+    scratch = first_line(scratch)
     if phase == ROW_PIVOT and parts.loads:
         return do_piece(parts, phase, 0, 1, scratch)
     if phase == ROW_RESULT and parts.row.op == LOGSUMEXP and p.y.access == PACKED:
@@ -202,19 +208,17 @@ cdef int packed_rows(
     cdef Py_ssize_t i
     cdef int phase, result = -1
     cdef char *scratch
-    cdef char *lines
     parts.packing = packed.packing
     parts.plan = packed.plan
     if allocate(&parts, packed.kernels, packed.call) < 0:
         return -1
-    scratch = <char *>malloc(2 * piece_bytes(&parts) + LINE)
+    scratch = <char *>malloc(scratch_bytes(&parts))
     if scratch != NULL:
         result = 0
-        lines = scratch + (-<size_t>scratch & (LINE - 1))
         for i in range(first, first + rows):
             phase = first_phase(&parts, packed.call, i)
             while phase >= 0:
-                phase = next_phase(phase, do_blocks(&parts, phase, 0, parts.blocks, lines))
+                phase = next_phase(phase, do_blocks(&parts, phase, 0, parts.blocks, scratch))
             if phase == ROW_FAILED:
                 result |= run_blocks(
                     packed.packing, packed.kernels.softmax_rows, packed.call, packed.plan, i, i + 1
@@ -260,8 +264,9 @@ cdef class _Phases:
         """Do the phase for blocks `start` to `stop`; return what it does."""
         cdef int done = 0
         cdef uint64_t environment
-        cdef char *scratch = <char *>malloc(2 * piece_bytes(&self.parts))
-        if scratch == NULL:
+        cdef Py_ssize_t bytes = scratch_bytes(&self.parts)
+        cdef char *scratch = <char *>malloc(bytes) if bytes > 0 else NULL
+        if bytes > 0 and scratch == NULL:
             raise MemoryError(f"no memory to work on rows of {self.parts.row.n} elements")
         with nogil:
             environment = enter_environment()

@@ -26,7 +26,7 @@ from fastsoftmax._front.arrays cimport (
     overlap,
     same_memory,
 )
-from fastsoftmax._front.columns cimport take_whole
+from fastsoftmax._front.columns cimport columns_of_arrays
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, run_rows
@@ -250,6 +250,7 @@ cdef class LossFunctions:
         cdef bint mean = reduction == "mean"
         cdef uint64_t environment
         cdef rows_fn kernel = self.kernels.cross_entropy
+        cdef const PackingKernels *packing = &self.packing
         cdef Py_ssize_t most = (
             self.kernels.max_column_float32 if p.dtype == FLOAT32
             else self.kernels.max_column_float64
@@ -257,9 +258,10 @@ cdef class LossFunctions:
         cdef double loss
         finish_plan(p, False)
         if 0 < p.n <= most and temperature_in_range(call.temperature):
-            call.inner = take_whole(p)
-            if call.inner > 0:
+            call.inner = columns_of_arrays(p)
+            if call.inner > 0:  # it gets at the columns itself
                 kernel = self.kernels.cross_entropy_columns
+                packing = NULL
         losses = <double *>malloc((p.rows + 1) * sizeof(double))
         if losses == NULL:
             raise MemoryError(f"no memory for {p.rows} losses")
@@ -269,7 +271,7 @@ cdef class LossFunctions:
             call.factor = (1 / total if total != 0 else INFINITY) if mean else 1
             leave_environment(environment)
             run_rows(
-                &self.packing, kernel, call, p,
+                packing, kernel, call, p,
                 cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), workers,
             )
             if reduction == "none":

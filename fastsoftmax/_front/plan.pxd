@@ -9,6 +9,7 @@ cdef enum:
     MAX_AXES = 64  # NumPy's limit
     SIGNAL_INTERVAL = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
     WITH_GIL = 16384  # elements; below, the GIL's release would be felt
+    LINE = 64  # bytes of a line of cache
     BLOCK_BYTES = 3 << 15  # of scratch: it stays in the second cache, and malloc keeps it at hand
 
 cdef enum Access:  # how a kernel gets at an array's rows
@@ -63,6 +64,11 @@ cdef tuple shape_of(const Plan *p, cnp.ndarray x)
 cdef inline Py_ssize_t size_of(int dtype) noexcept nogil:
     """Return the bytes of a number of `dtype`."""
     return 4 if dtype == FLOAT32 else 8
+
+
+cdef inline char *first_line(char *scratch) noexcept nogil:
+    """Return where the first whole line of some scratch begins."""
+    return scratch + (-<size_t>scratch & (LINE - 1))
 
 
 cdef inline Py_ssize_t place_of(const Plan *p, const Operand *o, Py_ssize_t row) noexcept nogil:
