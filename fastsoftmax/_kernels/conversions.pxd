@@ -80,75 +80,70 @@ cdef inline Py_ssize_t size_of(int element) noexcept nogil:
 # ---- bytes ---------------------------------------------------------------------------------------
 
 
-cdef inline void gather(
-    const char *x, Py_ssize_t step, Py_ssize_t size, Py_ssize_t n, char *y
+cdef inline void move_each(
+    const char *x, Py_ssize_t x_step, char *y, Py_ssize_t y_step, Py_ssize_t size, Py_ssize_t n
 ) noexcept nogil:
-    """Copy n elements of `size` bytes that are `step` apart to y, side by side.
+    """Copy n elements of `size` bytes, a literal, to y, one by one."""
+    cdef Py_ssize_t j
+    for j in range(n):
+        memcpy(y + j * y_step, x + j * x_step, size)
 
-    Several by one store, or by one load in `scatter`: one at a time these are what takes the time.
+
+cdef inline void move_apart(
+    const char *x, char *y, Py_ssize_t step, Py_ssize_t size, Py_ssize_t n, bint out
+) noexcept nogil:
+    """Copy n elements, of `size` bytes, a literal, to y: from `step` apart, or if `out` to there.
+
+    8 bytes by one store, or load: one element at a time these are what takes the time.
     """
+    cdef char several[8]
+    cdef Py_ssize_t many = 8 // size
+    cdef Py_ssize_t whole = n - n % many if many > 1 else 0
     cdef Py_ssize_t j, l
-    cdef Py_ssize_t whole = 0
-    cdef uint16_t quad[4]
-    cdef uint32_t pair[2]
+    for j from 0 <= j < whole by many:
+        if out:
+            memcpy(several, x + j * size, 8)
+        for l in range(many):
+            if out:
+                memcpy(y + (j + l) * step, several + l * size, size)
+            else:
+                memcpy(several + l * size, x + (j + l) * step, size)
+        if not out:
+            memcpy(y + j * size, several, 8)
+    if out:
+        move_each(x + whole * size, size, y + whole * step, step, size, n - whole)
+    else:
+        move_each(x + whole * step, step, y + whole * size, size, size, n - whole)
+
+
+cdef inline void move_elements(
+    const char *x, char *y, Py_ssize_t step, Py_ssize_t size, Py_ssize_t n, bint out
+) noexcept nogil:
+    """Call `move_apart` for any `size`."""
     if step == size:
         memcpy(y, x, n * size)
     elif size == 8:
-        for j in range(n):
-            memcpy(y + j * 8, x + j * step, 8)
+        move_apart(x, y, step, 8, n, out)
     elif size == 4:
-        whole = n & ~1
-        for j from 0 <= j < whole by 2:
-            for l in range(2):
-                memcpy(&pair[l], x + (j + l) * step, 4)
-            memcpy(y + j * 4, pair, 8)
-        for j in range(whole, n):
-            memcpy(y + j * 4, x + j * step, 4)
+        move_apart(x, y, step, 4, n, out)
     elif size == 2:
-        whole = n & ~3
-        for j from 0 <= j < whole by 4:
-            for l in range(4):
-                memcpy(&quad[l], x + (j + l) * step, 2)
-            memcpy(y + j * 2, quad, 8)
-        for j in range(whole, n):
-            memcpy(y + j * 2, x + j * step, 2)
+        move_apart(x, y, step, 2, n, out)
     else:
-        for j in range(n):
-            y[j] = x[j * step]
+        move_apart(x, y, step, 1, n, out)
+
+
+cdef inline void gather(
+    const char *x, Py_ssize_t step, Py_ssize_t size, Py_ssize_t n, char *y
+) noexcept nogil:
+    """Copy n elements of `size` bytes that are `step` apart to y, side by side."""
+    move_elements(x, y, step, size, n, False)
 
 
 cdef inline void scatter(
     const char *x, Py_ssize_t size, Py_ssize_t n, char *y, Py_ssize_t step
 ) noexcept nogil:
     """Copy n elements of `size` bytes, side by side, to y, `step` apart."""
-    cdef Py_ssize_t j, l
-    cdef Py_ssize_t whole = 0
-    cdef uint16_t quad[4]
-    cdef uint32_t pair[2]
-    if step == size:
-        memcpy(y, x, n * size)
-    elif size == 8:
-        for j in range(n):
-            memcpy(y + j * step, x + j * 8, 8)
-    elif size == 4:
-        whole = n & ~1
-        for j from 0 <= j < whole by 2:
-            memcpy(pair, x + j * 4, 8)
-            for l in range(2):
-                memcpy(y + (j + l) * step, &pair[l], 4)
-        for j in range(whole, n):
-            memcpy(y + j * step, x + j * 4, 4)
-    elif size == 2:
-        whole = n & ~3
-        for j from 0 <= j < whole by 4:
-            memcpy(quad, x + j * 2, 8)
-            for l in range(4):
-                memcpy(y + (j + l) * step, &quad[l], 2)
-        for j in range(whole, n):
-            memcpy(y + j * step, x + j * 2, 2)
-    else:
-        for j in range(n):
-            y[j * step] = x[j]
+    move_elements(x, y, step, size, n, True)
 
 
 cdef inline void swap_bytes(char *x, Py_ssize_t size, Py_ssize_t n) noexcept nogil:
