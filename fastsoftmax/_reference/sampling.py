@@ -22,6 +22,9 @@ from .rows import as_rows, from_rows, over_rows, public
 from .selection import ids_of_rows, rank, top_k
 from .softmax import LARGEST, inverse, log_softmax_row, scores
 
+#: (x - max) / T whose weight, 2**-1022.5 of the largest, rounds to 0: there are no subnormal ones
+LIGHTEST = -1022.5 * math.log(2)
+
 
 @public
 def filter_logits(logits: Any, ties: Any, out: Any, **parameters: Any) -> Any:
@@ -119,7 +122,7 @@ def survivors(
         return np.array([], dtype=np.int64), np.array([])
     temperature, top_k, top_p, log_min_p, min_keep = f.tolist()
     d = scores(x, temperature)
-    weight = np.exp(d)
+    weight = np.where(d > LIGHTEST, np.exp(d), 0.0)
     kept = np.argsort(-x, kind="stable")
     if 0 < top_k < x.size:
         k = max(top_k, min_keep)

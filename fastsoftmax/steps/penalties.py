@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 from operator import index
+from sys import float_info
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from .candidates import Candidates, History, Ids
 
 @dataclass(frozen=True, repr=False)
 class Temperature(Step):
-    """Divide the scores: ``score / temperature``.
+    """Divide the scores: ``score / temperature``, 1/T being held at the largest finite number.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class Temperature(Step):
             return left
         if self.temperature == 0:
             return left.keep_best(1)
+        if 1 / self.temperature == inf:  # held at the largest finite number, as everywhere
+            return left.with_scores(left.scores * float_info.max)
         return left.with_scores(left.scores / self.temperature)
 
 

@@ -50,6 +50,19 @@ def test_draws_what_sample_draws(impl, dtype):
         assert got.dtype == np.int64
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("temperature", [1.0, 1e-45, 1e-308, 1e-310, 5e-324])
+def test_draws_what_sample_draws_from_denormal_logits(impl, dtype, temperature):
+    x = np.random.default_rng(4).uniform(-1, 1, (40, 30)) * float(np.finfo(dtype).tiny)
+    x = x.astype(dtype)
+    for parameters in ({}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}):
+        steps_of = {"top_k": TopK, "top_p": TopP, "min_p": MinP}
+        filters = [steps_of[name](value) for name, value in parameters.items()]
+        got = Sampler(Temperature(temperature), *filters)(x, rng=1)
+        want = impl.sample(x, temperature=temperature, rng=1, **parameters)
+        np.testing.assert_array_equal(got, want)
+
+
 def test_rows_are_as_one_row_after_another():
     rng = np.random.default_rng(4)
     rows = rng.normal(0, 3, (6, 500)).astype(np.float32)

@@ -271,6 +271,25 @@ def test_weight_zero_is_no_support(impl):
         np.testing.assert_allclose(probs, [1 / (1 + np.exp(-1)), 1 / (1 + np.e)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("n", [10, 300])
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 1e300])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 8}, {"min_p": 5e-324}, {"top_p": 1 - 1e-16}])
+def test_no_weight_is_subnormal(impl, n, temperature, filters):
+    """Weights end at 2**-1022.5 of the largest, in every implementation."""
+    d = np.full(n, -2000.0)
+    d[:8] = [0, -708, -708.39, -708.4, -708.73, -708.75, -720, -745]
+    x = d * temperature
+    count = 1 if "top_p" in filters else 5
+    found = impl.support(x, temperature=temperature, **filters)
+    assert (found.counts, found.indices.tolist()) == (count, list(range(count)))
+    ids = impl.sample(x, size=count, replace=False, temperature=temperature, rng=1, **filters)
+    assert sorted(ids) == list(range(count))
+    flagged = impl.sample(
+        x, size=7, replace=False, temperature=temperature, rng=1, on_invalid="flag", **filters
+    )
+    assert np.count_nonzero(flagged >= 0) == count
+
+
 @pytest.mark.parametrize("filters", [{}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.5}])
 @pytest.mark.parametrize("bad", [np.nan, INF, -INF])
 @pytest.mark.parametrize("n", [3, 1500])
