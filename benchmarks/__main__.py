@@ -117,10 +117,10 @@ def _compare(old, new):
 def describe(sides, absent, dtypes):
     """Everything a reader needs to judge the figures: CPU, versions, implementation, commit."""
     return {
-        "cpu": _cpu(),
+        "cpu": cpu(),
         "platform": platform.platform(),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
-        "commit": _commit(),
+        "commit": commit(),
         "implementation": limits.implementation(),
         "versions": {"python": platform.python_version()}
         | {name: side.version for name, side in sides.items() if name != "numpy threshold"},
@@ -140,7 +140,8 @@ def _held(sides):
     return f"{', '.join(found) or 'none'}; {', '.join(free)} use what the CPU has"
 
 
-def _cpu():
+def cpu():
+    """Name the CPU."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -152,7 +153,8 @@ def _cpu():
     return "{model name} (family {cpu family}, model {model})".format_map(fields)
 
 
-def _commit():
+def commit():
+    """Return the commit that is checked out, or None."""
     # "--exclude=*" sets tags aside: the abbreviated hash, and "-dirty" if anything was edited.
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:

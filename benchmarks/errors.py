@@ -2,12 +2,10 @@
 
 import numpy as np
 
-# For each dtype: its u, a dtype wide enough to be the oracle, and how far below the largest entry
-# the small ones of `one_large` lie.
-_UNITS = {
-    np.dtype("float32"): (2.0**-24, np.dtype("float64"), 17.0),
-    np.dtype("float64"): (2.0**-53, np.dtype("longdouble"), 37.0),
-}
+from benchmarks import exact
+
+# How far below the largest entry the small ones of `one_large` lie.
+_GAPS = {"float16": 8.0, "bfloat16": 6.0, "float32": 17.0, "float64": 37.0}
 
 
 def ordinary(shape, dtype, seed=0):
@@ -22,7 +20,7 @@ def one_large(shape, dtype):
     Each small term is about 0.7 u of the large one, less than half the spacing of numbers just
     above it. An accumulator that has met the large one first loses all the others, one by one.
     """
-    gap = _UNITS[np.dtype(dtype)][2]
+    gap = _GAPS[np.dtype(dtype).name]
     rows = np.full(shape, -5.0, dtype)
     rows[..., 0] += gap
     return rows
@@ -43,53 +41,35 @@ KINDS = {"ordinary": ordinary, "one large": one_large, "two levels": two_levels}
 
 
 def oracle(op, x, temperature=None):
-    """Softmax, log_softmax or logsumexp over the last axis, in a wider dtype.
+    """Softmax, log_softmax or logsumexp over the last axis, as a `Pair` of arrays.
 
     Parameters
     ----------
     op : {"softmax", "log_softmax", "logsumexp"}
     x : ndarray
-        Finite float32 or float64.
+        Finite floats of any type.
     temperature : float, optional
-        What the wide `x` is divided by.
-
-    Returns
-    -------
-    ndarray or None
-        None where NumPy has nothing wider than `x`: float64 on Windows or macOS.
+        What the exact `x` is divided by.
     """
-    wide = _UNITS[x.dtype][1]
-    # 10 bits more leave the oracle's own error near 0.03 u.
-    if np.finfo(wide).nmant < np.finfo(x.dtype).nmant + 10:
-        return None
-    x = x.astype(wide)
-    if temperature:
-        x /= temperature
-    top = x.argmax(axis=-1, keepdims=True)
-    largest = np.take_along_axis(x, top, axis=-1)
-    shifted = x - largest
-    terms = np.exp(shifted)
-    # The largest term, 1, is kept apart: 1 + rest would round away what log1p(rest) keeps.
-    np.put_along_axis(terms, top, 0, axis=-1)
-    rest = terms.sum(axis=-1, keepdims=True)
-    if op == "softmax":
-        np.put_along_axis(terms, top, 1, axis=-1)
-        terms /= 1 + rest
-        return terms
-    if op == "log_softmax":
-        return shifted - np.log1p(rest)
-    if op == "logsumexp":
-        return (largest + np.log1p(rest))[..., 0]
-    raise ValueError(f"no oracle for {op!r}")
+    true = getattr(exact.rows(x, temperature or 1.0), op)
+    return exact.Pair(*(part[..., 0] for part in true)) if op == "logsumexp" else true
 
 
-def error_u(got, exact):
+def absolute_error(got, want):
+    """Return |got - want|, `want` being a `Pair`: 0 where both are the same infinity, or NaN."""
+    got = np.asarray(got, np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.abs((got - want.high) - want.low)
+    return np.where((got == want.high) & np.isinf(got), 0.0, error)
+
+
+def error_u(got, want):
     """Largest relative error of `got`, in u of its dtype.
 
     Parameters
     ----------
     got : ndarray of float32 or float64
-    exact : ndarray
+    want : Pair
         The true values, from `oracle`.
 
     Returns
@@ -100,7 +80,47 @@ def error_u(got, exact):
     """
     if not np.isfinite(got).all():
         return float("inf")
-    size = np.abs(exact)
-    counted = size >= np.finfo(got.dtype).tiny
-    relative = np.divide(np.abs(got - exact), size, where=counted, out=np.zeros_like(size))
-    return float(relative.max(initial=0) / _UNITS[got.dtype][0])
+    limits, size = np.finfo(got.dtype), np.abs(want.high)
+    counted = size >= limits.tiny
+    error = absolute_error(got, want)
+    relative = np.divide(error, size, where=counted, out=np.zeros_like(size))
+    return float(relative.max(initial=0) / (limits.eps / 2))
+
+
+def ulp(x, dtype):
+    """Return the unit in the last place of `dtype` at each of the float64 `x`.
+
+    It is the distance of the two numbers of that type between which `x` lies; below the smallest
+    normal number that of the numbers there.
+    """
+    limits = finfo(dtype)
+    exponent = np.maximum(np.frexp(x)[1] - 1, limits.minexp)
+    return np.ldexp(1.0, exponent - limits.nmant)
+
+
+def errors_ulp(got, want, dtype):
+    """Largest errors of `got` in units in the last place of `dtype`, at the true values `want`.
+
+    Returns
+    -------
+    normal, below : float
+        Of values from the smallest normal number on, and of those below it. An infinity is right
+        where the true value is beyond the largest number; NaN is infinitely wrong.
+    """
+    got, size, limits = np.asarray(got, np.float64), np.abs(want.high), finfo(dtype)
+    error = absolute_error(got, want)
+    right = np.isinf(got) & (size > float(limits.max)) & (np.sign(got) == np.sign(want.high))
+    with np.errstate(invalid="ignore"):
+        units = np.where(right | (error == 0), 0.0, error / ulp(want.high, dtype))
+    units = np.where(np.isnan(units), np.inf, units)
+    normal = size >= float(limits.tiny)
+    return float(units[normal].max(initial=0)), float(units[~normal].max(initial=0))
+
+
+def finfo(dtype):
+    """Return what `numpy.finfo` does, for bfloat16 too."""
+    if np.dtype(dtype).name == "bfloat16":
+        import ml_dtypes
+
+        return ml_dtypes.finfo(dtype)
+    return np.finfo(dtype)

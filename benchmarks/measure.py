@@ -130,5 +130,5 @@ def _errors(cell, runs, sides):
             got = side.as_numpy(side.ops[run.op](x, **run.parameters)())
             if got.ndim == x.ndim:
                 got = np.moveaxis(got, cell.axis, -1)
-            errors[kind] = None if exact is None else error_u(got, exact)
+            errors[kind] = error_u(got, exact)
     return found

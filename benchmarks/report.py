@@ -158,7 +158,7 @@ def time(s):
 
 def error(run):
     """The errors on each kind of rows, or nothing."""
-    return " / ".join("?" if e is None else f"{e:.3g}" for e in (run["error_u"] or {}).values())
+    return " / ".join(f"{e:.3g}" for e in (run["error_u"] or {}).values())
 
 
 def floor(run):

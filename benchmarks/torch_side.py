@@ -20,12 +20,15 @@ def side():
     torch.set_num_threads(1)
     functional = torch.nn.functional
 
+    def copied(x):
+        # torch's own memory is better aligned than NumPy's.
+        if x.dtype.name == "bfloat16":
+            return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16).clone()
+        return torch.from_numpy(x).clone()
+
     def tensor(x):
-        # torch's own memory is better aligned than NumPy's; an inference tensor skips autograd.
-        with torch.inference_mode():
-            if x.dtype.name == "bfloat16":
-                return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16).clone()
-            return torch.from_numpy(x).clone()
+        with torch.inference_mode():  # its tensors skip autograd
+            return copied(x)
 
     def family(function, x, axis=-1, temperature=None):
         x = tensor(x)
@@ -51,7 +54,7 @@ def side():
         return partial(functional.cross_entropy, tensor(x), labels(x, axis, False))
 
     def cross_entropy(x, axis=-1, soft=False, smoothing=0.0):
-        logits, target = torch.from_numpy(x).clone().requires_grad_(), labels(x, axis, soft)
+        logits, target = copied(x).requires_grad_(), labels(x, axis, soft)
 
         def call():
             logits.grad = None

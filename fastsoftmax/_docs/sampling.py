@@ -126,8 +126,8 @@ def support(
     Notes
     -----
     What has a weight of zero (an entry of -inf, or one so far below the largest, 708.7 T, that its
-    float64 weight would be subnormal: it is 0) is not part of it, even if `top_k` or `min_keep` would keep it: `sample` never
-    draws it.
+    float64 weight would be subnormal: it is 0) is not part of it, even if `top_k` or `min_keep`
+    would keep it: `sample` never draws it.
 
     Cost: that of a draw by `sample`, and a sort of what survives.
 
