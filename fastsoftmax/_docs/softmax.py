@@ -69,10 +69,10 @@ def softmax(
     log2(e)/T is rounded once, to float32 or float64 (on scores of a language model at T = 0.7 the
     largest error is 11 units in the last place, 2 at T = 1; dividing in float32 first makes it 39).
     Without compiled code in float64 it is ``(4 + 1.1 |d|) u``, and there and on x86-64 without FMA
-    ``(4 + 3.1 |d|/T) u`` at T other than 1. Below the smallest normal number it is within one smallest
-    normal number. ``x[i] >= x[j]`` implies ``p[i] >= p[j]``. A row's bits depend on its values, T
-    and dtype alone, and not on the rounding mode or flush-to-zero of the caller's thread, which
-    stay as they were.
+    ``(4 + 3.1 |d|/T) u`` at T other than 1. Below the smallest normal number it is within one
+    smallest normal number. ``x[i] >= x[j]`` implies ``p[i] >= p[j]``. A row's bits depend on its
+    values, T and dtype alone, and not on the rounding mode or flush-to-zero of the caller's thread,
+    which stay as they were.
 
     Cost: two passes over a row in cache, about one cycle an element with AVX2 in float32; a third
     one for the maximum in place, where the maximum over T is beyond 256 from 0 (float64: 2048), and
