@@ -1,5 +1,7 @@
 """Every public function as calls of one array: what is promised of all of them is tested of all."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -15,8 +17,13 @@ def mask(x):
 
 def other(x):
     """Return probabilities of the shape and type of x, which are those of no x in particular."""
-    kind = x.dtype.newbyteorder("=") if x.dtype.kind in "fV" else np.dtype(np.float64)
-    return np.full(x.shape, 1 / max(1, x.shape[-1] if x.ndim else 1)).astype(kind)
+    return equal(x.shape, x.dtype.newbyteorder("=") if x.dtype.kind in "fV" else np.dtype("d"))
+
+
+@lru_cache
+def equal(shape, dtype):
+    """Return probabilities; the same array again, whatever the floating-point environment is."""
+    return np.full(shape, 1 / max(1, shape[-1] if shape else 1)).astype(dtype)
 
 
 def few(x):

@@ -26,15 +26,10 @@ cdef double last_log = 0
 cdef double log_of(double min_p) except? -1:
     """Return NumPy's log of `min_p`, -inf for 0."""
     global last_min_p, last_log
-    cdef uint64_t environment
     if min_p == 0:
         return -INFINITY
     if min_p != last_min_p:
-        environment = enter_environment()
-        try:
-            last_log = np.log(min_p)
-        finally:
-            leave_environment(environment)
+        last_log = np.log(min_p)
         last_min_p = min_p
     return last_log
 
@@ -132,6 +127,17 @@ cdef FilterArgs parse_filters(
     const Plan *p, const PackingKernels *packing, temperature, top_k, top_p, min_p, min_keep
 ):
     """Return the checked filters of a call; raise where one is wrong."""
+    cdef uint64_t environment = enter_environment()
+    try:
+        return filters_of(p, packing, temperature, top_k, top_p, min_p, min_keep)
+    finally:
+        leave_environment(environment)
+
+
+cdef FilterArgs filters_of(
+    const Plan *p, const PackingKernels *packing, temperature, top_k, top_p, min_p, min_keep
+):
+    """Do as `parse_filters`, in the environment of kernels."""
     cdef FilterArgs args = FilterArgs.__new__(FilterArgs)
     cdef Filters *f = &args.one
     cdef Filters *each

@@ -199,8 +199,13 @@ cdef class LossFunctions:
         if type(reduction) is not str or reduction not in ("mean", "sum", "none"):
             values.choice(reduction, "reduction", ("none", "mean", "sum"))
         begin_plan(&p, given, axis)
-        if weight is not None and not are_weights(weight, p.n):
-            weight = checks.class_weight(weight, p.n)
+        if weight is not None:
+            environment = enter_environment()
+            try:
+                if not are_weights(weight, p.n):
+                    weight = checks.class_weight(weight, p.n)
+            finally:
+                leave_environment(environment)
         targets = as_targets(targets, &p, given, call.ignore_index)
         call.n = p.n
         call.dtype = p.dtype
@@ -277,8 +282,10 @@ cdef class LossFunctions:
             if reduction == "none":
                 each = np.empty(batch_shape_of(p), np.float32 if p.dtype == FLOAT32 else np.float64)
                 if p.dtype == FLOAT32:
+                    environment = enter_environment()
                     for i in range(p.rows):
                         (<float *>cnp.PyArray_DATA(each))[i] = <float>losses[i]
+                    leave_environment(environment)
                 else:
                     for i in range(p.rows):
                         (<double *>cnp.PyArray_DATA(each))[i] = losses[i]

@@ -1,9 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Arrays for results with some numbers a row, and their last step: rounded, or a scalar."""
 
+from libc.stdint cimport uint64_t
+
 cimport numpy as cnp
 
 from fastsoftmax._front.arrays cimport empty_array, is_narrow_float, result_dtype
+from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.plan cimport MAX_AXES, Plan
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport FLOAT32, Block, PackingKernels
@@ -33,6 +36,7 @@ cdef object as_result(
     """Return results of the type that is computed in as those of the input x: rounded, a scalar."""
     cdef cnp.ndarray rounded
     cdef Block block
+    cdef uint64_t environment
     if is_narrow_float(p.x.element):
         rounded = empty_array(cnp.PyArray_NDIM(y), cnp.PyArray_DIMS(y), result_dtype(x))
         block.data = <char *>cnp.PyArray_DATA(rounded)
@@ -40,6 +44,8 @@ cdef object as_result(
         block.swapped = False
         block.step = cnp.PyArray_ITEMSIZE(rounded)
         block.row_step = 0
+        environment = enter_environment()
         packing.store(&block, 1, cnp.PyArray_SIZE(y), p.dtype, cnp.PyArray_DATA(y))
+        leave_environment(environment)
         y = rounded
     return scalar_or_array(y)

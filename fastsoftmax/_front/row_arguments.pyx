@@ -2,7 +2,7 @@
 """Arguments with one value a row: temperatures and token ids."""
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp
@@ -12,6 +12,7 @@ import numpy as np
 from .._arguments import values
 
 from fastsoftmax._front.arrays cimport as_int64, is_input, numbers_as_array
+from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.pack cimport LOAD, pack
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, broadcast, set_operand
 from fastsoftmax._front.values cimport is_behaved_c, number_within
@@ -28,6 +29,7 @@ cdef object set_temperature(Plan *p, object temperature, double *one):
     Return what must live as long as the plan. Raise where it is none; whether those of an array
     are, `row_temperatures` tells.
     """
+    cdef uint64_t environment
     if number_within(temperature, INFINITY, one):
         return None
     temperature = numbers_as_array(temperature)
@@ -36,7 +38,11 @@ cdef object set_temperature(Plan *p, object temperature, double *one):
         and broadcast(&p.t, temperature, p, True)
     ):
         shape = batch_shape_of(p)
-        temperature = values.temperatures(temperature, shape)
+        environment = enter_environment()
+        try:
+            temperature = values.temperatures(temperature, shape)
+        finally:
+            leave_environment(environment)
         if temperature.size != 1:
             temperature = temperature.reshape(shape)
         broadcast(&p.t, temperature, p, True)
@@ -47,18 +53,24 @@ cdef object set_temperature(Plan *p, object temperature, double *one):
 cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) except? NULL:
     """Return the temperatures of a finished plan, one a row, from malloc; NULL if it has none."""
     cdef double *each
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, bad = -1
+    cdef uint64_t environment
     if p.t.data == NULL:
         return NULL
     each = <double *>malloc((p.rows + 1) * sizeof(double))
     if each == NULL:
         raise MemoryError(f"no memory for {p.rows} temperatures")
+    environment = enter_environment()
     pack(packing, p, &p.t, NULL, 0, p.rows, FLOAT64, <char *>each, LOAD)
     for i in range(p.rows):
         if not each[i] >= 0:
-            bad = each[i]
-            free(each)
-            raise ValueError(f"temperature is {bad}; allowed is 0 to inf")
+            bad = i
+            break
+    leave_environment(environment)
+    if bad >= 0:
+        number = each[bad]
+        free(each)
+        raise ValueError(f"temperature is {number}; allowed is 0 to inf")
     return each
 
 

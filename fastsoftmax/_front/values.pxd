@@ -3,6 +3,9 @@
 
 cimport cython
 cimport numpy as cnp
+from libc.stdint cimport uint64_t
+
+from fastsoftmax._front.environment cimport enter_environment, leave_environment
 
 
 cdef inline bint real_number(object value, double *number) except -1:
@@ -11,6 +14,7 @@ cdef inline bint real_number(object value, double *number) except -1:
     That is float, int, a NumPy scalar or an array of no axes, held exactly or rounded as NumPy
     does. What is NaN, infinite or out of range is for the caller to see.
     """
+    cdef uint64_t environment
     if type(value) is float:
         number[0] = value
         return True
@@ -22,7 +26,11 @@ cdef inline bint real_number(object value, double *number) except -1:
     if cnp.PyArray_CheckScalar(value):  # a NumPy scalar, or an array of no axes
         kind = value.dtype.char
         if kind in "fdebBhHiIlLqQ":
-            number[0] = float(value)
+            environment = enter_environment()
+            try:
+                number[0] = float(value)
+            finally:
+                leave_environment(environment)
             return True
     return False
 

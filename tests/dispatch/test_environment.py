@@ -1,109 +1,102 @@
 """Every function gives the same bits in any floating-point environment, and leaves it as it was."""
 
-import ctypes
-import platform
-import struct
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-MACHINE = platform.machine()
-libm = ctypes.CDLL(None)
-pytestmark = pytest.mark.skipif(
-    MACHINE not in ("x86_64", "aarch64") or not hasattr(libm, "fesetenv"),
-    reason="glibc's fenv_t on x86-64 and aarch64",
+import fastsoftmax
+from fastsoftmax import _threads
+from tests import environments
+from tests.calls import CALLS, bits, classes, other
+from tests.environments import (
+    ENDS,
+    MACHINE,
+    MACHINES,
+    MODES,
+    TRAPS,
+    Environment,
+    control,
+    libm,
+    read,
+    rows,
 )
 
-# Where glibc's fenv_t has the control word, and what to set there: rounding down, up, to zero,
-# flush-to-zero (with denormals-are-zero where that is a bit of its own).
-OFFSET, MODES = {
-    "x86_64": (28, {"down": 0x2000, "up": 0x4000, "zero": 0x6000, "flush": 0x8040}),
-    "aarch64": (0, {"down": 2 << 22, "up": 1 << 22, "zero": 3 << 22, "flush": 1 << 24}),
-}.get(MACHINE, (0, {}))
+pytestmark = pytest.mark.skipif(MACHINE is None, reason="glibc's fenv_t on x86-64 and aarch64")
+
+ROOT = Path(__file__).parents[2]
+LENGTHS = (2, 9, 33, 700, 5000)
+
+#: Arguments that are converted on the way: one a row, of other types, subnormal; what is summed.
+MORE = {
+    "temperatures": lambda f, x: f.softmax(x, temperature=PARAMETERS[: len(x)]),
+    "subnormal temperature": lambda f, x: f.log_softmax(x, temperature=PARAMETERS[1]),
+    "filters a row": lambda f, x: f.filter_logits(
+        x, temperature=PARAMETERS[: len(x)], top_p=PARAMETERS[: len(x)].astype(np.float16)
+    ),
+    "min_p a row": lambda f, x: f.sample(x, min_p=list(MIN_P[: len(x)]), seed=4, position=1),
+    "subnormal min_p": lambda f, x: f.support(x, min_p=5e-324),
+    "mean": lambda f, x: f.cross_entropy(x, classes(x), weight=WEIGHTS[: x.shape[1]]),
+    "sum": lambda f, x: f.cross_entropy(x, other(x), weight=WEIGHTS[: x.shape[1]], reduction="sum"),
+    "gradient of mean": lambda f, x: f.cross_entropy_with_grad(x, classes(x), label_smoothing=0.1),
+}
+PARAMETERS = np.linspace(0.3, 1, 7).astype(np.float32)
+PARAMETERS[1] = 1e-40  # as the logits of this row
+MIN_P = np.linspace(0, 1, 7) ** 2
+WEIGHTS = np.resize([1e-40, 0.1, 3.3], 5000).astype(np.float32)
+
+FORMS = CALLS | MORE
+call = pytest.mark.parametrize("call", FORMS.values(), ids=FORMS)
 
 
-class Environment:
-    """The calling thread's floating-point environment, with some control bits set inside."""
-
-    def __init__(self, bits):
-        self.bits = bits
-
-    def __enter__(self):
-        self.before = ctypes.create_string_buffer(64)
-        assert libm.fegetenv(self.before) == 0
-        changed = ctypes.create_string_buffer(self.before.raw, 64)
-        (word,) = struct.unpack_from("<I", changed.raw, OFFSET)
-        struct.pack_into("<I", changed, OFFSET, word | self.bits)
-        assert libm.fesetenv(changed) == 0
-        return self
-
-    def __exit__(self, *error):
-        assert libm.fesetenv(self.before) == 0
-
-    @staticmethod
-    def word():
-        now = ctypes.create_string_buffer(64)
-        libm.fegetenv(now)
-        return struct.unpack_from("<I", now.raw, OFFSET)[0]
+def inputs():
+    """Yield arrays of each type, of rows that go each way."""
+    for dtype in ENDS:
+        for n in LENGTHS:
+            yield rows(n, dtype)
 
 
-def rows():
-    """Yield logits with denormal numbers, ties, large and small ones, and their float16.
-
-    NumPy's own cast to float16 is a hardware instruction on aarch64: it heeds the rounding mode.
-    """
-    rng = np.random.default_rng(0)
-    for n in (2, 9, 33, 700, 5000):
-        x = rng.normal(size=(5, n)).astype(np.float32)
-        x[1] *= 1e-40
-        x[2] *= 60
-        x[3] = x[3].round()
-        x[4, ::2] = -np.inf
-        yield x, x.astype(np.float16)
+def test_the_environment_is_really_another():
+    tiny, few = np.array([1e-310]), np.linspace(-1, 1, 99)
+    thirds = few / 3
+    assert (tiny * 0.5)[0] > 0
+    for mode, word in MODES.items():
+        with Environment(word):
+            flushed, rounded = (tiny * 0.5)[0], few / 3
+        if "halves" not in mode:
+            assert flushed == 0 or (rounded != thirds).any(), mode
 
 
-def results(impl, x, halves):
-    """Return what each function gives for x, and softmax for its float16, as bytes."""
-    n = x.shape[1]
-    ids = np.arange(5) % n
-    p = impl.softmax(x)
-    made = [
-        p,
-        impl.softmax(x, temperature=0.7),
-        impl.softmax(halves),
-        impl.softmax(x.T, axis=0),
-        impl.log_softmax(x),
-        impl.log_softmax(x.astype(np.float64), temperature=3.3),
-        impl.logsumexp(x),
-        *impl.top_k(x, min(n, 7)),
-        *impl.top_k(x, min(n, 2), mode="smallest"),
-        impl.sample(x, seed=3, position=range(5)),
-        impl.sample(x, seed=3, position=range(5), top_k=2, top_p=0.9),
-        impl.sample(x, seed=3, position=range(5), min_p=0.1),
-        *impl.sample_with_logprobs(x, seed=3, position=range(5), top_p=0.6),
-        impl.filter_logits(x, temperature=0.7, top_p=0.8),
-        *impl.support(x, top_p=0.8),
-        impl.token_logprobs(x, ids),
-        *impl.top_logprobs(x, min(n, 3)),
-        impl.rank(x, ids),
-        *impl.cross_entropy_with_grad(x, ids, label_smoothing=0.1),
-        impl.cross_entropy(x, ids, weight=np.arange(n) + 1.0),
-        impl.softmax_backward(x[:4], p[:4]),
-        impl.log_softmax_backward(x[:4], impl.log_softmax(x[:4]), temperature=0.3),
-    ]
-    return [np.asarray(a).tobytes() for a in made]
+def check(impl, call, x):
+    """Check that a call gives the same bits in every environment, and leaves it as it was."""
+    want = bits(call(impl, x))
+    for mode, word in MODES.items():
+        with Environment(word):
+            before = control(read())
+            got = bits(call(impl, x))
+            after = control(read())
+        assert after == before, mode
+        assert got == want, (mode, x.dtype, x.shape)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_same_bits_in_every_environment(compiled, mode):
-    for x, halves in rows():
-        want = results(compiled, x, halves)
-        with Environment(MODES[mode]):
-            before = Environment.word()
-            got = results(compiled, x, halves)
-            after = Environment.word()
-        assert got == want
-        assert after & ~0x3F == before & ~0x3F
+@call
+def test_same_bits_in_every_environment(compiled, call):
+    for x in inputs():
+        check(compiled, call, x)
+
+
+def test_planted_faults_are_seen():
+    x = rows(33, "float32")
+    check(None, lambda _, x: x.copy(), x)
+    with pytest.raises(AssertionError, match="float32"):
+        check(None, lambda _, x: x / np.float32(3), x)
+    with pytest.raises(AssertionError, match=r"\w"), Environment(0):
+        check(None, lambda _, x: [x.copy(), environments.turn(MODES["up"])][0], x)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -111,14 +104,111 @@ def test_status_bits_of_the_caller_stay(compiled, mode):
     x = np.array([[1e-40, 88.0, -np.inf, 1e30]], np.float32)
     with Environment(MODES[mode]):
         libm.feclearexcept(0x3F)
-        before = Environment.word()
+        before = read()
         compiled.softmax(x)
-        assert Environment.word() == before
+        assert read() == before
 
 
-def test_the_environment_is_really_another():
-    tiny = np.array([1e-310])
-    with Environment(MODES["flush"]):
-        flushed = (tiny * 0.5)[0]
-    assert flushed == 0
-    assert (tiny * 0.5)[0] > 0
+# ---- other threads -------------------------------------------------------------------------------
+
+
+def in_workers(task, threads):
+    """Do a task in each of the threads of this process's pool."""
+    everyone = threading.Barrier(threads + 1)
+
+    def once():
+        task()
+        everyone.wait()
+
+    pool = _threads._pools.setdefault(os.getpid(), _threads._Pool())
+    pool.hand(once, threads)
+    everyone.wait()
+
+
+@call
+def test_workers_in_another_environment(compiled, call, divided):
+    """The caller's environment is the default one, that of the threads that help is another."""
+    arrays = [rows(n, dtype) for dtype in ENDS for n in (9, 3000)]
+    wants = [bits(call(compiled, x)) for x in arrays]
+    with fastsoftmax.set_workers(3):
+        for mode, word in MODES.items():
+            in_workers(lambda word=word: environments.turn(word), 2)
+            try:
+                for x, want in zip(arrays, wants, strict=True):
+                    assert bits(call(compiled, x)) == want, (mode, x.dtype, x.shape)
+            finally:
+                in_workers(lambda word=word: environments.turn(word), 2)
+
+
+# ---- another process -----------------------------------------------------------------------------
+
+CONSTRUCTOR = """
+#if defined(__x86_64__)
+__attribute__((constructor)) static void set(void) {
+    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
+}
+#else
+__attribute__((constructor)) static void set(void) {
+    __asm__ volatile("msr fpcr, %0" : : "r"(1UL << 24));
+}
+#endif
+"""
+
+# Prints a digest of every function's results, each as soon as it is there.
+DIGESTS = """
+import hashlib
+import numpy as np
+from tests.calls import CALLS, bits
+from tests.environments import ENDS, rows, turn
+arrays = {dtype: rows(33, dtype) for dtype in ENDS}
+special = np.resize([0, 1, np.inf, -np.inf, np.nan, 2, 3], (7, 33)).astype(np.float32)
+big = np.linspace(-1e38, 1e38, 70000, dtype=np.float32).reshape(2, -1)
+arrays |= {"special": special, "big": big}
+{before}
+import fastsoftmax as f
+{after}
+for kind, x in arrays.items():
+    for name, call in CALLS.items():
+        print(kind, name, end=" ", flush=True)
+        try:
+            print(hashlib.sha256(repr(bits(call(f, x))).encode()).hexdigest(), flush=True)
+        except ValueError as error:
+            print(error, flush=True)
+"""
+
+
+def digests(impl, before="", after=""):
+    """Return what a process prints that runs `before` and then imports, then runs `after`."""
+    code = DIGESTS.replace("{before}", before).replace("{after}", after)
+    env = {**os.environ, "FASTSOFTMAX_IMPL": impl, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-X", "faulthandler", "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, (result.stdout.splitlines()[-1:], result.stderr)
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def default(compiled):
+    """Return what a process prints that changes nothing."""
+    return digests(compiled.NAME)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(MACHINE is MACHINES["aarch64"], reason="hardly any of them has traps")
+def test_traps(compiled, default):
+    """What would trap in the kernels, or in a check of ours, would end the process."""
+    bits = sum(TRAPS.values())
+    assert digests(compiled.NAME, after=f"turn({bits})") == default
+    with pytest.raises(AssertionError, match=r"SIGFPE|Floating point exception"):
+        digests(compiled.NAME, after=f"turn({bits}); np.array([1.0]) / 0")
+
+
+@pytest.mark.slow
+def test_a_library_that_sets_the_environment_when_it_is_loaded(compiled, default, tmp_path):
+    source, library = tmp_path / "set.c", tmp_path / "set.so"
+    source.write_text(CONSTRUCTOR)
+    compiler = shutil.which("cc") or shutil.which("gcc") or pytest.skip("no C compiler")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
+    load = f"import ctypes; ctypes.CDLL({str(library)!r}); assert np.float64(1e-310) * 0.5 == 0"
+    assert digests(compiled.NAME, before=load) == default
+    assert digests(compiled.NAME, after=load) == default
