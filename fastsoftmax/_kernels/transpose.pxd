@@ -52,14 +52,13 @@ cdef extern from *:
     #endif
     #define FS_GET32(x, half) FS_JOIN32(*(const fs_half32 *)(x), *(const fs_half32 *)((x) + (half)))
     #define FS_GET64(x, half) FS_JOIN64(*(const fs_half64 *)(x), *(const fs_half64 *)((x) + (half)))
-    static inline void fs_put32(float *y, ptrdiff_t half, fs_v32 v) {
-        union { fs_v32 v; fs_half32 half[FS_SIDE32 / 4]; } u = {v};
-        for (int i = 0; i < FS_SIDE32 / 4; i++) *(fs_half32 *)(y + i * half) = u.half[i];
-    }
-    static inline void fs_put64(double *y, ptrdiff_t half, fs_v64 v) {
-        union { fs_v64 v; fs_half64 half[FS_SIDE64 / 2]; } u = {v};
-        for (int i = 0; i < FS_SIDE64 / 2; i++) *(fs_half64 *)(y + i * half) = u.half[i];
-    }
+    // No functions: as an argument, a vector of less than its own alignment ends gcc 16 on aarch64.
+    #define FS_PUT(type, side, half_type, y, gap, vector) do { \
+        union { type whole; half_type half[side]; } u_ = {vector}; \
+        for (int i_ = 0; i_ < (side); i_++) *(half_type *)((y) + i_ * (gap)) = u_.half[i_]; \
+    } while (0)
+    #define FS_PUT32(y, gap, ...) FS_PUT(fs_v32, FS_SIDE32 / 4, fs_half32, y, gap, (__VA_ARGS__))
+    #define FS_PUT64(y, gap, ...) FS_PUT(fs_v64, FS_SIDE64 / 2, fs_half64, y, gap, (__VA_ARGS__))
     static inline void fs_turn(fs_v32 *a, fs_v32 *b, fs_v32 *c, fs_v32 *d) {
         fs_v32 p = FS_PICK32(*a, *b, 0, 4, 1, 5), q = FS_PICK32(*c, *d, 0, 4, 1, 5);
         fs_v32 r = FS_PICK32(*a, *b, 2, 6, 3, 7), s = FS_PICK32(*c, *d, 2, 6, 3, 7);
@@ -81,10 +80,10 @@ cdef extern from *:
         fs_v32 a = *(const fs_v32 *)p, b = *(const fs_v32 *)(p + m);
         fs_v32 c = *(const fs_v32 *)(p + 2 * m), d = *(const fs_v32 *)(p + 3 * m);
         fs_turn(&a, &b, &c, &d);
-        fs_put32(y, 4 * n, a);
-        fs_put32(y + n, 4 * n, b);
-        fs_put32(y + 2 * n, 4 * n, c);
-        fs_put32(y + 3 * n, 4 * n, d);
+        FS_PUT32(y, 4 * n, a);
+        FS_PUT32(y + n, 4 * n, b);
+        FS_PUT32(y + 2 * n, 4 * n, c);
+        FS_PUT32(y + 3 * n, 4 * n, d);
     }
     static inline void fs_gather64(const double *x, ptrdiff_t n, double *p, ptrdiff_t m) {
         fs_v64 a = FS_GET64(x, 2 * n), b = FS_GET64(x + n, 2 * n);
@@ -93,8 +92,8 @@ cdef extern from *:
     }
     static inline void fs_scatter64(const double *p, ptrdiff_t m, double *y, ptrdiff_t n) {
         fs_v64 a = *(const fs_v64 *)p, b = *(const fs_v64 *)(p + m);
-        fs_put64(y, 2 * n, FS_PICK64(a, b, 0, 2));
-        fs_put64(y + n, 2 * n, FS_PICK64(a, b, 1, 3));
+        FS_PUT64(y, 2 * n, FS_PICK64(a, b, 0, 2));
+        FS_PUT64(y + n, 2 * n, FS_PICK64(a, b, 1, 3));
     }
     static inline void fs_deinterleave3(const float *x, float *p, ptrdiff_t m) {
         fs_v32 a = FS_GET32(x, 12), b = FS_GET32(x + 4, 12), c = FS_GET32(x + 8, 12);
@@ -108,9 +107,9 @@ cdef extern from *:
         fs_v32 c = *(const fs_v32 *)(p + 2 * m);
         fs_v32 ab = FS_PICK32(a, b, 0, 2, 4, 6), bc = FS_PICK32(b, c, 1, 3, 5, 7);
         fs_v32 ca = FS_PICK32(c, a, 0, 2, 5, 7);
-        fs_put32(y, 12, FS_PICK32(ab, ca, 0, 2, 4, 6));
-        fs_put32(y + 4, 12, FS_PICK32(bc, ab, 0, 2, 5, 7));
-        fs_put32(y + 8, 12, FS_PICK32(ca, bc, 1, 3, 5, 7));
+        FS_PUT32(y, 12, FS_PICK32(ab, ca, 0, 2, 4, 6));
+        FS_PUT32(y + 4, 12, FS_PICK32(bc, ab, 0, 2, 5, 7));
+        FS_PUT32(y + 8, 12, FS_PICK32(ca, bc, 1, 3, 5, 7));
     }
     """
     const Py_ssize_t SIDE32 "FS_SIDE32"

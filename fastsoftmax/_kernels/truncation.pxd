@@ -164,6 +164,8 @@ cdef inline Py_ssize_t truncate_long_row(
     cdef WeightScale scale
     if real is float:
         set_weight_scale(highest, inverse, &scale)
+    else:
+        scale.max_weight = 0  # nobody reads it, but clang cannot know
     estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
     mass = sum_estimates(<const real *>work.weight, blocks)
     span = max_logit_span(n, inverse, share, mass)
