@@ -18,6 +18,8 @@ from operator import index
 from queue import SimpleQueue
 from typing import Any
 
+from ._arguments.values import shown
+
 # Nanoseconds of work, or so, as the callers of this module estimate them.
 #: What a thread must have to do. A thread starts some 25 us after it was asked, and its end is seen
 #: 25 us late; two of them gain from 120 us of work together at best, from 200 us as a rule.
@@ -45,9 +47,9 @@ def count(workers: Any) -> int:
             raise TypeError
         n = index(workers)
     except TypeError:
-        raise TypeError(f"workers is {workers!r}; allowed are integers: {allowed}") from None
+        raise TypeError(f"workers is {shown(workers)}; allowed are integers: {allowed}") from None
     if n == 0 or n < -cpus:
-        raise ValueError(f"workers is {n}; allowed are {allowed}")
+        raise ValueError(f"workers is {shown(n)}; allowed are {allowed}")
     return n if n > 0 else cpus + 1 + n
 
 

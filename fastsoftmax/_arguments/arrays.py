@@ -29,13 +29,13 @@ def as_array(x: Any, name: str) -> np.ndarray:
         )
     if isinstance(x, np.matrix):
         raise TypeError(f"{name} is a np.matrix; pass np.asarray({name})")
-    x = _asarray(x, name)
+    x = new_array(x, name)
     if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_extension_float(x.dtype):
         raise TypeError(f"{name} has dtype {x.dtype}; allowed are {FLOATS}, integers and bool")
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
-def _asarray(x: Any, name: str) -> np.ndarray:
+def new_array(x: Any, name: str) -> np.ndarray:
     """Return ``np.asarray(x)``; an error names the argument, where NumPy speaks of a sequence."""
     try:
         return np.asarray(x)
@@ -103,7 +103,7 @@ def mask(where: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the bool array `where` broadcast to `shape`, or None if `where` is None."""
     if where is None:
         return None
-    where = _asarray(where, "where")
+    where = new_array(where, "where")
     if where.dtype != np.bool_:
         raise TypeError(f"where has dtype {where.dtype}; allowed is bool")
     try:

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_array, work_dtype
-from .values import number, shown
+from .arrays import as_array, new_array, work_dtype
+from .values import has_bool, number, shown
 
 INT64 = np.iinfo(np.int64)
 
@@ -48,12 +48,15 @@ def check_targets(
     ignore : int
         The checked `ignore_index`.
     """
+    shape = full[:axis] + full[axis + 1 :]
+    bools = has_bool(targets)  # NumPy makes [1, 5] of [True, 5]
+    if isinstance(targets, (list, tuple)):
+        targets = _listed_targets(targets, shape, classes, ignore)
     targets = as_array(targets, "targets")
     kind = targets.dtype.kind
-    if kind == "b":
+    if kind == "b" or bools:
         raise TypeError("targets has dtype bool; allowed are integers, or probabilities")
     if kind in "iu":
-        shape = full[:axis] + full[axis + 1 :]
         if targets.shape != shape:
             raise ValueError(
                 f"targets has shape {targets.shape}; allowed is {shape} for integers, "
@@ -75,6 +78,22 @@ def check_targets(
             "targets are probabilities"
         )
     return targets
+
+
+def _listed_targets(targets: Any, shape: tuple[int, ...], classes: int, ignore: int) -> np.ndarray:
+    """Return a list of targets as an array; raise where one is an integer beyond 64 bits.
+
+    NumPy would make floats or objects of these, and a float array of no targets.
+    """
+    array = new_array(targets, "targets")
+    if array.shape != shape or array.dtype.kind not in "fO":
+        return array
+    for i, target in enumerate(np.asarray(targets, dtype=object).flat):
+        if not isinstance(target, (int, np.integer)):
+            return array
+        if not INT64.min <= target <= INT64.max:
+            raise out_of_range(target, i, shape, classes, ignore)
+    return array.astype(np.int64)  # there are none
 
 
 def out_of_range(

@@ -16,6 +16,7 @@ import numpy as np
 #: The float dtypes of ml_dtypes, which is not imported: by its name, the largest number of each.
 EXTENSION_FLOATS = {"bfloat16": 3.3895313892515355e38}
 _MANY = 1 << 53  # a float64 holds integers exactly to here, and no vocabulary is larger
+_MEMORY = (1 << 63) - 1  # bytes: no array has more
 _WORDS = "-2**63 to 2**64 - 1"
 
 
@@ -42,7 +43,8 @@ def shown(value: Any) -> str:
         return str(value)
     if isinstance(value, np.ndarray) and value.size > 8:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
-    return " ".join(_SHORT.repr(value).split())
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= 160 else f"{text[:157]}..."
 
 
 def number(value: Any, name: str, low: float, high: float) -> float:
@@ -86,9 +88,18 @@ def count(value: Any, name: str, low: int, high: int | None = None) -> int:
     return n
 
 
-def draws(size: Any) -> int:
-    """Return how many indices `size` asks for in each row: one if `size` is None."""
-    return 1 if size is None else count(size, "size", 0)
+def draws(size: Any, rows: int) -> int:
+    """Return how many indices `size` asks for in each row: one if `size` is None.
+
+    Raises
+    ------
+    MemoryError
+        If so many for each of the `rows` are more than any memory holds.
+    """
+    m = 1 if size is None else count(size, "size", 0)
+    if m * rows * 8 > _MEMORY:
+        raise MemoryError(f"size is {shown(size)}: no memory for so many from {rows} rows")
+    return m
 
 
 def choice(value: Any, name: str, allowed: tuple[str, ...]) -> str:
@@ -173,9 +184,9 @@ def id_array(ids: Any, name: str) -> np.ndarray:
         If `ids`, the argument called `name`, has a bool in it, or something that is no integer.
     """
     array = _array(ids, name, "are integers")
-    if array.dtype.kind == "b" or _has_bool(ids):
+    if array.dtype.kind == "b" or has_bool(ids):
         raise TypeError(f"{name} has dtype bool; allowed are integers, not a mask")
-    if array.dtype == object and array.size:
+    if array.dtype.kind in "fO" and array is not ids and array.size:
         array = _integers(ids, name, "integers")
     if array.dtype.kind not in "iuO" and array.size:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed are integers")
@@ -284,7 +295,7 @@ def _reals(value: Any, name: str, allowed: str) -> np.ndarray:
     if array.dtype == object:  # integers beyond 64 bits, fractions
         if not all(isinstance(v, Real) and not isinstance(v, bool) for v in array.flat):
             raise TypeError(f"{name} is {shown(value)}; allowed {allowed}")
-    elif not (array.dtype.kind in "fiu" or is_extension_float(array.dtype)) or _has_bool(value):
+    elif not (array.dtype.kind in "fiu" or is_extension_float(array.dtype)) or has_bool(value):
         raise TypeError(f"{name} is {shown(value)}; allowed {allowed}")
     try:
         with np.errstate(all="ignore"):
@@ -300,7 +311,7 @@ def _reals(value: Any, name: str, allowed: str) -> np.ndarray:
 def _integers(value: Any, name: str, allowed: str) -> np.ndarray:
     """Return integers of 64 bits or, where they are Python's, of any size as dtype object."""
     array = value if isinstance(value, np.ndarray) else _array(value, name, f"are {allowed}")
-    if array.dtype.kind in "iu" and not _has_bool(value):
+    if array.dtype.kind in "iu" and not has_bool(value):
         return array
     if array is not value and array.dtype.kind in "fO":  # 2**63 beside -1 would be a float
         array = np.asarray(value, dtype=object)
@@ -311,10 +322,10 @@ def _integers(value: Any, name: str, allowed: str) -> np.ndarray:
     return array
 
 
-def _has_bool(value: Any) -> bool:
+def has_bool(value: Any) -> bool:
     """Return whether there is a bool among the elements of a list, which NumPy makes integers."""
     if isinstance(value, (list, tuple)):
-        return any(map(_has_bool, value))
+        return any(map(has_bool, value))
     return isinstance(value, (bool, np.bool_))
 
 

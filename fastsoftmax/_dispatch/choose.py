@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from .. import _docs, _reference
+from .._arguments.values import choice
 from .isa import FAMILIES, FRONT, ISAS, KERNELS, PACKAGE, SHARED, Isa, isas_for
 
 ENVIRONMENT = "FASTSOFTMAX_IMPL"
@@ -140,8 +141,7 @@ def show_config(mode: str = "text") -> dict[str, Any] | None:
     >>> sorted(fastsoftmax.show_config(mode="dicts"))
     ['built', 'cpu', 'implementation', 'runnable', 'version', 'why']
     """
-    if mode not in ("text", "dicts"):
-        raise ValueError(f"mode is {mode!r}; allowed are 'text', 'dicts'")
+    choice(mode, "mode", ("text", "dicts"))
     built = [i.name for i in ISAS if all(find_spec(f"{PACKAGE}.{m}") for m in _modules(i))]
     features: list[str] = []
     if find_spec(f"{PACKAGE}._dispatch.cpu"):

@@ -94,11 +94,16 @@ cdef object numbers_as_array(object numbers):
     """Return a list of int and float as an array, anything else as it is."""
     if type(numbers) is not list:
         return numbers
+    cdef bint whole = True
     for each in numbers:
-        if type(each) is not int and type(each) is not float:
+        if type(each) is float:
+            whole = False
+        elif type(each) is not int:
             return numbers
     array = np.asarray(numbers)
-    return array if is_input(array) else numbers
+    if not is_input(array) or whole and not cnp.PyArray_ISINTEGER(array):  # 2**63 beside -1
+        return numbers
+    return array
 
 
 cdef object as_int64(object integers):

@@ -7,7 +7,7 @@ more and takes what is out of range by then for one that does not count.
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -33,14 +33,17 @@ from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.plan cimport (
     Operand,
     Plan,
+    allocate,
     batch_shape_of,
     begin_plan,
+    empty_for,
     empty_result,
     finish_plan,
     set_array,
     shape_of,
     writable_result,
 )
+from fastsoftmax._front.results cimport given_to
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
 from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
@@ -234,16 +237,14 @@ cdef class LossFunctions:
             else:
                 grad = writable_result(out, &p, given, targets)
                 if weight is not None and overlap(grad, weight):
-                    grad = empty_result(&p, given)
+                    grad = empty_for(&p, given, grad)
             set_array(&p.y, grad, &p)
         loss = self.reduce(&p, &call, reduction, total, workers)
         if not with_grad:
             return loss
         if out is None:
             return new_tuple(LossAndGrad, (loss, grad))
-        if grad is not out and not same_memory(grad, np.asarray(out)):
-            out[...] = grad
-        return new_tuple(LossAndGrad, (loss, out))
+        return new_tuple(LossAndGrad, (loss, given_to(out, grad)))
 
     cdef object reduce(
         self, Plan *p, CrossEntropyCall *call, reduction, double total, workers
@@ -267,7 +268,7 @@ cdef class LossFunctions:
             if call.inner > 0:  # it gets at the columns itself
                 kernel = self.kernels.cross_entropy_columns
                 packing = NULL
-        losses = <double *>malloc((p.rows + 1) * sizeof(double))
+        losses = <double *>allocate(p.rows, sizeof(double))
         if losses == NULL:
             raise MemoryError(f"no memory for {p.rows} losses")
         try:
@@ -329,7 +330,7 @@ cdef class LossFunctions:
         temperature = set_temperature(&p, temperature, &one)
         y = empty_result(&p, given) if out is None else writable_result(out, &p, given, None)
         if out is not None and overlap(y, g) and not same_memory(y, g):
-            y = empty_result(&p, given)
+            y = empty_for(&p, given, y)
         if p.rows > 0 and p.n > 0:
             set_array(&p.y, y, &p)
             finish_plan(&p, True)
@@ -351,6 +352,4 @@ cdef class LossFunctions:
                 free(each)
         if out is None:
             return scalar_or_array(y)
-        if y is not out and not same_memory(y, np.asarray(out)):
-            out[...] = y
-        return out
+        return given_to(out, y)

@@ -1,7 +1,12 @@
 # cython: language_level=3, cdivision=True
 """What a call is planned into: the arrays as rows, with axes merged and strides in bytes."""
 
+from libc.stdlib cimport malloc
+
 cimport numpy as cnp
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
 
 from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64
 
@@ -50,6 +55,7 @@ cdef struct Plan:
 
 
 cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x)
+cdef cnp.ndarray empty_for(const Plan *p, cnp.ndarray x, cnp.ndarray out)
 cdef object writable_result(object out, const Plan *p, cnp.ndarray x, object other)
 cdef int reduce_axes(Plan *p, object axis) except -1
 cdef int begin_plan(Plan *p, cnp.ndarray x, object axis) except -1
@@ -64,6 +70,16 @@ cdef tuple shape_of(const Plan *p, cnp.ndarray x)
 cdef inline Py_ssize_t size_of(int dtype) noexcept nogil:
     """Return the bytes of a number of `dtype`."""
     return 4 if dtype == FLOAT32 else 8
+
+
+cdef inline void *allocate(Py_ssize_t count, Py_ssize_t size) noexcept nogil:
+    """Return malloc's memory for so many elements and one more; NULL where bytes can't tell it.
+
+    Rows that have one element a stride of 0 apart may be more than memory has bytes.
+    """
+    if count > PY_SSIZE_T_MAX // size - 1:
+        return NULL
+    return malloc((count + 1) * size)
 
 
 cdef inline char *first_line(char *scratch) noexcept nogil:

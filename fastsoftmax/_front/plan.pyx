@@ -21,6 +21,7 @@ from fastsoftmax._front.arrays cimport (
     empty_array,
     is_input,
     is_narrow_float,
+    native_dtype,
     overlap,
     result_dtype,
     same_memory,
@@ -47,7 +48,16 @@ cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x):
 
     In C order where the elements of x repeat.
     """
-    cdef cnp.dtype dtype = result_dtype(x)
+    return empty_as(p, x, result_dtype(x))
+
+
+cdef cnp.ndarray empty_for(const Plan *p, cnp.ndarray x, cnp.ndarray out):
+    """Return what `empty_result` does, of the type of `out`, into which it is copied later."""
+    return empty_as(p, x, native_dtype(out))
+
+
+cdef inline cnp.ndarray empty_as(const Plan *p, cnp.ndarray x, cnp.dtype dtype):
+    """Return what `empty_result` does, of another type."""
     cdef int d
     cdef cnp.ndarray y
     if cnp.PyArray_IS_C_CONTIGUOUS(x):
@@ -92,10 +102,8 @@ cdef object writable_result(object out, const Plan *p, cnp.ndarray x, object oth
     ):
         arguments.check_out(out, shape_of(p, x), result_dtype(x))
         out = np.asarray(out)
-        if not is_input(out):  # a type that NumPy knows how to write
-            return empty_result(p, x)
     if overlap(out, x) and not same_memory(out, x) or other is not None and overlap(out, other):
-        return empty_result(p, x)
+        return empty_for(p, x, out)
     return out
 
 

@@ -8,6 +8,7 @@ from fastsoftmax._kernels.abi cimport PackingKernels
 
 cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int number)
 cdef int number_of(const Plan *p) noexcept
+cdef object given_to(object out, cnp.ndarray y)
 cdef object as_result(
     const PackingKernels *packing, const Plan *p, cnp.ndarray x, cnp.ndarray y
 )

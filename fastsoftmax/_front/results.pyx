@@ -5,7 +5,9 @@ from libc.stdint cimport uint64_t
 
 cimport numpy as cnp
 
-from fastsoftmax._front.arrays cimport empty_array, is_narrow_float, result_dtype
+import numpy as np
+
+from fastsoftmax._front.arrays cimport empty_array, is_narrow_float, result_dtype, same_memory
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.plan cimport MAX_AXES, Plan
 from fastsoftmax._front.values cimport scalar_or_array
@@ -49,3 +51,18 @@ cdef object as_result(
         leave_environment(environment)
         y = rounded
     return scalar_or_array(y)
+
+
+cdef object given_to(object out, cnp.ndarray y):
+    """Return the argument `out` with a result in it, which is copied if it stands elsewhere."""
+    cdef uint64_t environment
+    if y is not out:
+        a = np.asarray(out)
+        if not same_memory(y, a):
+            with np.errstate(all="ignore"):  # to a narrower type
+                environment = enter_environment()
+                try:
+                    np.copyto(a, y, casting="same_kind")
+                finally:
+                    leave_environment(environment)
+    return out

@@ -3,7 +3,7 @@
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
 cimport numpy as cnp
 
@@ -14,7 +14,7 @@ from .._arguments import values
 from fastsoftmax._front.arrays cimport as_int64, is_input, numbers_as_array
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.pack cimport LOAD, pack
-from fastsoftmax._front.plan cimport Plan, batch_shape_of, broadcast, set_operand
+from fastsoftmax._front.plan cimport Plan, allocate, batch_shape_of, broadcast, set_operand
 from fastsoftmax._front.values cimport is_behaved_c, number_within
 from fastsoftmax._kernels.abi cimport FLOAT64, PackingKernels
 
@@ -57,7 +57,7 @@ cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) exce
     cdef uint64_t environment
     if p.t.data == NULL:
         return NULL
-    each = <double *>malloc((p.rows + 1) * sizeof(double))
+    each = <double *>allocate(p.rows, sizeof(double))
     if each == NULL:
         raise MemoryError(f"no memory for {p.rows} temperatures")
     environment = enter_environment()

@@ -17,7 +17,7 @@ import numpy as np
 from .._arguments import values
 from .._arguments.results import SampleResult, Support, TopLogprobs, finish_draw
 
-from fastsoftmax._front.arrays cimport as_input, same_memory
+from fastsoftmax._front.arrays cimport as_input
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
@@ -30,7 +30,7 @@ from fastsoftmax._front.plan cimport (
     set_array,
     writable_result,
 )
-from fastsoftmax._front.results cimport as_result, empty_draws, number_of
+from fastsoftmax._front.results cimport as_result, empty_draws, given_to, number_of
 from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
 from fastsoftmax._front.uniforms cimport uniforms_for
 from fastsoftmax._front.values cimport scalar_or_array, whole_number
@@ -51,6 +51,7 @@ cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three t
 
 cdef enum:
     INITIAL_SUPPORT_WIDTH = 1024  # survivors a row that are provided for
+    MOST_DRAWS = 1 << 30  # of all rows: for more it is asked whether memory can hold them
 
 
 # ---- results -------------------------------------------------------------------------------------
@@ -162,8 +163,8 @@ cdef class SamplingFunctions:
         cdef bint flag, valid = True
         cdef int64_t *id
         workers = parse_workers(workers)
-        if size is not None and not whole_number(size, &m):
-            m = values.draws(size)
+        if size is not None and not (whole_number(size, &m) and m <= MOST_DRAWS // (p.rows + 1)):
+            m = values.draws(size, p.rows)
         call.replace = replace if type(replace) is bool else values.switch(replace, "replace")
         flag = not (type(on_invalid) is str and on_invalid == "raise")
         if flag:
@@ -263,9 +264,7 @@ cdef class SamplingFunctions:
             )
         if out is None:
             return scalar_or_array(y)
-        if y is not out and not same_memory(y, np.asarray(out)):
-            out[...] = y
-        return out
+        return given_to(out, y)
 
     def support(
         self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1

@@ -20,7 +20,7 @@ from .. import _threads
 from .._arguments import arrays as arguments
 from .._arguments import values
 
-from fastsoftmax._front.arrays cimport as_input, empty_array, result_dtype, same_memory
+from fastsoftmax._front.arrays cimport as_input, empty_array, result_dtype
 from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -41,6 +41,7 @@ from fastsoftmax._front.plan cimport (
     shape_of,
     writable_result,
 )
+from fastsoftmax._front.results cimport given_to
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
 from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
@@ -161,8 +162,8 @@ cdef class SoftmaxFunctions:
         """Return an array for one result a row; with reduced axes of length 1 if `keepdims`."""
         cdef cnp.npy_intp shape[MAX_AXES]
         cdef int d, ndim = 0
-        for d in range(p.ndim):
-            if not p.reduced[d] or keepdims and cnp.PyArray_NDIM(x) > 0:
+        for d in range(cnp.PyArray_NDIM(x)):
+            if not p.reduced[d] or keepdims:
                 shape[ndim] = 1 if p.reduced[d] else p.shape[d]
                 ndim += 1
         return empty_array(ndim, shape, result_dtype(x))
@@ -173,7 +174,7 @@ cdef class SoftmaxFunctions:
         p.y.n = 1
         for d in range(p.ndim):
             p.y.axes[d] = 0
-            if not p.reduced[d]:
+            if not p.reduced[d] and axis < cnp.PyArray_NDIM(y):
                 p.y.axes[d] = cnp.PyArray_STRIDE(y, axis)
             axis += keepdims or not p.reduced[d]
 
@@ -204,9 +205,7 @@ cdef class SoftmaxFunctions:
             self.run(&p, t, op, workers)
         if out is None:
             return scalar_or_array(y)
-        if y is not out and not same_memory(y, np.asarray(out)):
-            out[...] = y
-        return out
+        return given_to(out, y)
 
     cdef object set_mask(self, Plan *p, cnp.ndarray x, where):
         """Plan the argument `where`, for the input x; return it as an array, or None."""

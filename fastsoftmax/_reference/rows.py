@@ -71,7 +71,7 @@ def from_rows(rows: Any, x: np.ndarray, axes: tuple[int, ...], out: np.ndarray |
     if out is None:
         order: Literal["C", "K"] = "C" if 0 in x.strides else "K"
         out = np.empty_like(x, result_dtype(x.dtype), order, subok=False)
-    moved = np.atleast_1d(out).transpose(*kept_axes(max(out.ndim, 1), axes), *axes)
+    moved = np.atleast_1d(np.asarray(out)).transpose(*kept_axes(max(out.ndim, 1), axes), *axes)
     with np.errstate(all="ignore"):
         moved[...] = np.reshape(rows, moved.shape)
     return out

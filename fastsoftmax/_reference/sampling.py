@@ -64,7 +64,8 @@ def support(logits: Any, **parameters: Any) -> Support:
     for i, (kept, p) in enumerate(found):
         indices[i, : kept.size], probs[i, : kept.size] = kept, p
     full = (*x.shape[:-1], shape[1])
-    probs = probs.reshape(full).astype(result_dtype(x.dtype))
+    with np.errstate(all="ignore"):
+        probs = probs.reshape(full).astype(result_dtype(x.dtype))
     return Support(indices.reshape(full), probs, counts.reshape(x.shape[:-1])[()])
 
 
@@ -83,7 +84,7 @@ def sample_with_logprobs(logits: Any, temperature: Any, **arguments: Any) -> Sam
         some, exact = np.where(missing, 0, ids), x.astype(np.float64)
         logprobs = np.where(missing, np.nan, token_logprobs(exact, some, temperature=temperature))
         ranks = np.where(missing, -1, rank(exact, some))
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         logprobs = logprobs.astype(result_dtype(x.dtype))
     return SampleResult(ids, logprobs[()], filtered, ranks[()])
 
@@ -97,14 +98,16 @@ def token_logprobs(logits: Any, ids: Any, temperature: Any) -> Any:
         lambda row, t, i: log_softmax_row(row, t)[i],
         x.astype(np.float64), (x.ndim - 1,), t, ids_of_rows(ids, x),
     )
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return np.array(logs, float).astype(result_dtype(x.dtype)).reshape(ids.shape)[()]
 
 
 @public
 def top_logprobs(logits: Any, n: Any, temperature: Any) -> TopLogprobs:
     x = np.atleast_1d(as_array(logits, "logits"))
-    indices = top_k(x, count(n, "n", 0, x.shape[-1])).indices
+    n = count(n, "n", 0, x.shape[-1])
+    temperatures(temperature, x.shape[:-1])  # what is wrong is said first
+    indices = top_k(x, n).indices
     return TopLogprobs(token_logprobs(x, indices, temperature=temperature), indices)
 
 
@@ -208,13 +211,13 @@ def draw(
     x, f, eps = with_filters(logits, parameters)
     flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
     again = switch(replace, "replace")
-    u = uniforms(rng, seed, position, x.shape[:-1], draws(size), philox)
+    u = uniforms(rng, seed, position, x.shape[:-1], draws(size, math.prod(x.shape[:-1])), philox)
     axes = (x.ndim - 1,)
     drawn = over_rows(
         lambda row, f, u: draw_row(row, f, u, eps, again), x.astype(np.float64), axes, f, u
     )
     ids = np.array([i for i, _ in drawn], np.int64).reshape(u.shape)
     ids = finish_draw(ids, as_rows(x, axes), x.shape[:-1], size, flag)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         logs = np.array([log for _, log in drawn], float).astype(result_dtype(x.dtype))
     return ids, logs.reshape(ids.shape)[()]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import steps as library
 from .._arguments.arrays import as_array, result_dtype, work_dtype
-from .._arguments.values import count, generator
+from .._arguments.values import count, generator, shown
 from ..steps import candidates
-from ..steps.base import NO_IDS, Step, shown
+from ..steps.base import NO_IDS, Step
 from ..steps.candidates import Candidates, History, Ids, places
 from ..steps.penalties import AllowedTokens
 
@@ -58,26 +59,42 @@ class SamplerCall:
         """Return row `i` as an error names it."""
         return f"row {(i,) if self.shape else ()}"
 
+    def _for_rows(self, value: Any, name: str, allowed: str) -> list[Any]:
+        """Return an argument as a list; raise where it is none."""
+        try:
+            return list(value)
+        except TypeError:
+            raise TypeError(f"{name} is {shown(value)}; allowed are {allowed}, one a row") from None
+
+    def _tokens(self, tokens: Any, i: int) -> NDArray[Any]:
+        """Return the tokens so far of row `i` as an array of integers, or raise."""
+        try:
+            asked = np.asarray(tokens)
+        except ValueError:  # ragged
+            asked = None
+        wrong = asked is None or asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu")
+        if not wrong and isinstance(tokens, (list, tuple)):  # NumPy makes [1, 5] of [True, 5]
+            wrong = not {bool, np.bool_}.isdisjoint(map(type, tokens))
+        if asked is None or wrong:
+            raise TypeError(
+                f"ids has {shown(tokens)} for {self._name(i)}; allowed is a sequence of token ids"
+            )
+        return asked
+
     def _histories(self, ids: Any, prompt: Any) -> Iterator[History]:
         """Yield the checked tokens so far of each row, from the call's `ids` and `prompt`."""
         rows, size = self.data.shape
-        given = [ids] if not self.shape else list(ids)
+        given = self._for_rows(ids, "ids", "sequences of token ids") if self.shape else [ids]
         if self.shape and not given:
             given = [()] * rows
-        prompts = list(prompt) if np.ndim(prompt) else [prompt] * rows
+        prompts = [prompt] * rows
+        if isinstance(prompt, (list, tuple)) or (isinstance(prompt, np.ndarray) and prompt.ndim):
+            prompts = list(prompt)
         for name, value in (("ids", given), ("prompt", prompts)):
             if len(value) != rows:
                 raise ValueError(f"{name} is for {len(value)} rows; logits has {rows}")
         for i, (tokens, length) in enumerate(zip(given, prompts, strict=True)):
-            asked = np.asarray(tokens)
-            wrong = asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu")
-            if not wrong and isinstance(tokens, (list, tuple)):  # NumPy makes [1, 5] of [True, 5]
-                wrong = not {bool, np.bool_}.isdisjoint(map(type, tokens))
-            if wrong:
-                raise TypeError(
-                    f"ids has {shown(tokens)} for {self._name(i)}; "
-                    "allowed is a sequence of token ids"
-                )
+            asked = self._tokens(tokens, i)
             array = asked.astype(np.int64, copy=False)
             if array.view(np.uint64).max(initial=0) >= max(size, 1):  # negative ones are large
                 outside = asked[(array < 0) | (array >= size)][0]
@@ -122,7 +139,7 @@ class SamplerCall:
         if watch:
             watch(None, left, left)
         for step in self.steps[done:]:
-            before, left = left, step(left)
+            before, left = left, run_step(step, left)
             if not left.ids.size:
                 raise ValueError(f"{step.short_repr()} leaves nothing of {self._name(i)}")
             if watch:
@@ -198,7 +215,7 @@ class SamplerCall:
             if step:
                 if not left.ids.size or others < step.max_kept:
                     return None
-                before, left = left, step(left)
+                before, left = left, run_step(step, left)
                 if not step.max_kept:
                     continue
             if left.score(worst) == -np.inf and left.ids.size:
@@ -206,3 +223,42 @@ class SamplerCall:
                 rounded = before.score(worst) >= left.scores.min()
                 return None if rounded and self.data.dtype == np.float64 else (left, done)
         return None
+
+
+#: Steps whose answers need no check.
+OWN = frozenset(getattr(library, name) for name in library.__all__)
+
+
+def run_step(step: Step, left: Candidates) -> Candidates:
+    """Return what a step leaves of the candidates `left`; raise if a user's returns anything else.
+
+    Raises
+    ------
+    TypeError
+        If that are no candidates, or their ids are not int64 or their scores not float64.
+    ValueError
+        If they are not some of those that were left, in ascending order, each with a score.
+    """
+    after = step(left)
+    if type(step) in OWN or after is left:
+        return after
+    if not isinstance(after, Candidates):
+        raise TypeError(f"{step.short_repr()} returned {shown(after)}; allowed are Candidates")
+    for name, value, dtype in (("ids", after.ids, np.int64), ("scores", after.scores, np.float64)):
+        if not isinstance(value, np.ndarray) or value.dtype != dtype or value.ndim != 1:
+            raise TypeError(
+                f"{step.short_repr()} returned {name} that are {shown(value)}; allowed is an "
+                f"array of {dtype.__name__} and of one axis"
+            )
+    ids, scores = after.ids, after.scores
+    if ids.size != scores.size or not (ids[1:] > ids[:-1]).all() or not left.find(ids)[1].all():
+        raise ValueError(
+            f"{step.short_repr()} returned ids that are {shown(ids)}; allowed are some of those "
+            "that were left, ascending, and a score for each"
+        )
+    if not scores.min(initial=0) > -np.inf:  # False for NaN
+        raise ValueError(
+            f"{step.short_repr()} returned a score of {scores.min()}; allowed are numbers above "
+            "-inf"
+        )
+    return after

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._arguments.values import shown
 from ..steps.base import Step
 from ..steps.candidates import Candidates
 from .execution import SamplerCall
@@ -89,9 +90,7 @@ class Trace(tuple[Stage, ...]):
         lines = [f"{'':{width}}  {'left':>8}  {'mass kept':>9}  most likely"]
         for name, stage in zip(names, self, strict=True):
             best = [f"{i} {p:.1%}" for i, p in zip(*(a[:3] for a in stage.candidates), strict=True)]
-            lines.append(
-                f"{name:{width}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}"
-            )
+            lines.append(f"{name:{width}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}")
         return "\n".join(lines)
 
 
@@ -158,7 +157,7 @@ class Sampler(Presets):
     def __init__(self, *steps: Step) -> None:
         for step in steps:
             if not isinstance(step, Step):
-                raise TypeError(f"steps has {step!r}; allowed are steps, such as TopK(50)")
+                raise TypeError(f"steps has {shown(step)}; allowed are steps, such as TopK(50)")
         object.__setattr__(self, "steps", steps)
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arguments.values import choice, count, switch
+from .._arguments.values import choice, count, shown, switch
 from .candidates import Candidates, History, Ids
 
 NO_IDS: Ids = np.empty(0, dtype=np.int64)
@@ -151,12 +151,3 @@ def as_float(value: Any) -> float:
         return float(value)
     except ValueError:
         raise TypeError from None
-
-
-def shown(value: Any) -> str:
-    """Return `value` as an error shows it, cut where it is long."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no integer of more than some thousand digits
-        text = "a number of very many digits"
-    return text if len(text) <= 80 else f"{text[:77]}..."

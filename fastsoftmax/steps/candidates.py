@@ -110,7 +110,10 @@ class Candidates:
 
     def uniform(self) -> float:
         """Return the next random number from [0, 1); a step takes as many as `Step.uniforms`."""
-        return next(self._uniforms)
+        number = next(self._uniforms, None)
+        if number is None:
+            raise ValueError("a step takes more random numbers than its `uniforms` says")
+        return number
 
     def keep(self, which: NDArray[np.bool_] | Ids) -> Candidates:
         """Return the candidates that `which` selects: a mask, or positions in ascending order."""

@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Step, as_float, shown
+from .._arguments.values import shown
+from .base import Step, as_float
 from .candidates import Candidates, History, Ids
 
 

@@ -17,12 +17,12 @@ MAY_IMPORT = {
     "_command": {"__init__", "_dispatch", "_reference", "steps"},
     "_sampler": {"_arguments", "_dispatch", "steps"},
     "steps": {"_arguments", "_dispatch"},
-    "_dispatch": {"_docs", "_front", "_reference"},
+    "_dispatch": {"_arguments", "_docs", "_front", "_reference"},
     "_front": {"_arguments", "_kernels.abi", "_kernels.philox", "_threads"},
     "_reference": {"_arguments", "_docs", "_threads"},
     "_arguments": set(),
     "_docs": {"_arguments"},
-    "_threads": set(),
+    "_threads": {"_arguments"},
     "_kernels": set(),
 }
 #: The kernels' files: each may cimport those before it.
