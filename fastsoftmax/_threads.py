@@ -96,8 +96,9 @@ def set_workers(workers: int) -> Iterator[None]:
     1
     """
     before = default.get()
-    default.set(count(workers))
+    threads = count(workers)
     try:
+        default.set(threads)  # in here: a signal's exception may come as soon as it is set
         yield
     finally:
         default.set(before)

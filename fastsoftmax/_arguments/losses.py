@@ -22,7 +22,8 @@ def class_weight(weight: Any, classes: int) -> np.ndarray | None:
     weight = as_array(weight, "weight")
     if weight.shape != (classes,):
         raise ValueError(f"weight has shape {weight.shape}; allowed is {(classes,)}, one a class")
-    w = np.require(weight, dtype=np.float64, requirements=["C", "A"])
+    with np.errstate(all="ignore"):  # of a NaN that signals
+        w = np.require(weight, dtype=np.float64, requirements=["C", "A"])
     good = (w >= 0) & (w < np.inf)
     if not good.all():
         c = int(good.argmin())

@@ -77,9 +77,11 @@ def finish_draw(
                 f"can be drawn from row {place} (or pass on_invalid='flag')"
             )
         why = "nothing above -inf"
-        if np.isnan(rows[i]).any():
+        with np.errstate(all="ignore"):  # of a NaN that signals
+            row = np.asarray(rows[i]).astype(np.float64)
+        if np.isnan(row).any():
             why = "NaN"
-        elif np.isposinf(rows[i]).any():
+        elif np.isposinf(row).any():
             why = "+inf"
         raise ValueError(
             f"logits has {why} in row {place}; allowed are rows of finite numbers and -inf, one of "

@@ -190,7 +190,7 @@ def id_array(ids: Any, name: str) -> np.ndarray:
         array = _integers(ids, name, "integers")
     if array.dtype.kind not in "iuO" and array.size:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed are integers")
-    return array if array.size else array.astype(np.int64)
+    return array if array.size else np.zeros(array.shape, np.int64)
 
 
 def generator(rng: Any) -> np.random.Generator:

@@ -14,8 +14,6 @@ from libc.stdlib cimport free
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
-import numpy as np
-
 from .. import _threads
 from .._arguments import arrays as arguments
 from .._arguments import values

@@ -24,7 +24,7 @@ from .._arguments.losses import (
 )
 from .._arguments.results import LossAndGrad
 from .._arguments.values import choice, count, number, temperatures
-from .rows import as_rows, from_rows, kept_axes, over_rows, public
+from .rows import as_rows, doubles, from_rows, kept_axes, over_rows, public
 from .softmax import inverse, scores
 
 
@@ -129,7 +129,7 @@ def loss_and_grad(
         labels = np.arange(classes) == target[:, np.newaxis]
         divisor = total(w[target[counts]])
     else:
-        labels = as_rows(targets.astype(np.float64), (axis,))
+        labels = as_rows(doubles(targets), (axis,))
         target, counts = np.full(len(labels), -1), np.full(len(labels), True)
         divisor = len(labels)
     with np.errstate(all="ignore"):
@@ -142,7 +142,7 @@ def loss_and_grad(
         loss, grad = cross_entropy_row(x, q, target, t)
         return loss, grad * factor
 
-    rows = over_rows(row, x.astype(np.float64), (axis,), q, target, counts)
+    rows = over_rows(row, doubles(x), (axis,), q, target, counts)
     grad = from_rows([grad for _, grad in rows], given, (axis,), out)
     losses = np.array([loss for loss, _ in rows], float)
     with np.errstate(all="ignore"):
@@ -167,6 +167,6 @@ def backward(
     axes = reduced_axes(axis, max(p.ndim, 1))
     t = temperatures(temperature, tuple(p.shape[a] for a in kept_axes(p.ndim, axes)))
     check_out(out, p.shape, result_dtype(p.dtype))
-    rows = over_rows(vjp, g.astype(np.float64), axes, as_rows(p.astype(np.float64), axes), t)
+    rows = over_rows(vjp, doubles(g), axes, as_rows(doubles(p), axes), t)
     y = from_rows(rows, p, axes, out)
     return y if out is not None else y[()]

@@ -40,6 +40,12 @@ def public(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def doubles(x: np.ndarray) -> np.ndarray:
+    """Return `x` in float64; a NaN that signals is a NaN like others."""
+    with np.errstate(all="ignore"):
+        return x.astype(np.float64)
+
+
 def over_rows(
     function: Callable[..., Any], x: np.ndarray, axes: tuple[int, ...], *parameters: Any
 ) -> list[Any]:

@@ -18,7 +18,7 @@ from .._arguments.values import (
     token_ids,
     uniforms,
 )
-from .rows import as_rows, from_rows, over_rows, public
+from .rows import as_rows, doubles, from_rows, over_rows, public
 from .selection import ids_of_rows, rank, top_k
 from .softmax import LARGEST, inverse, log_softmax_row, scores
 
@@ -43,7 +43,7 @@ def filter_logits(logits: Any, ties: Any, out: Any, **parameters: Any) -> Any:
         return y
 
     axes = (x.ndim - 1,)
-    y = from_rows(over_rows(filter_row, x.astype(np.float64), axes, f), given, axes, out)
+    y = from_rows(over_rows(filter_row, doubles(x), axes, f), given, axes, out)
     return y if out is not None else y[()]
 
 
@@ -57,7 +57,7 @@ def support(logits: Any, **parameters: Any) -> Support:
         order = np.argsort(-(weight if f["temperature"] == np.inf else row[kept]), kind="stable")
         return kept[order], weight[order] / math.fsum(weight) if kept.size else weight
 
-    found = over_rows(support_row, x.astype(np.float64), (x.ndim - 1,), f)
+    found = over_rows(support_row, doubles(x), (x.ndim - 1,), f)
     counts = np.array([kept.size for kept, _ in found], dtype=np.int64)
     shape = (len(found), counts.max(initial=0))
     indices, probs = np.full(shape, -1, dtype=np.int64), np.zeros(shape)
@@ -81,7 +81,7 @@ def sample_with_logprobs(logits: Any, temperature: Any, **arguments: Any) -> Sam
     missing = ids < 0
     logprobs, ranks = np.full(ids.shape, np.nan), np.full(ids.shape, -1)
     if not np.all(missing):  # there may be no id to ask about
-        some, exact = np.where(missing, 0, ids), x.astype(np.float64)
+        some, exact = np.where(missing, 0, ids), doubles(x)
         logprobs = np.where(missing, np.nan, token_logprobs(exact, some, temperature=temperature))
         ranks = np.where(missing, -1, rank(exact, some))
     with np.errstate(all="ignore"):
@@ -96,7 +96,7 @@ def token_logprobs(logits: Any, ids: Any, temperature: Any) -> Any:
     ids = token_ids(ids, x.shape[:-1], x.shape[-1])
     logs = over_rows(
         lambda row, t, i: log_softmax_row(row, t)[i],
-        x.astype(np.float64), (x.ndim - 1,), t, ids_of_rows(ids, x),
+        doubles(x), (x.ndim - 1,), t, ids_of_rows(ids, x),
     )
     with np.errstate(all="ignore"):
         return np.array(logs, float).astype(result_dtype(x.dtype)).reshape(ids.shape)[()]
@@ -214,7 +214,7 @@ def draw(
     u = uniforms(rng, seed, position, x.shape[:-1], draws(size, math.prod(x.shape[:-1])), philox)
     axes = (x.ndim - 1,)
     drawn = over_rows(
-        lambda row, f, u: draw_row(row, f, u, eps, again), x.astype(np.float64), axes, f, u
+        lambda row, f, u: draw_row(row, f, u, eps, again), doubles(x), axes, f, u
     )
     ids = np.array([i for i, _ in drawn], np.int64).reshape(u.shape)
     ids = finish_draw(ids, as_rows(x, axes), x.shape[:-1], size, flag)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._arguments.arrays import as_array, check_out, mask, reduced_axes, result_dtype
 from .._arguments.values import switch, temperatures
-from .rows import as_rows, from_rows, kept_axes, over_rows, public
+from .rows import as_rows, doubles, from_rows, kept_axes, over_rows, public
 
 LARGEST = float(np.finfo(np.float64).max)
 
@@ -27,7 +27,7 @@ def log_softmax(x: Any, axis: Any, temperature: Any, where: Any, out: Any) -> An
 def logsumexp(x: Any, axis: Any, where: Any, keepdims: Any) -> Any:
     keepdims = switch(keepdims, "keepdims")
     x, axes, counts = counted(x, axis, where)
-    values = over_rows(lambda row, c: logsumexp_row(row[c]), x.astype(np.float64), axes, counts)
+    values = over_rows(lambda row, c: logsumexp_row(row[c]), doubles(x), axes, counts)
     shape = [1 if a in axes else n for a, n in enumerate(x.shape) if keepdims or a not in axes]
     with np.errstate(all="ignore"):
         return np.array(values, float).astype(result_dtype(x.dtype)).reshape(shape)[()]
@@ -110,5 +110,5 @@ def map_rows(
             y[c] = function(row[c], temperature)
         return y
 
-    y = from_rows(over_rows(map_row, x.astype(np.float64), axes, counts, t), x, axes, out)
+    y = from_rows(over_rows(map_row, doubles(x), axes, counts, t), x, axes, out)
     return y if out is not None else y[()]

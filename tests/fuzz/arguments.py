@@ -16,7 +16,7 @@ REFUSED = ["g", "c8", "c16", "G", "O", "S3", "U2", "M8[s]", "m8[s]", "i4,f4", "V
 ] * (ml_dtypes is not None)
 FILLS = words(
     "normal normal normal ties constant ascending peaked wide tiny probabilities nan inf -inf huge "
-    "zeros specials"
+    "zeros specials signaling"
 )
 LAYOUTS = words(
     "C C C C F spaced reversed transposed misaligned swapped subclass read-only repeated"

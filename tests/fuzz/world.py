@@ -134,11 +134,20 @@ def array(shape, dtype="f4", fill="normal", seed=0, layout="C"):
         else:
             numbers = np.zeros(shape, dtype)
     view = _placed(shape, dtype, layout)
-    view.flags.writeable = True
     view[...] = numbers
+    if fill == "signaling" and dtype.kind in "fV":
+        _signal(view)
     if layout == "read-only":
         view.flags.writeable = False
     return view.view(Subclass) if layout == "subclass" else view
+
+
+def _signal(x):
+    """Make every third element a NaN that signals an invalid operation when it is converted."""
+    bits = {2: 0x7D00 if x.dtype.kind == "f" else 0x7FA0, 4: 0x7FA0_0000, 8: 0x7FF4 << 48}
+    word = np.array(bits[x.dtype.itemsize], f"u{x.dtype.itemsize}")
+    swapped = not x.dtype.isnative
+    x.view(word.dtype.newbyteorder() if swapped else word.dtype).flat[::3] = word
 
 
 def _placed(shape, dtype, layout):
