@@ -97,7 +97,7 @@ def draws(size: Any, rows: int) -> int:
         If so many for each of the `rows` are more than any memory holds.
     """
     m = 1 if size is None else count(size, "size", 0)
-    if m * rows * 8 > _MEMORY:
+    if m * max(rows, 1) * 8 > _MEMORY:
         raise MemoryError(f"size is {shown(size)}: no memory for so many from {rows} rows")
     return m
 

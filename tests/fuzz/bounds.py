@@ -69,6 +69,8 @@ class Bounds:
         if self.function.startswith("cross_entropy"):
             if self.coldest < 1e-30 and self.negative:
                 return None  # labels below 0: inf - inf
+            if self.coldest < 1e-300:
+                return None  # a sum of labels above 1, over T, is beyond float64: inf * 0
             return bound, 8 * bound, 8 * bound * self.weight**2 / min(1.0, self.least) + smallest
         if self.function == "logsumexp":  # max + log1p(...) may be near 0
             return bound, 0.0, 8 * u * max(1.0, self.largest) + smallest

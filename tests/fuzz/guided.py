@@ -2,12 +2,15 @@
 
 import contextlib
 import sys
+import tempfile
 import warnings
+from pathlib import Path
 
 
 def guided(options):
     """Try inputs until the time is up or one is a finding, which ends the process."""
     import atheris
+    import numpy as np
 
     with atheris.instrument_imports(include=["fastsoftmax"]):
         import fastsoftmax  # noqa: F401
@@ -28,6 +31,10 @@ def guided(options):
         with contextlib.suppress(UnbuiltError):
             judge(call, impl)
 
-    seconds = int(options.minutes * 60)
-    atheris.Setup([sys.argv[0], f"-max_total_time={seconds}"], one.hypothesis.fuzz_one_input)
-    atheris.Fuzz()
+    with tempfile.TemporaryDirectory() as corpus:
+        rng = np.random.default_rng(options.seed)
+        for i in range(200):  # short inputs end in the middle of a call, which is none
+            Path(corpus, str(i)).write_bytes(rng.bytes(int(rng.integers(100, 3000))))
+        words = [f"-max_total_time={int(options.minutes * 60)}", "-max_len=4000", corpus]
+        atheris.Setup([sys.argv[0], *words], one.hypothesis.fuzz_one_input)
+        atheris.Fuzz()

@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,7 +96,10 @@ def test_more_arrays_that_live_on(compiled):
 @pytest.mark.weekly
 def test_an_hour():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", "--minutes", "60"], capture_output=True, text=True
+        [sys.executable, "-m", "tests.fuzz", "--minutes", "60"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 
