@@ -34,7 +34,8 @@ cdef object set_temperature(Plan *p, object temperature, double *one):
         return None
     temperature = numbers_as_array(temperature)
     if not (
-        is_input(temperature) and cnp.PyArray_TYPE(temperature) != cnp.NPY_BOOL
+        p.rows > 0 and p.n > 0  # else no one looks at them
+        and is_input(temperature) and cnp.PyArray_TYPE(temperature) != cnp.NPY_BOOL
         and broadcast(&p.t, temperature, p, True)
     ):
         shape = batch_shape_of(p)

@@ -56,7 +56,7 @@ class Bounds:
         rounded = u
         if dtype.itemsize == 2:
             rounded = 2.0**-8 if dtype.kind == "V" else 2.0**-11
-        smallest = {2: 6.2e-5, 4: 1.2e-38}.get(dtype.itemsize, 2.3e-308)
+        smallest = {2: 6.2e-5, 4: 1.2e-38}.get(dtype.itemsize, 1.2e-38 if self.narrow else 2.3e-308)
         if "backward" in self.function:
             if self.largest > 1e9 or not self.finite or self.coldest < 1e-9:
                 return None  # overflows in float32

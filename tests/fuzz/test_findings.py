@@ -171,6 +171,26 @@ def test_no_ids_of_any_type(impl, dtype):
             assert function(X[:0], np.zeros(0, dtype)).shape == (0,)
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 4), (2, 4, 0)])
+@pytest.mark.parametrize("value", [np.array(np.nan), np.array([-1.0]), [np.nan], np.float32(-1)])
+def test_temperatures_of_nothing_are_checked(impl, shape, value):
+    x = np.zeros(shape, np.float32)
+    ids = np.zeros((*shape[:-1], 0), np.int64)
+    for call in (
+        lambda t: impl.softmax(x, temperature=t),
+        lambda t: impl.log_softmax(x, 0, temperature=t),
+        lambda t: impl.token_logprobs(x, ids, temperature=t),
+        lambda t: impl.top_logprobs(x, 0, temperature=t),
+        lambda t: impl.softmax_backward(x, x, temperature=t),
+        lambda t: impl.log_softmax_backward(x, x, temperature=t),
+        lambda t: impl.filter_logits(x, temperature=t),
+        lambda t: impl.support(x, temperature=t),
+        lambda t: impl.sample(x, temperature=t, on_invalid="flag"),
+    ):
+        with pytest.raises(ValueError, match=r"temperature is (nan|-1)"):
+            call(value)
+
+
 # ---- arrays of no axes ---------------------------------------------------------------------------
 
 
