@@ -80,7 +80,7 @@ def test_arrays_that_live_on():
 
 @pytest.mark.slow
 def test_more_calls(compiled):
-    try_calls(compiled, 500)
+    try_calls(compiled, 350)
 
 
 @pytest.mark.slow
