@@ -186,7 +186,7 @@ def id_array(ids: Any, name: str) -> np.ndarray:
     array = _array(ids, name, "are integers")
     if array.dtype.kind == "b" or has_bool(ids):
         raise TypeError(f"{name} has dtype bool; allowed are integers, not a mask")
-    if array.dtype.kind in "fO" and array is not ids and array.size:
+    if array.size and (array.dtype == object or (array.dtype.kind == "f" and array is not ids)):
         array = _integers(ids, name, "integers")
     if array.dtype.kind not in "iuO" and array.size:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed are integers")

@@ -45,7 +45,7 @@ class SamplerCall:
         self.shape = x.shape[:-1]
         self.dtype = result_dtype(x.dtype)
         work = work_dtype(x.dtype)
-        rows = x if x.ndim == 2 else x[np.newaxis]
+        rows = x.view() if x.ndim == 2 else x[np.newaxis]  # whose shape stays
         if rows.dtype != work or not rows.flags.carray:
             with np.errstate(all="ignore"):
                 rows = np.require(rows, dtype=work, requirements=["C", "A"])

@@ -10,7 +10,7 @@ import fastsoftmax
 from fastsoftmax import Sampler, get_workers, set_workers, show_config, steps
 from fastsoftmax._threads import default
 
-from .world import Bad, Mine, array, over
+from .world import Bad, Mine, array, over, spoils
 
 X = np.array([[0.5, 2.0, 1.0], [1.0, -1.0, 0.0]], dtype=np.float32)
 
@@ -260,6 +260,21 @@ def test_an_error_is_short(impl, value):
 def test_tokens_that_are_none(ids):
     with pytest.raises(TypeError, match="ids "):
         Sampler()(X, ids=ids)
+
+
+@pytest.mark.parametrize("value", [None, "a", 1.5, True])
+def test_objects_are_no_ids(impl, value):
+    for ids in (np.array(value, object), np.array([value, 1], object)):
+        for function in (impl.rank, impl.token_logprobs):
+            with pytest.raises(TypeError, match=r"ids is .*; allowed are integers"):
+                function(X[0] if ids.ndim == 0 else X, ids)
+
+
+def test_logits_whose_shape_an_argument_changes():
+    x = np.zeros((1, 1))
+    prompt = spoils(0, "shape", x)
+    assert Sampler(steps.Temperature(0.7)).filter(x, prompt=prompt).shape == (1, 1)
+    assert x.shape == (1,)
 
 
 # ---- steps of users ------------------------------------------------------------------------------
