@@ -62,7 +62,7 @@ class Bounds:
                 return None  # overflows in float32
             sums = 64 * u * self.width * max(1.0, self.largest) ** 2 / min(1.0, self.least)
             return 4 * rounded, 4 * rounded, sums + smallest
-        if self.largest > 1e30 or (self.narrow and self.coldest < 1e-30 and self.largest < 1e-20):
+        if self.largest > 1e30 or (self.narrow and self.coldest < 1e-30):
             return None  # x - max, or 1/T, is not within the arithmetic's range
         spread = min(2 * self.largest / self.least if self.least < np.inf else 0, FARTHEST)
         bound = (16 + 7 * spread) * u + 2 * rounded
