@@ -127,9 +127,10 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         if not newer_group(["setup.py", *self.includes.get(source, [])], str(c_file)):
             return None
         shared = f"{PACKAGE}.{ISA.SHARED}"
+        options = ["-3", "-X", "freethreading_compatible=True", "--module-name", module]
         if module == shared:
-            return ["-3", "--module-name", module, "--generate-shared", str(c_file)]
-        return ["-3", "--module-name", module, "--shared", shared, source, "-o", str(c_file)]
+            return [*options, "--generate-shared", str(c_file)]
+        return [*options, "--shared", shared, source, "-o", str(c_file)]
 
     def translate(self, sources):
         """Run Cython on sources, in a process that others run beside."""

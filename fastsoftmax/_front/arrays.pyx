@@ -35,7 +35,12 @@ from fastsoftmax._kernels.abi cimport (
 
 cnp.import_array()
 
-cdef int bfloat16_number = -1  # NumPy's number of ml_dtypes.bfloat16, once it was seen
+cdef extern from *:
+    """
+    /* NumPy's number of ml_dtypes.bfloat16, once a thread has seen it. */
+    static _Atomic int fs_bfloat16_number = -1;
+    """
+    int bfloat16_number "fs_bfloat16_number"
 
 
 cdef int integer_of(int size, bint signed) noexcept:

@@ -19,8 +19,13 @@ from fastsoftmax._kernels.abi cimport FLOAT64, Block, Filters, PackingKernels
 
 cnp.import_array()
 
-cdef double last_min_p = 1
-cdef double last_log = 0
+cdef extern from *:
+    """
+    /* The last min_p and its logarithm, in each thread: they belong together. */
+    static _Thread_local double fs_last_min_p = 1, fs_last_log = 0;
+    """
+    double last_min_p "fs_last_min_p"
+    double last_log "fs_last_log"
 
 
 cdef double log_of(double min_p) except? -1:
