@@ -10,13 +10,13 @@ Here are locks and queues of C alone, which do their thing or don't.
 """
 
 import os
-from _thread import allocate_lock, start_new_thread
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from _thread import LockType, _local, allocate_lock, start_new_thread
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from operator import index
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from ._arguments.values import shown
 
@@ -27,8 +27,20 @@ LEAST = 100_000
 #: That of a block, if there is more than one for each thread. Taking one costs 3 us.
 _BLOCK = 300_000
 
-#: What `set_workers` has set in this thread or task.
-default: ContextVar[int] = ContextVar("workers", default=1)
+#: Of each thread: `shared`, the work that it helps with, and `error`, for which that stopped.
+here = _local()
+
+
+class _Block(NamedTuple):
+    """A block that `set_workers` has made: its number holds while the lock is locked."""
+
+    workers: int
+    lock: LockType
+    outer: "_Block | None"
+
+
+#: The latest block of this thread or task.
+_block: ContextVar[_Block | None] = ContextVar("workers", default=None)
 
 
 def cpus_to_use() -> int:
@@ -59,8 +71,7 @@ def check(workers: Any) -> None:
         count(workers)
 
 
-@contextmanager
-def set_workers(workers: int) -> Iterator[None]:
+def set_workers(workers: int) -> AbstractContextManager[Any]:
     """Set how many threads functions with ``workers=None`` may use, inside a ``with`` block.
 
     Parameters
@@ -79,8 +90,8 @@ def set_workers(workers: int) -> Iterator[None]:
     Notes
     -----
     As ``scipy.fft.set_workers``. It holds for the thread, or the asyncio task, that entered the
-    block, and ends with the block; blocks may stand in one another. Without it the number is 1: the
-    caller owns the CPUs.
+    block, and ends with the block; blocks may stand in one another, each of a call of its own.
+    Without it the number is 1: the caller owns the CPUs.
 
     The threads are those of one pool, made when first needed, as many as were asked for; a child
     process after a fork makes its own. A call that finds them busy does the work itself, so calls
@@ -95,13 +106,19 @@ def set_workers(workers: int) -> Iterator[None]:
     >>> fastsoftmax.get_workers()
     1
     """
-    before = default.get()
-    threads = count(workers)
-    try:
-        default.set(threads)  # in here: a signal's exception may come as soon as it is set
-        yield
-    finally:
-        default.set(before)
+    # The block is a lock's own: its enter and exit are of C, between whose lines no signal handler
+    # can raise, and the number does not outlive it.
+    block = _Block(count(workers), allocate_lock(), _entered())
+    _block.set(block)
+    return block.lock
+
+
+def _entered() -> _Block | None:
+    """Return the innermost block that has been entered and not left."""
+    block = _block.get()
+    while block is not None and not block.lock.locked():
+        block = block.outer
+    return block
 
 
 def get_workers() -> int:
@@ -113,7 +130,19 @@ def get_workers() -> int:
     >>> fastsoftmax.get_workers()
     1
     """
-    return default.get()
+    block = _entered()
+    return 1 if block is None else block.workers
+
+
+class StoppedError(Exception):
+    """Raised in a thread that helps with work that has failed in another one."""
+
+
+def raise_if_stopped() -> None:
+    """Raise where the work that this thread helps with has failed in another one."""
+    shared = getattr(here, "shared", None)
+    if shared is not None and shared.error is not None:
+        raise StoppedError
 
 
 def share(call: Callable[[int, int], None], size: int, work: float, threads: int) -> None:
@@ -176,11 +205,13 @@ class _Shared:
         """Take part from another thread than the caller's."""
         with self._lock:
             self._helping += 1
+        here.shared = self
         try:
             self.take_part()
         except BaseException as error:
             self.error = self.error or error
         finally:
+            here.shared = None
             with self._lock:
                 self._helping -= 1
             self._ended.put(None)
@@ -200,14 +231,16 @@ class _Pool:
 
     def __init__(self) -> None:
         self._threads = 0
+        self._lock = allocate_lock()
         self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def hand(self, task: Callable[[], None], times: int) -> None:
         """Hand `task` to so many threads, or to fewer if there are no more to be had."""
         try:
-            while self._threads < times:
-                start_new_thread(self._serve, ())
-                self._threads += 1
+            with self._lock:  # no more threads than were asked for, whoever asks beside
+                while self._threads < times:
+                    start_new_thread(self._serve, ())
+                    self._threads += 1
         except RuntimeError:  # a limit, or the interpreter is shutting down
             pass
         for _ in range(min(times, self._threads)):
@@ -218,6 +251,6 @@ class _Pool:
             self._tasks.get()()
 
 
-#: One for each process, by its id: a forked child has none of its parent's threads. No lock guards
-#: it, which a fork could leave locked.
+#: One for each process, by its id: a forked child has none of its parent's threads, and its locks
+#: may be locked for ever. No lock guards the dict, which a fork could leave locked.
 _pools: dict[int, _Pool] = {}

@@ -7,11 +7,11 @@ in the type that is computed in; the kernel answers from there, into the result 
 written as it stands, else into scratch, from which it is stored. Nothing of the array's size is
 ever copied.
 
-Between pieces of some milliseconds there is a look for Ctrl-C. Kernels run in a floating-point
+Between pieces of some milliseconds there is a look for Ctrl-C, within long rows the kernels ask for
+it (``signals.pyx``). Kernels run in a floating-point
 environment of their own (``environment.pxd``), in threads too.
 """
 
-from cpython.contextvars cimport get_value
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
@@ -35,13 +35,13 @@ from fastsoftmax._front.plan cimport (
     place_of,
     size_of,
 )
+from fastsoftmax._front.signals cimport raise_if_stopped
 from fastsoftmax._kernels.abi cimport PackingKernels, rows_fn
 
 cdef enum:
     LONG_ROW_BYTES = 1 << 11  # from which on a call for a row alone costs less than to move it
     PIVOT_ROW = 2048  # elements from which on a kernel is faster if it does not work in place
 
-cdef object default_workers = _threads.default
 cdef double MIN_NS_PER_THREAD = _threads.LEAST
 
 
@@ -58,7 +58,7 @@ cdef Py_ssize_t threads_for(double work, object workers) except -1:
     if work < 2 * MIN_NS_PER_THREAD:
         return 1
     if workers is None:
-        workers = get_value(default_workers)
+        workers = _threads.get_workers()
     return min(workers, <Py_ssize_t>(work / MIN_NS_PER_THREAD))
 
 
@@ -190,6 +190,7 @@ cdef int run_range(
         else:
             with nogil:
                 result = run_blocks(packing, kernel, call, p, start, end)
+            raise_if_stopped()
         if result < 0:
             raise MemoryError(f"no memory to work on rows of {p.n} elements")
         start = end

@@ -16,7 +16,17 @@ from .._threads import share
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport row_pointer, run_blocks, run_rows
 from fastsoftmax._front.pack cimport FILL, LOAD, STORE, pack, pack_part
-from fastsoftmax._front.plan cimport LINE, PACKED, Operand, Plan, first_line, is_nan, size_of
+from fastsoftmax._front.plan cimport (
+    LINE,
+    PACKED,
+    SIGNAL_INTERVAL,
+    Operand,
+    Plan,
+    first_line,
+    is_nan,
+    size_of,
+)
+from fastsoftmax._front.signals cimport look, raise_if_stopped
 from fastsoftmax._kernels.abi cimport (
     LOGSUMEXP,
     ROW_MAXIMA,
@@ -168,6 +178,7 @@ cdef int do_blocks(
     cdef const Plan *p = parts.plan
     cdef bint in_result = phase == ROW_RESULT and parts.row.op == SOFTMAX and not parts.stores
     cdef Py_ssize_t step = stop - start if in_result else PIECE_BLOCKS
+    cdef Py_ssize_t looked = max(step, SIGNAL_INTERVAL // parts.block // step * step)
     cdef Py_ssize_t at
     scratch = first_line(scratch)
     if phase == ROW_PIVOT and parts.loads:
@@ -184,6 +195,8 @@ cdef int do_blocks(
         return parts.do_phase(&parts.row, phase, start, stop)
     else:
         for at from start <= at < stop by step:
+            if (at - start) % looked == 0 and at > start and look():
+                break
             do_piece(parts, phase, at, min(at + step, stop), scratch)
     return 1
 
@@ -219,7 +232,7 @@ cdef int packed_rows(
             phase = first_phase(&parts, packed.call, i)
             while phase >= 0:
                 phase = next_phase(phase, do_blocks(&parts, phase, 0, parts.blocks, scratch))
-            if phase == ROW_FAILED:
+            if phase == ROW_FAILED and not look():
                 result |= run_blocks(
                     packed.packing, packed.kernels.softmax_rows, packed.call, packed.plan, i, i + 1
                 )
@@ -273,6 +286,7 @@ cdef class _Phases:
             done = do_blocks(&self.parts, self.phase, start, stop, scratch)
             leave_environment(environment)
         free(scratch)
+        raise_if_stopped()
         return done
 
 

@@ -11,7 +11,8 @@ from libc.string cimport memcpy
 
 from fastsoftmax._front.execute cimport run_rows
 from fastsoftmax._front.pack cimport LOAD, pack_part
-from fastsoftmax._front.plan cimport PACKED, Plan, size_of
+from fastsoftmax._front.plan cimport PACKED, SIGNAL_INTERVAL, Plan, size_of
+from fastsoftmax._front.signals cimport look
 from fastsoftmax._kernels.abi cimport PackingKernels, TopKCall, rows_fn
 
 cdef enum:
@@ -90,6 +91,7 @@ cdef int packed_top_k(
     cdef const Plan *p = packed.plan
     cdef Py_ssize_t k = packed.call.k
     cdef Py_ssize_t row, at, count
+    cdef Py_ssize_t done = 0  # elements since there was a look for a signal
     cdef Kept kept
     # Numbers of 8 bytes at most, and as large: three times k of values and of indices.
     cdef char *scratch = <char *>malloc((packed.piece + 6 * k) * sizeof(int64_t))
@@ -103,6 +105,12 @@ cdef int packed_top_k(
         kept.count = 0
         for at from 0 <= at < p.n by packed.piece:
             count = min(packed.piece, p.n - at)
+            done += count
+            if done > SIGNAL_INTERVAL:
+                done = 0
+                if look():
+                    free(scratch)
+                    return 0
             pack_part(packed.packing, p, &p.x, NULL, row, at, count, scratch, LOAD)
             add_piece(packed, &kept, scratch, at, count)
         finish_row(packed, &kept, row)

@@ -33,6 +33,7 @@ from fastsoftmax._front.plan cimport (
 from fastsoftmax._front.results cimport as_result, empty_draws, given_to, number_of
 from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
 from fastsoftmax._front.uniforms cimport uniforms_for
+from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -97,6 +98,7 @@ cdef class SamplingFunctions:
         self.kernels = (
             <SamplingKernels *>PyCapsule_GetPointer(sample.kernels, "fastsoftmax.SamplingKernels")
         )[0]
+        self.kernels.look[0] = look
         self.packing = (
             <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
         )[0]
@@ -301,10 +303,12 @@ cdef class SamplingFunctions:
             most = 0
             for r in range(p.rows):
                 most = max(most, count[r])
-        kept = empty_draws(&p, most, True, cnp.NPY_INT64)
-        shares = empty_draws(&p, most, True, number_of(&p))
+        kept, shares = indices, probs
+        if most < width:
+            kept = empty_draws(&p, most, True, cnp.NPY_INT64)
+            shares = empty_draws(&p, most, True, number_of(&p))
         size = cnp.PyArray_ITEMSIZE(probs)
-        for r in range(p.rows):
+        for r in range(p.rows if most < width else 0):
             memcpy(
                 <char *>cnp.PyArray_DATA(kept) + r * most * 8,
                 <char *>cnp.PyArray_DATA(indices) + r * width * 8, most * 8,

@@ -30,6 +30,7 @@ from fastsoftmax._front.plan cimport (
     set_operand,
 )
 from fastsoftmax._front.row_arguments cimport checked_ids
+from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     ELEMENT_BOOL,
@@ -43,6 +44,7 @@ from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     FLOAT64,
     INT64,
+    MANY_IDS,
     PackingKernels,
     RankCall,
     SelectionKernels,
@@ -141,6 +143,7 @@ cdef class SelectionFunctions:
         self.kernels = (
             <SelectionKernels *>PyCapsule_GetPointer(select.kernels, "fastsoftmax.SelectionKernels")
         )[0]
+        self.kernels.look[0] = look
         self.packing = (
             <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
         )[0]
@@ -257,9 +260,6 @@ cdef class SelectionFunctions:
             call.m = cnp.PyArray_SIZE(checked) // p.rows
             call.ids = <const int64_t *>cnp.PyArray_DATA(checked)
             call.ranks = <int64_t *>cnp.PyArray_DATA(ranks)
-            p.effort = p.n * call.m
-            run_rows(
-                &self.packing, self.kernels.rank, &call, &p,
-                cost_select(<double>p.rows * p.n, 0) * (1 + 0.2 * call.m), 1,
-            )
+            p.effort = p.n * min(call.m, <Py_ssize_t>MANY_IDS) + call.m
+            run_rows(&self.packing, self.kernels.rank, &call, &p, 0, 1)
         return scalar_or_array(ranks)

@@ -62,6 +62,9 @@ ctypedef fused real:
     float
     double
 
+cdef enum:
+    MAX_WHOLE_ROW = 1 << 26  # elements from which on a kernel might not look for Ctrl-C in time
+
 cdef double LONG_ROW_NS = 6 * _threads.LEAST  # what a row must take for threads to share it
 
 
@@ -260,12 +263,15 @@ cdef class SoftmaxFunctions:
         return 0
 
     cdef bint run_long(self, Plan *p, SoftmaxCall *call, double work, workers) except -1:
-        """Run a few long rows one by one, each shared by threads; return False for other ones."""
+        """Run a few long rows one by one, each shared by threads, or very long ones by parts.
+
+        Return False for other ones.
+        """
         cdef Py_ssize_t i, threads
         if work < LONG_ROW_NS or work / p.rows < LONG_ROW_NS:
             return False
         threads = threads_for(work / p.rows, workers)
-        if threads < 2 or p.rows >= 2 * threads:
+        if p.n < MAX_WHOLE_ROW and (threads < 2 or p.rows >= 2 * threads):
             return False
         for i in range(p.rows):
             if not run_long_row(

@@ -23,6 +23,10 @@ ctypedef int (*rows_fn)(
 ) noexcept nogil
 
 
+# Look for signals; return whether to stop, as the results no longer matter.
+ctypedef int (*look_fn)() noexcept nogil
+
+
 # ---- packing -------------------------------------------------------------------------------------
 
 cdef enum Element:  # what lies in memory; the first three as DType
@@ -147,6 +151,9 @@ cdef struct TopKCall:
     void *values  # k a row, of `dtype`
     int64_t *indices
 
+cdef enum:
+    MANY_IDS = 512  # of a row, from which on it is sorted to rank them: more cost no more
+
 cdef struct RankCall:
     int dtype  # DType
     Py_ssize_t n
@@ -259,6 +266,7 @@ cdef struct BackwardKernels:
 cdef struct SelectionKernels:
     rows_fn top_k
     rows_fn rank
+    look_fn *look  # for the front to set
 
 cdef struct SamplingKernels:
     rows_fn sample
@@ -266,6 +274,7 @@ cdef struct SamplingKernels:
     rows_fn support
     rows_fn token_logprobs
     rows_fn top_logprobs
+    look_fn *look  # for the front to set
 
 cdef struct LossKernels:
     rows_fn cross_entropy

@@ -46,6 +46,7 @@ from fastsoftmax._kernels.radix cimport (
     sortable_key,
     value_t,
 )
+from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.types cimport lowest_bit
 
 ctypedef fused lane:
@@ -163,7 +164,7 @@ cdef inline Py_ssize_t kth_lower_bound(
         bottom[0] = bottom[l] if bottom[l] < bottom[0] else bottom[0]
     low = sortable_key(bottom[0])
     high = sortable_key(top[0])
-    while low < high and reached > max_count:
+    while low < high and reached > max_count and not stopped(n):
         middle = (high - low) // unit
         middle = low + (middle - middle // 2) * unit
         if value_t is float:
@@ -266,7 +267,7 @@ cdef inline Py_ssize_t select_candidates(
     cdef Py_ssize_t size = SMALL_CHUNK if blocks and k > n // SPARSE_RATIO else CHUNK
     cdef Py_ssize_t count = count_blocks(n, size)
     cdef Py_ssize_t slack = 4 + (k >> 3) if n >= STEP else STEP
-    cdef Py_ssize_t start, size_left, j, l, m = 0
+    cdef Py_ssize_t start, size_left, j, l, m = 0, looked = 0
     cdef uint32_t mask = 0xFFFFFFFFu
     cdef value_t t
     if blocks:
@@ -279,6 +280,10 @@ cdef inline Py_ssize_t select_candidates(
         kth_lower_bound(x, order, n, k, k + slack, &t)
     for j from 0 <= j < count + STEP by STEP:  # and once more, to narrow down what is left
         start = j // LANES * size
+        if start - looked >= LOOK_INTERVAL:
+            looked = start
+            if stopped(n):
+                return m
         size_left = min(STEP // LANES * size, n - start)
         if j >= count or (
             blocks and t == lowest_value(<value_t>0)
@@ -294,6 +299,8 @@ cdef inline Py_ssize_t select_candidates(
             if mask >> l & 255 and start < n:
                 m = compact_reaching(x, order, NULL, start, min(n, start + size), t, m, work)
             if m > max_count + (k if j < count else 0):
+                if stopped(n):
+                    return m
                 m = shrink(work, m, k, max_count, &t)
             start += size
     return m

@@ -9,6 +9,7 @@ from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport Workspace, select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.partition cimport Nucleus
+from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.truncation cimport apply_filters, has_filters, max_and_block_maxima
 from fastsoftmax._kernels.types cimport infinity, largest_finite, real
@@ -177,7 +178,11 @@ cdef inline void filter_row(
         return
     if every_tie and 0 < f.top_k < n and f.temperature > 0:
         f.top_k = count_with_ties(x, n, min(n, max(f.top_k, f.min_keep)), work)
+    if stopped(n):
+        return
     count = apply_filters(x, n, highest, &f, work, &left)
+    if stopped(n):
+        return
     if count < 0:
         threshold = <real>left.prefix.threshold
         q = quotient_for(x, n, highest, inverse, largest, threshold)
@@ -190,6 +195,8 @@ cdef inline void filter_row(
     else:
         q = quotient_for(<const real *>value, count, highest, inverse, largest, threshold)
         divide_row(<const real *>value, value, count, &q)
+    if stopped(n):
+        return
     for i in range(n):
         y[i] = -infinity(<real>0)
     for i in range(count):

@@ -5,6 +5,7 @@ weight exceeds u * total."""
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport count_equal
+from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.weights cimport (
@@ -27,6 +28,9 @@ from fastsoftmax._kernels.weights_f32 cimport (
     share_error,
     weights_f32_by_block,
 )
+
+cdef enum:
+    DRAWS = 1 << 17  # with replacement, between two looks for a signal
 
 
 cdef inline Py_ssize_t draw_from_block(
@@ -101,10 +105,16 @@ cdef inline void draw_without_replacement(
     cdef double target, total
     cdef Py_ssize_t i, block, start, size, place
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t done = 0
+    cdef bint over = False
     sum_blocks(weight, n, sums)
     for i in range(m):
         total = sum_in_order(sums, blocks)
-        if not total > 0:
+        done += blocks + BLOCK
+        if done >= LOOK_INTERVAL:
+            over = stopped(done)
+            done = 0
+        if over or not total > 0:
             places[i] = -1
             continue
         target = u[i] * total
@@ -123,7 +133,7 @@ cdef inline void draw_with_replacement(
 ) noexcept nogil:
     """Draw m places of n > 0 weights, each from all of them: what a walk finds, by bisection."""
     cdef double target, before, total = 0
-    cdef Py_ssize_t i, block, start, size, place
+    cdef Py_ssize_t i, j, block, start, size, place
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     sum_blocks(weight, n, ends)
     for block in range(blocks):
@@ -131,6 +141,10 @@ cdef inline void draw_with_replacement(
         ends[block] = total
         cumulative[block * BLOCK] = -1  # not known yet: few draws meet few blocks
     for i in range(m):
+        if i % DRAWS == 0 and stopped(m):
+            for j in range(i, m):
+                places[j] = -1
+            return
         target = u[i] * total
         block = min(upper_bound(ends, blocks, target), blocks - 1)
         start = block * BLOCK

@@ -20,6 +20,7 @@ Source
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.types cimport bits32, bits64, from_bits32, from_bits64, infinity
 
 ctypedef fused value_t:
@@ -244,16 +245,16 @@ cdef inline void rank_sort(
             index2[rank[l]] = index[start + l]
 
 
-cdef inline void sort_by_digit(
+cdef inline bint sort_by_digit(
     const uint64_t *keys, const Py_ssize_t *index, Py_ssize_t n, int shift,
     uint64_t *keys2, Py_ssize_t *index2,
 ) noexcept nogil:
     """Write n elements into the second arrays by the digit of `keys` at `shift`, highest first.
 
-    Equal digits keep their order.
+    Equal digits keep their order. Return False where a signal was in between.
     """
     cdef Py_ssize_t first[DIGIT]
-    cdef Py_ssize_t i, count, place = 0
+    cdef Py_ssize_t i, start, count, place = 0
     cdef int d
     for d in range(DIGIT):
         first[d] = 0
@@ -263,12 +264,16 @@ cdef inline void sort_by_digit(
         count = first[d]
         first[d] = place
         place += count
-    for i in range(n):
-        d = keys[i] >> shift & (DIGIT - 1)
-        place = first[d]
-        first[d] = place + 1
-        keys2[place] = keys[i]
-        index2[place] = index[i]
+    for start from 0 <= start < n by LOOK_INTERVAL:
+        if stopped(n - start):
+            return False
+        for i in range(start, min(n, start + LOOK_INTERVAL)):
+            d = keys[i] >> shift & (DIGIT - 1)
+            place = first[d]
+            first[d] = place + 1
+            keys2[place] = keys[i]
+            index2[place] = index[i]
+    return True
 
 
 cdef inline void radix_sort_pairs(
@@ -276,7 +281,7 @@ cdef inline void radix_sort_pairs(
 ) noexcept nogil:
     """Sort n elements by key, highest first; equal keys keep their order.
 
-    The second arrays are scratch.
+    The second arrays are scratch. After a signal they are in some other order.
     """
     cdef uint64_t *target = keys2
     cdef uint64_t *source = keys
@@ -295,7 +300,8 @@ cdef inline void radix_sort_pairs(
         differing ^= common
         while shift < 64 and differing >> shift:  # from the lowest bit in which they differ
             if differing >> shift & 1:
-                sort_by_digit(source, index_source, n, shift, target, index_target)
+                if not sort_by_digit(source, index_source, n, shift, target, index_target):
+                    break
                 source, target = target, source
                 index_source, index_target = index_target, index_source
                 shift += 8

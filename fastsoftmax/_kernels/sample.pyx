@@ -58,6 +58,7 @@ from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.signals cimport look, stopped
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_excluding_max,
@@ -73,6 +74,7 @@ from fastsoftmax._kernels.truncation cimport (
     first_max,
     has_filters,
     max_and_block_maxima,
+    max_selected_of,
 )
 from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
@@ -151,8 +153,10 @@ cdef Py_ssize_t support_row(
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
     cdef double inverse = 0, total = 0
     cdef Py_ssize_t i, m = 0, count = 0
-    if highest == highest:
+    if highest == highest and not stopped(n):
         count = apply_filters(x, n, highest, f, work, NULL)
+    if stopped(n):
+        return 0
     for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
         total += sum_lanes(<const double *>(work.weight + i), min(<Py_ssize_t>BLOCK, count - i))
     for i in range(count):
@@ -164,11 +168,15 @@ cdef Py_ssize_t support_row(
         radix_sort_pairs(
             work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
         )
+        if stopped(n):
+            return 0
         for i in range(m):
             value[i] = x[work.index[i]]
         if f.temperature > 0:
             inverse = inverse_temperature(f.temperature, <double>0)
         softmax_weights(value, work.weight, m, highest, inverse)
+        if stopped(n):
+            return 0
         for i in range(m):
             indices[i] = work.index[i]
             probs[i] = <real>(work.weight[i] / total)
@@ -176,23 +184,6 @@ cdef Py_ssize_t support_row(
             indices[i] = -1
             probs[i] = 0
     return m
-
-
-cdef Py_ssize_t max_selected(Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered) noexcept nogil:
-    """Return how many of n elements the filters `f` may pick: `unfiltered` if none is removed."""
-    if 0 < f.top_k < n:
-        return min(n, max(f.top_k, f.min_keep))
-    return n if has_filters(f, n) else unfiltered
-
-
-cdef Py_ssize_t max_selected_of(
-    Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
-) noexcept nogil:
-    """Return how many elements may have to be picked with any of `count` filters."""
-    cdef Py_ssize_t i, k = 0
-    for i in range(count):
-        k = max(k, max_selected(n, f + i, unfiltered))
-    return k
 
 
 cdef bint draw(
@@ -393,6 +384,7 @@ table.filter_logits = filter_logits_entry
 table.support = support_entry
 table.token_logprobs = token_logprobs_entry
 table.top_logprobs = top_logprobs_entry
+table.look = &look
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.SamplingKernels", NULL)

@@ -11,7 +11,8 @@ Passes over memory
     the chunks that hold candidates (``block_select.pxd``); for k above n / 16 a dozen reads
     instead, in which what reaches a value is counted. The candidates, half as many again as k at
     most, are sorted by rank or by digits (``radix.pxd``).
-    rank: one read for block maxima, then the chunks that hold what comes before an entry.
+    rank: one read for block maxima, then the chunks that hold what comes before an entry; for many
+    entries the row is sorted, once.
 
 Precision policy
     Comparisons only. Half types and small integers come as float32, float64 or int64 of the same
@@ -23,8 +24,16 @@ Source
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
 
-from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, RankCall, SelectionKernels, TopKCall
+from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
+    FLOAT64,
+    MANY_IDS,
+    RankCall,
+    SelectionKernels,
+    TopKCall,
+)
 from fastsoftmax._kernels.batch_select cimport batch_select, selects_in_batch
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
 from fastsoftmax._kernels.block_select cimport (
@@ -42,6 +51,7 @@ from fastsoftmax._kernels.radix cimport (
     sortable_key,
     value_t,
 )
+from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, look, stopped
 from fastsoftmax._kernels.sums cimport STEP
 
 cdef enum:
@@ -55,13 +65,16 @@ cdef void top_k_row(
     value_t *values, int64_t *indices, Workspace *work,
 ) noexcept nogil:
     """Write the first k elements of x[0:n], `oriented` by `order`, and their indices."""
-    cdef Py_ssize_t m, i
+    cdef Py_ssize_t m, i, start
     m = select_oriented_superset(
         x, order, n, k, k + (k >> 1) + STEP if sort else k, <value_t *>work.maxima, False, work
     )
     if sort:
-        for i in range(m):
-            work.keys[i] = sortable_key((<value_t *>work.value)[i])
+        for start from 0 <= start < m by LOOK_INTERVAL:
+            if stopped(m):
+                return
+            for i in range(start, min(m, start + LOOK_INTERVAL)):
+                work.keys[i] = sortable_key((<value_t *>work.value)[i])
         if k == 1:
             for i in range(1, m):
                 if work.keys[i] > work.keys[0]:
@@ -71,9 +84,12 @@ cdef void top_k_row(
             radix_sort_pairs(
                 work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
             )
-    for i in range(k):
-        values[i] = x[work.index[i]]
-        indices[i] = work.index[i]
+    for start from 0 <= start < k by LOOK_INTERVAL:
+        if stopped(k):
+            return
+        for i in range(start, min(k, start + LOOK_INTERVAL)):
+            values[i] = x[work.index[i]]
+            indices[i] = work.index[i]
 
 
 cdef bint top_k(
@@ -142,14 +158,43 @@ cdef void rank_row(
         m -= count
 
 
-cdef void rank(
+cdef void rank_sorted(
+    const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks,
+    uint64_t *scratch,
+) noexcept nogil:
+    """Write what `rank_row` does, by a sort; `scratch` has room for four times n."""
+    cdef Py_ssize_t *order = <Py_ssize_t *>(scratch + n)
+    cdef Py_ssize_t i
+    cdef int64_t id
+    for i in range(n):
+        scratch[i] = sortable_key(x[i])
+        order[i] = i
+    radix_sort_pairs(scratch, order, n, scratch + 2 * n, <Py_ssize_t *>(scratch + 3 * n))
+    for i in range(n):
+        scratch[order[i]] = i
+    for i in range(m):
+        id = ids[i]
+        ranks[i] = <int64_t>scratch[id] if 0 <= id < n else -1
+
+
+cdef bint rank(
     const value_t *x, Py_ssize_t rows, Py_ssize_t n,
     const int64_t *ids, Py_ssize_t m, int64_t *ranks,
 ) noexcept nogil:
-    """Write the ranks of m entries of each row, as `rank_row`."""
+    """Write the ranks of m entries of each row, as `rank_row`; return if memory sufficed."""
     cdef Py_ssize_t i
+    cdef uint64_t *scratch
+    if m < MANY_IDS:
+        for i in range(rows):
+            rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
+        return True
+    scratch = <uint64_t *>malloc(4 * n * sizeof(uint64_t))
+    if scratch == NULL:
+        return False
     for i in range(rows):
-        rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
+        rank_sorted(x + i * n, n, ids + i * m, m, ranks + i * m, scratch)
+    free(scratch)
+    return True
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -185,19 +230,22 @@ cdef int rank_entry(
 ) noexcept nogil:
     """Write the ranks of entries of `rows` for a `RankCall`; a `rows_fn`."""
     cdef RankCall *call = <RankCall *>_call
-    cdef Py_ssize_t offset = first * call.m
+    cdef const int64_t *ids = call.ids + first * call.m
+    cdef int64_t *ranks = call.ranks + first * call.m
+    cdef bint done
     if call.dtype == FLOAT32:
-        rank(<const float *>x, rows, call.n, call.ids + offset, call.m, call.ranks + offset)
+        done = rank(<const float *>x, rows, call.n, ids, call.m, ranks)
     elif call.dtype == FLOAT64:
-        rank(<const double *>x, rows, call.n, call.ids + offset, call.m, call.ranks + offset)
+        done = rank(<const double *>x, rows, call.n, ids, call.m, ranks)
     else:
-        rank(<const int64_t *>x, rows, call.n, call.ids + offset, call.m, call.ranks + offset)
-    return 0
+        done = rank(<const int64_t *>x, rows, call.n, ids, call.m, ranks)
+    return 0 if done else -1
 
 
 cdef SelectionKernels table
 table.top_k = top_k_entry
 table.rank = rank_entry
+table.look = &look
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.SelectionKernels", NULL)

@@ -367,3 +367,22 @@ cdef inline Py_ssize_t apply_filters(
     return filter_candidates(
         x, n, highest, inverse_temperature(f.temperature, <double>0), f, work, left
     )
+
+
+cdef inline Py_ssize_t max_selected(
+    Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered
+) noexcept nogil:
+    """Return how many of n elements the filters `f` may pick: `unfiltered` if none is removed."""
+    if 0 < f.top_k < n:
+        return min(n, max(f.top_k, f.min_keep))
+    return n if has_filters(f, n) else unfiltered
+
+
+cdef inline Py_ssize_t max_selected_of(
+    Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
+) noexcept nogil:
+    """Return how many elements may have to be picked with any of `count` filters."""
+    cdef Py_ssize_t i, k = 0
+    for i in range(count):
+        k = max(k, max_selected(n, f + i, unfiltered))
+    return k

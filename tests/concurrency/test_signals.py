@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax import _threads
-from tests.dispatch.workers import CALLS, bits
+from tests.concurrency.workers import CALLS, bits
 
 
 class StopError(Exception):

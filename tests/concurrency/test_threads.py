@@ -11,7 +11,7 @@ import pytest
 import fastsoftmax
 from fastsoftmax import _threads, get_workers, set_workers
 from fastsoftmax._front import long_row
-from tests.dispatch.workers import CALLS, bits, targets
+from tests.concurrency.workers import CALLS, bits, targets
 from tests.processes import output
 
 CPUS = _threads.cpus_to_use()
