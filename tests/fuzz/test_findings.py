@@ -1,4 +1,4 @@
-"""What fuzzing found, or writing it: a test for each kind, over all functions that it may befall."""
+"""What fuzzing found, or writing it: a test for each kind, over all functions it may befall."""
 
 import contextlib
 import signal
