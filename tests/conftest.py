@@ -2,11 +2,12 @@
 
 import os
 import platform
+import threading
 
 import hypothesis
 import pytest
 
-from fastsoftmax import _dispatch, show_config
+from fastsoftmax import _dispatch, _threads, show_config
 from fastsoftmax._dispatch.isa import ISAS
 
 #: The implementations that are tested by default; all others, and more, with the marker `slow`.
@@ -64,6 +65,26 @@ def fused(request):
 def reference():
     """Return the oracle."""
     return _dispatch.load("reference")
+
+
+# ---- threads --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def divided(monkeypatch):
+    """All that has two rows is shared, in blocks of a row or few; yields the blocks as taken."""
+    blocks = []
+    share = _threads.share
+
+    def spy(call, size, work, threads):
+        def noted(start, stop):
+            blocks.append((threading.current_thread().name, stop - start))
+            call(start, stop)
+
+        share(noted, size, 1e9, threads)
+
+    monkeypatch.setattr(_threads, "share", spy)
+    return blocks
 
 
 # ---- what is slow --------------------------------------------------------------------------------

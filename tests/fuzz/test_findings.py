@@ -1,16 +1,13 @@
 """What fuzzing found, or writing it: a test for each kind, over all functions it may befall."""
 
-import contextlib
-import signal
 
 import numpy as np
 import pytest
 
 import fastsoftmax
-from fastsoftmax import Sampler, get_workers, set_workers, show_config, steps
-from fastsoftmax._threads import default
+from fastsoftmax import Sampler, set_workers, show_config, steps
 
-from .world import Bad, Mine, array, over, spoils
+from .world import Bad, array, over, spoils
 
 X = np.array([[0.5, 2.0, 1.0], [1.0, -1.0, 0.0]], dtype=np.float32)
 
@@ -311,35 +308,3 @@ def test_a_step_that_returns_what_it_must_not(how, before):
     for call in (sampler, sampler.candidates, sampler.trace, sampler.filter):
         with pytest.raises(error, match=says):
             call(x, rng=0)
-
-
-# ---- signals -------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
-def test_a_signal_on_the_way_into_set_workers_or_out_of_it():
-    """Of 100 that came there, 3 left the number set for good."""
-
-    def ring(*_):
-        raise Mine("signal")
-
-    rng = np.random.default_rng(0)
-    before = signal.signal(signal.SIGALRM, ring)
-    rung = 0
-    try:
-        for seconds in rng.uniform(1e-6, 1.5e-5, 2000):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                for _ in range(3):
-                    with set_workers(2):
-                        pass
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            except Mine:
-                rung += 1
-            assert get_workers() == 1
-    finally:
-        with contextlib.suppress(Mine):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        default.set(1)
-    assert rung > 100
