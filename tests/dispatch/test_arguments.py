@@ -126,6 +126,9 @@ class Raises:
     def __bool__(self):
         raise AssertionError("no switch is asked what it is")
 
+    def __repr__(self):  # without an address: tests have the same names in every process
+        return "Raises()"
+
 
 @pytest.mark.parametrize("value", [*NO_SWITCHES, Raises()], ids=repr)
 def test_switches_are_bools(impl, value):

@@ -255,6 +255,7 @@ def test_a_huge_unsigned_target_is_not_the_ignored_one(impl):
         ({"weight": np.ones(19)}, ValueError, r"weight has shape \(19,\); allowed is \(20,\)"),
         ({"weight": 1.0}, ValueError, r"weight has shape \(\); allowed is \(20,\)"),
         ({"weight": [1] * 19 + [-0.5]}, ValueError, r"weight\[19\] is -0\.5; allowed are finite"),
+        ({"weight": np.full(20, -1.0)}, ValueError, r"weight\[0\] is -1\.0; allowed are finite"),
         ({"weight": [np.nan] * 20}, ValueError, r"weight\[0\] is nan; allowed are finite"),
         ({"weight": [1, np.inf] * 10}, ValueError, r"weight\[1\] is inf; allowed are finite"),
         ({"weight": ["a"] * 20}, TypeError, r"weight has dtype <U1"),

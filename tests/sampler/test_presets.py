@@ -162,6 +162,35 @@ def test_order_and_defaults_of_llama_cpp():
     )  # fmt: skip
     assert Sampler.llama_cpp(penalty_repeat=2.0, penalty_last_n=0) == Sampler.llama_cpp()
     assert Sampler.llama_cpp(penalty_repeat=2.0, penalty_last_n=-1).steps[0].last is None
+    # Defaults of what only another parameter brings in.
+    assert Sampler.llama_cpp(penalty_repeat=2.0).steps[0] == RepetitionPenalty(2.0, 64)
+    assert Sampler.llama_cpp(xtc_probability=0.5).steps[3] == XTC(0.5, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("preset", "defaults"),
+    [
+        (Sampler.llama_cpp, {
+            "top_k": 40, "top_p": 0.95, "min_p": 0.05, "xtc_probability": 0, "xtc_threshold": 0.1,
+            "typ_p": 1, "temp": 0.8, "top_n_sigma": -1, "penalty_last_n": 64, "penalty_repeat": 1,
+            "penalty_freq": 0, "penalty_present": 0, "logit_bias": None, "min_keep": 0,
+        }),
+        (Sampler.hf, {
+            "do_sample": True, "temperature": 1, "top_k": 50, "top_p": 1, "min_p": None,
+            "typical_p": 1, "epsilon_cutoff": 0, "eta_cutoff": 0, "repetition_penalty": 1,
+            "suppress_tokens": None,
+        }),
+        (Sampler.vllm, {
+            "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1,
+            "temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0, "logit_bias": None,
+            "allowed_token_ids": None,
+        }),
+    ],
+    ids=["llama_cpp", "hf", "vllm"],
+)  # fmt: skip
+def test_every_default(preset, defaults):
+    found = inspect.signature(preset).parameters
+    assert {name: p.default for name, p in found.items()} == defaults
 
 
 # ---- Hugging Face --------------------------------------------------------------------------------
