@@ -83,3 +83,15 @@ def test_a_row_beyond_the_first_chunk(compiled, rows, name):
         alone = arrays(call(compiled, rows[i : i + 1]))
         for a, b in zip(together, alone, strict=True):
             assert np.asarray(a)[i].tobytes() == np.asarray(b)[0].tobytes(), i
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_a_column_beyond_the_first_block(compiled, name, dtype):
+    """Columns have temperatures of their own, however they are divided; packed, if float16."""
+    x = np.random.default_rng(1).standard_normal((40, 20_000)).astype(dtype)
+    t = np.linspace(0.5, 2, x.shape[1])
+    function = getattr(compiled, name)
+    together = function(x, 0, temperature=t)
+    for i in (0, 1, 999, 5000, 12_345, 19_999):
+        assert together[:, i].tobytes() == function(x[:, i], temperature=t[i]).tobytes(), i
