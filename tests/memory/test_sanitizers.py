@@ -1,6 +1,5 @@
 """The tests on builds and in tools that see each access to memory."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
