@@ -26,6 +26,14 @@ from fastsoftmax.steps import (
     TopP,
     TypicalP,
 )
+from tests.oracles import Uniforms
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2.0**-53])
+def test_what_has_no_weight_is_never_drawn(u):
+    row = np.array([-2000.0, 0.0, -2000.0])  # exp(-2000) is 0
+    assert Sampler()(row, rng=Uniforms([u])) == 1
+    assert Sampler(Temperature(0.5))(row, rng=Uniforms([u])) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
