@@ -51,7 +51,7 @@ FAMILIES = (
 FRONT = (
     *(module for module, _, _ in FAMILIES),
     *("arrays", "plan", "row_arguments", "filters", "uniforms", "results"),
-    *("pack", "signals", "execute", "columns", "long_row", "long_selection"),
+    *("pack", "signals", "execute", "columns", "long_row", "long_selection", "packed_rows"),
 )
 
 #: Cython's own code for memoryviews, in a module that all others import: compiled into each it was

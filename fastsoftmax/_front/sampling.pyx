@@ -7,7 +7,7 @@ drawn before, in row order, so no lock is held and no number of threads changes 
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -21,6 +21,7 @@ from fastsoftmax._front.arrays cimport as_input
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
+from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
 from fastsoftmax._front.plan cimport (
     Plan,
     batch_shape_of,
@@ -38,6 +39,7 @@ from fastsoftmax._front.values cimport scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     FilterLogitsCall,
+    PackedRows,
     PackingKernels,
     SampleCall,
     SamplingKernels,
@@ -53,9 +55,6 @@ cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three t
 cdef enum:
     INITIAL_SUPPORT_WIDTH = 1024  # survivors a row that are provided for
     MOST_DRAWS = 1 << 30  # of all rows: for more it is asked whether memory can hold them
-
-
-# ---- results -------------------------------------------------------------------------------------
 
 
 cdef class RowsOf:
@@ -159,6 +158,7 @@ cdef class SamplingFunctions:
     ):
         """Draw from the rows of a begun plan; return the ids, or a SampleResult if `report`."""
         cdef SampleCall call
+        cdef PackedRows rows
         cdef cnp.ndarray ids, logprobs, filtered, ranks
         cdef Py_ssize_t m = 1, i
         cdef double one = 0
@@ -193,6 +193,7 @@ cdef class SamplingFunctions:
             finish_plan(p, False)
             call.dtype = p.dtype
             call.n = p.n
+            call.packed = packed_rows(&rows, &self.packing, p)
             call.filters = args.data()
             call.filter_stride = args.stride()
             call.m = m
@@ -202,7 +203,7 @@ cdef class SamplingFunctions:
             call.ids = id
             p.effort = p.n + m
             run_rows(
-                &self.packing, self.kernels.sample, &call, p,
+                packing_for(call.packed, &self.packing), self.kernels.sample, &call, p,
                 cost_draw(<double>p.rows * p.n, args.fewest() * p.rows, <double>p.rows * m),
                 workers,
             )
@@ -221,8 +222,7 @@ cdef class SamplingFunctions:
     cdef object fail(self, const Plan *p, x, ids, Py_ssize_t m, size):
         """Raise the error for ids of which some are -1."""
         cdef RowsOf rows = RowsOf.__new__(RowsOf)
-        rows.x = x
-        rows.shape = batch_shape_of(p)
+        rows.x, rows.shape = x, batch_shape_of(p)
         finish_draw(ids.reshape(p.rows, m), rows, rows.shape, size, False)
 
     def filter_logits(
@@ -240,6 +240,7 @@ cdef class SamplingFunctions:
     ):
         cdef Plan p
         cdef FilterLogitsCall call
+        cdef PackedRows rows
         cdef FilterArgs args
         cdef cnp.ndarray given, y
         workers = parse_workers(workers)
@@ -255,13 +256,14 @@ cdef class SamplingFunctions:
             finish_plan(&p, False)
             call.dtype = p.dtype
             call.n = p.n
+            call.packed = packed_rows(&rows, &self.packing, &p)
             call.filters = args.data()
             call.filter_stride = args.stride()
             call.largest = largest_of(y)
             if p.dtype == FLOAT32:
                 call.largest = min(call.largest, 3.4028234663852886e+38)
             run_rows(
-                &self.packing, self.kernels.filter_logits, &call, &p,
+                packing_for(call.packed, &self.packing), self.kernels.filter_logits, &call, &p,
                 cost_draw(<double>p.rows * p.n, args.fewest() * p.rows, 0), workers,
             )
         if out is None:
@@ -273,6 +275,7 @@ cdef class SamplingFunctions:
     ):
         cdef Plan p
         cdef SupportCall call
+        cdef PackedRows rows
         cdef FilterArgs args
         cdef cnp.ndarray given = as_input(logits, "logits")
         cdef cnp.ndarray indices, probs, counts, kept, shares
@@ -283,8 +286,7 @@ cdef class SamplingFunctions:
         counts = empty_draws(&p, 0, False, cnp.NPY_INT64)
         count = <int64_t *>cnp.PyArray_DATA(counts)
         most = min(p.n, INITIAL_SUPPORT_WIDTH)
-        for r in range(p.rows):
-            count[r] = 0
+        memset(count, 0, p.rows * sizeof(int64_t))
         finish_plan(&p, False)
         while most > width:  # a second time if the room did not suffice
             width = most
@@ -293,13 +295,16 @@ cdef class SamplingFunctions:
             if p.rows > 0 and p.n > 0:
                 call.dtype = p.dtype
                 call.n = p.n
+                call.packed = packed_rows(&rows, &self.packing, &p)
                 call.filters = args.data()
                 call.filter_stride = args.stride()
                 call.width = width
                 call.indices = <int64_t *>cnp.PyArray_DATA(indices)
                 call.probs = cnp.PyArray_DATA(probs)
                 call.counts = count
-                run_rows(&self.packing, self.kernels.support, &call, &p, 0, 1)
+                run_rows(
+                    packing_for(call.packed, &self.packing), self.kernels.support, &call, &p, 0, 1
+                )
             most = 0
             for r in range(p.rows):
                 most = max(most, count[r])
@@ -324,6 +329,7 @@ cdef class SamplingFunctions:
     def token_logprobs(self, logits, ids, *, temperature=1.0):
         cdef Plan p
         cdef TokenLogprobsCall call
+        cdef PackedRows rows
         cdef double one = 1
         cdef double *each
         cdef cnp.ndarray given = as_input(logits, "logits")
@@ -339,6 +345,7 @@ cdef class SamplingFunctions:
             each = row_temperatures(&p, &self.packing)
             call.dtype = p.dtype
             call.n = p.n
+            call.packed = packed_rows(&rows, &self.packing, &p)
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
             call.m = cnp.PyArray_SIZE(checked) // p.rows
@@ -347,7 +354,7 @@ cdef class SamplingFunctions:
             p.effort = p.n + call.m
             try:
                 run_rows(
-                    &self.packing, self.kernels.token_logprobs, &call, &p,
+                    packing_for(call.packed, &self.packing), self.kernels.token_logprobs, &call, &p,
                     cost_exp(<double>p.rows * p.n, False), 1,
                 )
             finally:
@@ -357,8 +364,8 @@ cdef class SamplingFunctions:
     def top_logprobs(self, logits, n, *, temperature=1.0):
         cdef Plan p
         cdef TopLogprobsCall call
-        cdef double one = 1
-        cdef double *each
+        cdef PackedRows rows
+        cdef double one = 1, *each
         cdef Py_ssize_t k
         cdef cnp.ndarray given = as_input(logits, "logits")
         cdef cnp.ndarray indices, y
@@ -376,6 +383,7 @@ cdef class SamplingFunctions:
             each = row_temperatures(&p, &self.packing)
             call.dtype = p.dtype
             call.n = p.n
+            call.packed = packed_rows(&rows, &self.packing, &p)
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
             call.k = k
@@ -383,7 +391,7 @@ cdef class SamplingFunctions:
             call.logprobs = cnp.PyArray_DATA(y)
             try:
                 run_rows(
-                    &self.packing, self.kernels.top_logprobs, &call, &p,
+                    packing_for(call.packed, &self.packing), self.kernels.top_logprobs, &call, &p,
                     cost_exp(<double>p.rows * p.n, False), 1,
                 )
             finally:

@@ -71,6 +71,19 @@ cdef struct PackingKernels:
     store_fn store
     fill_fn fill
 
+# A kernel that gets `PackedRows` reads a row part by part, rather than the rows that it is called
+# with: `load` moves n elements of a row, from `start` on, to `part`, contiguous, of the type that
+# is computed in; `store` moves them from there to the result.
+ctypedef void (*move_part_fn)(
+    const PackedRows *rows, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, void *part,
+) noexcept nogil
+
+cdef struct PackedRows:
+    move_part_fn load
+    move_part_fn store
+    const PackingKernels *packing
+    const void *plan
+
 
 # ---- softmax -------------------------------------------------------------------------------------
 
@@ -180,6 +193,7 @@ cdef struct LogprobOutput:
 cdef struct SampleCall:
     int dtype  # DType
     Py_ssize_t n
+    const PackedRows *packed  # NULL: rows come as they are
     const Filters *filters
     Py_ssize_t filter_stride  # 1 if there are filters for each row, else 0
     Py_ssize_t m  # draws a row
@@ -192,6 +206,7 @@ cdef struct SampleCall:
 cdef struct FilterLogitsCall:
     int dtype  # DType
     Py_ssize_t n
+    const PackedRows *packed  # NULL: rows come as they are
     const Filters *filters
     Py_ssize_t filter_stride
     bint every_tie
@@ -200,6 +215,7 @@ cdef struct FilterLogitsCall:
 cdef struct SupportCall:
     int dtype  # DType
     Py_ssize_t n
+    const PackedRows *packed  # NULL: rows come as they are
     const Filters *filters
     Py_ssize_t filter_stride
     Py_ssize_t width  # room a row; a row that needs more gets its count alone
@@ -210,6 +226,7 @@ cdef struct SupportCall:
 cdef struct TokenLogprobsCall:
     int dtype  # DType
     Py_ssize_t n
+    const PackedRows *packed  # NULL: rows come as they are
     const double *temperature
     Py_ssize_t temperature_stride
     Py_ssize_t m
@@ -219,6 +236,7 @@ cdef struct TokenLogprobsCall:
 cdef struct TopLogprobsCall:
     int dtype  # DType
     Py_ssize_t n
+    const PackedRows *packed  # NULL: rows come as they are
     const double *temperature
     Py_ssize_t temperature_stride
     Py_ssize_t k

@@ -9,6 +9,7 @@ Source
     Folklore.
 """
 
+from fastsoftmax._kernels.packed_row cimport PART, PackedRow, row_part
 from fastsoftmax._kernels.radix cimport Descending, lowest_value, order_t, oriented, value_t
 from fastsoftmax._kernels.types cimport prefetch
 
@@ -86,6 +87,28 @@ cdef inline void block_maxima(
 ) noexcept nogil:
     """Write the block maxima of x[0:n] in chunks of `size`, and `sums`; pass NaN over."""
     oriented_block_maxima(x, <Descending>0, n, size, maxima, sums)
+
+
+cdef inline void block_maxima_of_row(
+    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima,
+    value_t *sums, PackedRow *packed,
+) noexcept nogil:
+    """Call `oriented_block_maxima` for the row x, which may be packed; `size` divides PART."""
+    cdef value_t partial[STEP]
+    cdef Py_ssize_t start, length, l
+    if packed == NULL:
+        oriented_block_maxima(x, order, n, size, maxima, sums)
+        return
+    for l in range(STEP if sums != NULL else 0):
+        sums[l] = 0
+    for start from 0 <= start < n by PART:
+        length = min(<Py_ssize_t>PART, n - start)
+        oriented_block_maxima(
+            row_part(x, start, length, packed), order, length, size,
+            maxima + start // size * LANES, partial if sums != NULL else NULL,
+        )
+        for l in range(STEP if sums != NULL else 0):
+            sums[l] += partial[l]
 
 
 cdef inline bint any_reaching(const value_t *x, Py_ssize_t n, value_t t, bint equal) noexcept nogil:

@@ -25,17 +25,16 @@ Source
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 
 from fastsoftmax._kernels.block_maxima cimport (
     CHUNK,
     LANES,
     SMALL_CHUNK,
     STEP,
-    block_maxima,
+    block_maxima_of_row,
     count_blocks,
-    oriented_block_maxima,
 )
+from fastsoftmax._kernels.packed_row cimport part_length, row_element, row_part
 from fastsoftmax._kernels.radix cimport (
     Descending,
     from_sortable_key,
@@ -48,6 +47,7 @@ from fastsoftmax._kernels.radix cimport (
 )
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.types cimport lowest_bit
+from fastsoftmax._kernels.workspace cimport Workspace
 
 ctypedef fused lane:
     uint32_t
@@ -56,40 +56,6 @@ ctypedef fused lane:
 cdef enum:
     SPARSE_RATIO = 64  # block maxima serve up to k = n / SPARSE_RATIO;
     DENSE_RATIO = 16  # those of small chunks up to k = n / DENSE_RATIO
-
-cdef struct Workspace:
-    void *maxima  # the block maxima of the row, behind them those of the maxima, and so on
-    void *value  # the values selected (of the row's type),
-    Py_ssize_t *index  # their indices,
-    double *weight  # and their weights
-    uint64_t *keys
-    double *masses
-    Py_ssize_t room  # elements that there is room for
-
-
-cdef inline bint allocate_workspace(Workspace *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    """Allocate what selecting k of n elements of up to 8 bytes needs; return whether it could."""
-    # The candidates are 5/2 k at most, and a chunk. One piece: seven of them would go back to the
-    # system at each call, and be zeroed again.
-    cdef Py_ssize_t blocks = n // 7 + 16 * LANES
-    cdef Py_ssize_t room = n // CHUNK + 2 * CHUNK + min(n, 3 * k)
-    cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
-    work.maxima = start
-    if start == NULL:
-        return False
-    start += blocks
-    work.room = room
-    work.value = start
-    work.index = <Py_ssize_t *>(start + room)
-    work.weight = start + 2 * room
-    work.keys = <uint64_t *>(start + 3 * room)
-    work.masses = start + 4 * room
-    return True
-
-
-cdef inline void free_workspace(Workspace *work) noexcept nogil:
-    """Free what `allocate_workspace` has allocated."""
-    free(work.maxima)
 
 
 cdef inline Py_ssize_t count_reaching(
@@ -196,6 +162,7 @@ cdef inline Py_ssize_t compact_reaching(
     cdef uint32_t mask
     for j from start <= j < stop by STEP:
         if m > full:
+            work.is_full = True
             break
         i = min(j, stop - STEP)
         mask = 0
@@ -267,16 +234,16 @@ cdef inline Py_ssize_t select_candidates(
     cdef Py_ssize_t size = SMALL_CHUNK if blocks and k > n // SPARSE_RATIO else CHUNK
     cdef Py_ssize_t count = count_blocks(n, size)
     cdef Py_ssize_t slack = 4 + (k >> 3) if n >= STEP else STEP
-    cdef Py_ssize_t start, size_left, j, l, m = 0, looked = 0
+    cdef Py_ssize_t start, stop, first, size_left, j, l, m = 0, looked = 0
     cdef uint32_t mask = 0xFFFFFFFFu
-    cdef value_t t
+    cdef value_t t = lowest_value(<value_t>0)
     if blocks:
         if size == SMALL_CHUNK or not scanned:
-            oriented_block_maxima(x, order, n, size, maxima, NULL)
+            block_maxima_of_row(x, order, n, size, maxima, <value_t *>NULL, work.packed)
         for l in range(STEP):
             maxima[count + l] = lowest_value(<value_t>0)
         kth_lower_bound(<const value_t *>maxima, <Descending>0, count, k, k + slack, &t)
-    else:
+    elif work.packed == NULL:
         kth_lower_bound(x, order, n, k, k + slack, &t)
     for j from 0 <= j < count + STEP by STEP:  # and once more, to narrow down what is left
         start = j // LANES * size
@@ -287,7 +254,9 @@ cdef inline Py_ssize_t select_candidates(
         size_left = min(STEP // LANES * size, n - start)
         if j >= count or (
             blocks and t == lowest_value(<value_t>0)
-            and not count_reaching(x + start, order, size_left, t, <uint32_t>0)
+            and not count_reaching(
+                row_part(x, start, size_left, work.packed), order, size_left, t, <uint32_t>0
+            )
         ):
             mask = 0  # the end, or nothing but NaN
         elif blocks:
@@ -297,7 +266,14 @@ cdef inline Py_ssize_t select_candidates(
                 mask = reaching_mask(<const value_t *>maxima + j, <Descending>0, t, <uint64_t>0)
         for l from 0 <= l < STEP by LANES:
             if mask >> l & 255 and start < n:
-                m = compact_reaching(x, order, NULL, start, min(n, start + size), t, m, work)
+                stop = min(n, start + size)
+                first = start
+                if work.packed != NULL:  # a whole step is read
+                    first = max(<Py_ssize_t>0, min(start, stop - STEP))
+                m = compact_reaching(
+                    row_part(x, first, stop - first, work.packed) - first, order, NULL, start,
+                    stop, t, m, work,
+                )
             if m > max_count + (k if j < count else 0):
                 if stopped(n):
                     return m
@@ -315,13 +291,19 @@ cdef inline void append_nans(
     """
     cdef value_t *value = <value_t *>work.value
     cdef Py_ssize_t *places = <Py_ssize_t *>work.keys
-    cdef Py_ssize_t i, missing = 0
-    for i in range(n):
+    cdef Py_ssize_t step = part_length(n, work.packed)
+    cdef const value_t *part
+    cdef Py_ssize_t start, i, missing = 0
+    for start from 0 <= start < n by step:
         if missing == k - m:
             break
-        if is_nan(x[i]):
-            places[missing] = i
-            missing += 1
+        part = row_part(x, start, min(step, n - start), work.packed)
+        for i in range(min(step, n - start)):
+            if missing == k - m:
+                break
+            if is_nan(part[i]):
+                places[missing] = start + i
+                missing += 1
     for i in range(missing, k - m):
         places[i] = 0
     missing = k - m
@@ -333,7 +315,7 @@ cdef inline void append_nans(
         else:
             missing -= 1
             work.index[k] = places[missing]
-        value[k] = oriented(x[work.index[k]], order)
+        value[k] = oriented(row_element(x, work.index[k], work.packed), order)
 
 
 cdef inline Py_ssize_t select_oriented_superset(
@@ -361,8 +343,14 @@ cdef inline Py_ssize_t select_superset(
     return select_oriented_superset(x, <Descending>0, n, k, max_count, maxima, scanned, work)
 
 
-cdef inline void select_k(
+cdef inline Py_ssize_t select_k(
     const value_t *x, Py_ssize_t n, Py_ssize_t k, value_t *maxima, bint scanned, Workspace *work
 ) noexcept nogil:
-    """Write the k largest elements of x[0:n], and no others, as `select_oriented_superset`."""
-    select_superset(x, n, k, k, maxima, scanned, work)
+    """Write the k largest elements of x[0:n], and no others, as `select_oriented_superset`.
+
+    Return k, or 0 where there is no room for so many.
+    """
+    if k > work.most:
+        work.is_full = True
+        return 0
+    return select_superset(x, n, k, k, maxima, scanned, work)

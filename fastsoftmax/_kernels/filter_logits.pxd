@@ -6,14 +6,17 @@ from libc.string cimport memcpy
 
 from fastsoftmax._kernels.abi cimport Filters
 from fastsoftmax._kernels.block_maxima cimport CHUNK
-from fastsoftmax._kernels.block_select cimport Workspace, select_k
+from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
+from fastsoftmax._kernels.packed_row cimport PackedRow, part_length, row_part
 from fastsoftmax._kernels.partition cimport Nucleus
+from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.sums cimport BLOCK
-from fastsoftmax._kernels.truncation cimport apply_filters, has_filters, max_and_block_maxima
+from fastsoftmax._kernels.truncation cimport apply_filters, has_filters
 from fastsoftmax._kernels.types cimport infinity, largest_finite, real
 from fastsoftmax._kernels.weights cimport Prefix
+from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef struct Quotient:
     # y = (x - shift) * inverse, held at `least`
@@ -52,7 +55,8 @@ cdef inline double lowest_above_threshold(
 
 
 cdef inline Quotient quotient_for(
-    const real *x, Py_ssize_t n, double highest, double inverse, double largest, real threshold
+    const real *x, Py_ssize_t n, double highest, double inverse, double largest, real threshold,
+    PackedRow *packed,
 ) noexcept nogil:
     """Return how a row is divided by its temperature, so that nothing overflows.
 
@@ -61,14 +65,23 @@ cdef inline Quotient quotient_for(
     """
     cdef Quotient q
     cdef double bound = overflow_bound(largest)
+    cdef Py_ssize_t step = part_length(n, packed)
+    cdef real least = infinity(<real>0)
+    cdef Py_ssize_t start, size
     q.shift = 0
     q.inverse = inverse
     q.least = -largest
     if inverse <= 1 and largest >= largest_finite(<real>0):
         return q
-    if <real>(highest * inverse) >= bound or (
-        <real>(lowest_above_threshold(x, n, threshold) * inverse) <= -bound
-    ):
+    if <real>(highest * inverse) >= bound:
+        q.shift = highest
+        return q
+    for start from 0 <= start < n by step:
+        size = min(step, n - start)
+        least = min(
+            least, lowest_above_threshold(row_part(x, start, size, packed), size, threshold)
+        )
+    if <real>(least * inverse) <= -bound:
         q.shift = highest
     return q
 
@@ -91,16 +104,26 @@ cdef inline void divide_block(
         y[j] = <real>z if x[j] > -infinity(<real>0) else x[j]
 
 
+cdef inline void write_part(
+    real *y, Py_ssize_t start, const real *part, Py_ssize_t n, PackedRow *packed
+) noexcept nogil:
+    """Write n elements of the result y of a row, from `start` on."""
+    if packed == NULL:
+        memcpy(y + start, part, n * sizeof(real))
+    elif not packed.over:
+        packed.rows.store(packed.rows, packed.index, start, n, <void *>part)
+
+
 cdef inline void divide_row(
-    const real *x, real *y, Py_ssize_t n, const Quotient *q
+    const real *x, real *y, Py_ssize_t n, const Quotient *q, PackedRow *packed
 ) noexcept nogil:
     """y = the quotients of x; y is x or does not overlap it."""
     cdef real part[BLOCK]
     cdef Py_ssize_t start, m
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        divide_block(x + start, part, m, q)
-        memcpy(y + start, part, m * sizeof(real))
+        divide_block(row_part(x, start, m, packed), part, m, q)
+        write_part(y, start, <const real *>part, m, packed)
 
 
 cdef inline void select_above(
@@ -115,23 +138,50 @@ cdef inline void select_above(
 
 
 cdef inline void write_prefix(
-    const real *x, real *y, Py_ssize_t n, const Quotient *q, const Prefix *kept
+    const real *x, real *y, Py_ssize_t n, const Quotient *q, const Prefix *kept,
+    PackedRow *packed,
 ) noexcept nogil:
     """y = the quotients of what is kept of x, else -inf; y is x or does not overlap it."""
     cdef real scaled[BLOCK]
     cdef real part[BLOCK]
     cdef real threshold = <real>kept.threshold
+    cdef const real *block
     cdef Py_ssize_t start, j, m, ties = kept.ties
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        divide_block(x + start, scaled, m, q)
-        select_above(x + start, <const real *>scaled, part, m, threshold)
+        block = row_part(x, start, m, packed)
+        divide_block(block, scaled, m, q)
+        select_above(block, <const real *>scaled, part, m, threshold)
         if ties > 0:
             for j in range(m):
-                if x[start + j] == threshold and ties > 0:
+                if block[j] == threshold and ties > 0:
                     part[j] = scaled[j]
                     ties -= 1
-        memcpy(y + start, part, m * sizeof(real))
+        write_part(y, start, <const real *>part, m, packed)
+
+
+cdef inline void write_list(
+    real *y, Py_ssize_t n, Py_ssize_t count, real other, Workspace *work
+) noexcept nogil:
+    """Write `count` values of `work`, in index order, to their places in y; `other` elsewhere."""
+    cdef const real *value = <const real *>work.value
+    cdef real part[BLOCK]
+    cdef Py_ssize_t start, m, i = 0, j
+    if work.packed == NULL:
+        for j in range(n):
+            y[j] = other
+        for j in range(count):
+            y[work.index[j]] = value[j]
+        return
+    for start from 0 <= start < n by BLOCK:
+        m = min(<Py_ssize_t>BLOCK, n - start)
+        for j in range(m):
+            part[j] = other
+        while i < count and work.index[i] < start + m:
+            if work.index[i] >= start:  # always, unless another thread writes the row
+                part[work.index[i] - start] = value[i]
+            i += 1
+        write_part(y, start, <const real *>part, m, work.packed)
 
 
 cdef inline Py_ssize_t count_with_ties(
@@ -139,14 +189,18 @@ cdef inline Py_ssize_t count_with_ties(
 ) noexcept nogil:
     """Return how many elements are at least the k-th."""
     cdef real *value = <real *>work.value
+    cdef Py_ssize_t step = part_length(n, work.packed)
+    cdef const real *part
     cdef real t
-    cdef Py_ssize_t i, m = 0
-    select_k(x, n, k, <real *>work.maxima, True, work)
+    cdef Py_ssize_t start, i, m = 0
+    k = select_k(x, n, k, <real *>work.maxima, True, work)
     t = value[0]
     for i in range(k):
         t = min(t, value[i])
-    for i in range(n):
-        m += x[i] >= t
+    for start from 0 <= start < n by step:
+        part = row_part(x, start, min(step, n - start), work.packed)
+        for i in range(min(step, n - start)):
+            m += part[i] >= t
     return m
 
 
@@ -156,48 +210,49 @@ cdef inline void filter_row(
 ) noexcept nogil:
     """y = x / T, -inf where the filters `f` remove; y is x or does not overlap it.
 
+    Nothing is written if the workspace is full.
+
     Where a survivor would be infinite in the type whose largest number is `largest` (0: that of y),
     y = (x - max) / T instead, held at -largest.
     """
-    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    cdef double highest = max_and_block_maxima(
+        x, n, CHUNK, <real *>work.maxima, work.packed
+    )
     cdef double inverse = inverse_temperature(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef real *value = <real *>work.value
     cdef real threshold = -infinity(<real>0)
     cdef Nucleus left
     cdef Quotient q
-    cdef Py_ssize_t i, count
+    cdef Py_ssize_t count = 0
     if largest == 0:
         largest = largest_finite(<real>0)
     if highest != highest:
-        for i in range(n):
-            y[i] = NAN
+        write_list(y, n, 0, <real>NAN, work)
         return
     if f.temperature > 0 and not has_filters(&f, n):
-        q = quotient_for(x, n, highest, inverse, largest, threshold)
-        divide_row(x, y, n, &q)
+        q = quotient_for(x, n, highest, inverse, largest, threshold, work.packed)
+        divide_row(x, y, n, &q, work.packed)
         return
     if every_tie and 0 < f.top_k < n and f.temperature > 0:
         f.top_k = count_with_ties(x, n, min(n, max(f.top_k, f.min_keep)), work)
     if stopped(n):
         return
-    count = apply_filters(x, n, highest, &f, work, &left)
-    if stopped(n):
+    if not work.is_full:
+        count = apply_filters(x, n, highest, &f, work, &left)
+    if work.is_full or stopped(n):
         return
     if count < 0:
         threshold = <real>left.prefix.threshold
-        q = quotient_for(x, n, highest, inverse, largest, threshold)
+        q = quotient_for(x, n, highest, inverse, largest, threshold, work.packed)
         if left.prefix.ties > 0 and <real>(threshold * inverse) <= -overflow_bound(largest):
             q.shift = highest
-        write_prefix(x, y, n, &q, &left.prefix)
+        write_prefix(x, y, n, &q, &left.prefix, work.packed)
         return
     if f.temperature == 0:
         value[0] = 0  # never -0
     else:
-        q = quotient_for(<const real *>value, count, highest, inverse, largest, threshold)
-        divide_row(<const real *>value, value, count, &q)
+        q = quotient_for(<const real *>value, count, highest, inverse, largest, threshold, NULL)
+        divide_row(<const real *>value, value, count, &q, NULL)
     if stopped(n):
         return
-    for i in range(n):
-        y[i] = -infinity(<real>0)
-    for i in range(count):
-        y[work.index[i]] = value[i]
+    write_list(y, n, count, -infinity(<real>0), work)

@@ -5,6 +5,7 @@ weight exceeds u * total."""
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport count_equal
+from fastsoftmax._kernels.packed_row cimport PackedRow, row_part
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.types cimport real
@@ -36,6 +37,7 @@ cdef enum:
 cdef inline Py_ssize_t draw_from_block(
     const real *x, Py_ssize_t n, double highest, double inverse, const Prefix *kept,
     Py_ssize_t ties, const double *sums, Py_ssize_t block, double target, double margin,
+    PackedRow *packed,
 ) noexcept nogil:
     """Draw from the block of a row of n elements in which `target` falls, by the blocks' sums.
 
@@ -49,9 +51,10 @@ cdef inline Py_ssize_t draw_from_block(
     cdef Py_ssize_t start = block * BLOCK
     cdef Py_ssize_t m = min(<Py_ssize_t>BLOCK, n - start)
     cdef Py_ssize_t place
-    softmax_weights(x + start, weight, m, highest, inverse)
+    cdef const real *part = row_part(x, start, m, packed)
+    softmax_weights(part, weight, m, highest, inverse)
     if kept != NULL:
-        keep_prefix_weights(x + start, weight, m, kept, ties)
+        keep_prefix_weights(part, weight, m, kept, ties)
     if margin > 0:
         ratio = sum_lanes(<const double *>weight, m) / sums[block]
         place = cdf_search_certain(weight, m, (target - before) * ratio, margin * ratio)
@@ -61,7 +64,7 @@ cdef inline Py_ssize_t draw_from_block(
 
 cdef inline Py_ssize_t draw_from_row(
     const real *x, Py_ssize_t n, double u, double highest, double inverse, const Prefix *kept,
-    double *sums,
+    double *sums, PackedRow *packed,
 ) noexcept nogil:
     """Draw from a row, or what is `kept` of it: find the block by the blocks' sums, then the place.
     """
@@ -71,6 +74,7 @@ cdef inline Py_ssize_t draw_from_row(
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     cdef Py_ssize_t block, i, start, ties = 0
     if blocks == 1:
+        x = row_part(x, 0, n, packed)
         softmax_weights(x, weight, n, highest, inverse)
         if kept != NULL:
             keep_prefix_weights(x, weight, n, kept, kept.ties)
@@ -78,21 +82,23 @@ cdef inline Py_ssize_t draw_from_row(
     if real is float:  # mostly sums in float32 tell what those in float64 would
         if fits_float32(inverse) and (kept == NULL or kept.ties == 0):
             set_weight_scale(highest, inverse, &scale)
-            total = weights_f32_by_block(x, n, &scale, kept, sums)
+            total = weights_f32_by_block(x, n, &scale, kept, sums, packed)
             margin = share_error(&scale, n, total, total, u)
             block = cdf_search(sums, blocks, 0, u * total)
             i = draw_from_block(
-                x, n, highest, inverse, kept, 0, sums, block, u * total, margin
+                x, n, highest, inverse, kept, 0, sums, block, u * total, margin, packed
             )
             if i >= 0:
                 return i
-    total = softmax_weights_by_block(x, n, highest, inverse, kept, sums)
+    total = softmax_weights_by_block(x, n, highest, inverse, kept, sums, packed)
     block = cdf_search(sums, blocks, 0, u * total)
     if kept != NULL and kept.ties > 0:
         ties = kept.ties
         for start from 0 <= start < block * BLOCK by BLOCK:
-            ties -= count_equal(x + start, BLOCK, <real>kept.threshold)
-    return draw_from_block(x, n, highest, inverse, kept, ties, sums, block, u * total, 0)
+            ties -= count_equal(row_part(x, start, BLOCK, packed), BLOCK, <real>kept.threshold)
+    return draw_from_block(
+        x, n, highest, inverse, kept, ties, sums, block, u * total, 0, packed
+    )
 
 
 cdef inline void draw_without_replacement(

@@ -17,7 +17,6 @@ selection", CACM 18 (1975), https://doi.org/10.1145/360680.360691, here on masse
 from libc.math cimport ceil, sqrt
 from libc.stdint cimport uint64_t
 
-from fastsoftmax._kernels.block_select cimport Workspace
 from fastsoftmax._kernels.histogram cimport (
     BUCKETS,
     Range,
@@ -29,6 +28,7 @@ from fastsoftmax._kernels.histogram cimport (
     min_max_within,
 )
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
+from fastsoftmax._kernels.packed_row cimport row_part
 from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
 from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
@@ -48,6 +48,7 @@ from fastsoftmax._kernels.weights_f32 cimport (
     sum_estimates,
     weigh_list,
 )
+from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
     SAMPLE_SIZE = 4096
@@ -169,7 +170,8 @@ cdef inline bint bracket_threshold(
 ) noexcept nogil:
     """Find where the mass reaches `share` of the row's, at best within r, for 1/T above 0.
 
-    By weights of the type of `like`; return whether their errors cannot matter.
+    By weights of the type of `like`; return whether their errors cannot matter. What is found is of
+    no use if the workspace is full.
     """
     cdef weight_t *value = <weight_t *>work.value
     cdef weight_t *weight = <weight_t *>work.weight
@@ -182,6 +184,8 @@ cdef inline bint bracket_threshold(
     while True:
         found.is_listed = r.low < r.high
         m = partition_pass(x, n, highest, inverse, r, work, found, &above, like)
+        if work.is_full:
+            return True
         if found.is_listed:
             within = sum_estimates(<const weight_t *>weight, m)
         else:
@@ -242,6 +246,7 @@ cdef inline Range sample_row(
     Write about what the mass of the row is. n is at least SAMPLE_SIZE.
     """
     cdef real *value = <real *>work.value
+    cdef const real *part
     cdef Py_ssize_t stride = n // (SAMPLE_SIZE // PIECE)
     cdef Py_ssize_t i, l, place
     cdef uint64_t chance = 0
@@ -249,8 +254,9 @@ cdef inline Range sample_row(
     for i in range(SAMPLE_SIZE // PIECE):  # a piece of each `stride` neighbours
         chance = chance * 6364136223846793005ULL + 1442695040888963407ULL
         place = i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>(stride - PIECE + 1) >> 32)
+        part = row_part(x, place, PIECE, work.packed)
         for l in range(PIECE):
-            value[PIECE * i + l] = x[place + l]
+            value[PIECE * i + l] = part[l]
     estimate_weights(
         <const real *>value, <real *>work.weight, SAMPLE_SIZE, highest, inverse, scale
     )
@@ -321,7 +327,7 @@ cdef inline Py_ssize_t draw_from_nucleus(
     cdef double target, kept, margin = 0
     cdef Py_ssize_t block, i, m = 0, ties = left.prefix.ties
     if not left.has_sums:
-        return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums)
+        return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums, work.packed)
     if not left.is_listed:
         for block in range(blocks):
             sums[block] += (
@@ -345,8 +351,8 @@ cdef inline Py_ssize_t draw_from_nucleus(
     if left.is_float32:
         margin = share_error(&left.scale, n, left.total, kept, u)
     i = draw_from_block(
-        x, n, highest, inverse, &left.prefix, ties, sums, block, target, margin
+        x, n, highest, inverse, &left.prefix, ties, sums, block, target, margin, work.packed
     )
     if i < 0:
-        i = draw_from_row(x, n, u, highest, inverse, &left.prefix, sums)
+        i = draw_from_row(x, n, u, highest, inverse, &left.prefix, sums, work.packed)
     return i

@@ -3,9 +3,9 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.block_select cimport Workspace
 from fastsoftmax._kernels.histogram cimport Range
 from fastsoftmax._kernels.marks cimport append_marked, count_marked, mark_and_sum, mark_within
+from fastsoftmax._kernels.packed_row cimport row_part
 from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
 from fastsoftmax._kernels.types cimport largest_finite, real
 from fastsoftmax._kernels.weights cimport (
@@ -21,6 +21,7 @@ from fastsoftmax._kernels.weights_f32 cimport (
     weigh_list,
     whole_steps,
 )
+from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef struct Nucleus:
     Prefix prefix
@@ -41,7 +42,7 @@ cdef inline Py_ssize_t partition_pass(
     If r is one number, that is left once, and only counted. `work.maxima` gets, for each block, the
     mass above r and how many elements lie within r up to its end. Write the mass of all to `found`,
     and that above r. Weights are of the type of `like`, and so is what is left. -inf, which has no
-    weight, is never left.
+    weight, is never left. Where room is wanting for the list, the pass ends.
     """
     cdef real low = max(<real>r.low, -largest_finite(<real>0))
     cdef real high = <real>r.high
@@ -59,7 +60,7 @@ cdef inline Py_ssize_t partition_pass(
         b = start // BLOCK
         size = min(<Py_ssize_t>BLOCK, n - start)
         whole = round_to_step(size + STEP - 1)
-        block = whole_steps(x + start, size, padded)
+        block = whole_steps(row_part(x, start, size, work.packed), size, padded)
         if weight_t is float:
             block_weights_f32(<const float *>block, weight, whole, &found.scale)
             mark_and_sum(
@@ -78,6 +79,12 @@ cdef inline Py_ssize_t partition_pass(
                 mark_within(<const real *>block, whole, low, high, marks, <uint32_t>0)
             else:
                 mark_within(<const real *>block, whole, low, high, marks, <uint64_t>0)
+        if (
+            low < high and m + whole + STEP > work.room
+            and m + count_marked(<const uint64_t *>marks, whole) + STEP > work.room
+        ):
+            work.is_full = True
+            break
         if low < high:
             m = append_marked(block, <const uint64_t *>marks, whole, m, value)
         else:

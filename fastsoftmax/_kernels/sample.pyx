@@ -32,13 +32,14 @@ Source
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     FilterLogitsCall,
     Filters,
     LogprobOutput,
+    PackedRows,
     SampleCall,
     SamplingKernels,
     SupportCall,
@@ -46,7 +47,6 @@ from fastsoftmax._kernels.abi cimport (
     TopLogprobsCall,
 )
 from fastsoftmax._kernels.block_maxima cimport CHUNK
-from fastsoftmax._kernels.block_select cimport Workspace, allocate_workspace, free_workspace
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_row
 from fastsoftmax._kernels.inverse_cdf cimport (
@@ -57,9 +57,9 @@ from fastsoftmax._kernels.inverse_cdf cimport (
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
 from fastsoftmax._kernels.partition cimport Nucleus
-from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
-from fastsoftmax._kernels.signals cimport look, stopped
-from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.row_maximum cimport argmax, first_max, max_and_block_maxima
+from fastsoftmax._kernels.signals cimport look
+from fastsoftmax._kernels.support cimport support_row
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_excluding_max,
     log1p_of_others,
@@ -70,14 +70,17 @@ from fastsoftmax._kernels.token_logprobs cimport (
 )
 from fastsoftmax._kernels.truncation cimport (
     apply_filters,
-    argmax,
-    first_max,
     has_filters,
-    max_and_block_maxima,
+    initial_room,
     max_selected_of,
 )
 from fastsoftmax._kernels.types cimport infinity, real
-from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
+from fastsoftmax._kernels.workspace cimport (
+    Workspace,
+    allocate_for_rows,
+    enlarge_workspace,
+    free_workspace,
+)
 
 
 cdef void draw_row(
@@ -86,7 +89,8 @@ cdef void draw_row(
 ) noexcept nogil:
     """Write the ids that the m uniforms `u` draw: -1 from a row without probabilities, or used up.
 
-    And, unless it is NULL, what `output` is to hold of them, from its element `at` on.
+    And, unless it is NULL, what `output` is to hold of them, from its element `at` on. Nothing that
+    counts is written if the workspace is full.
     """
     cdef real *value = <real *>work.value
     cdef double highest
@@ -98,23 +102,25 @@ cdef void draw_row(
     cdef bint is_prefix = False  # whether the survivors come first in the order, as ranked
     cdef Py_ssize_t i, count
     if f.temperature == 0 and m == 1 and output == NULL:
-        ids[0] = argmax(x, n, <real *>work.maxima)
+        ids[0] = argmax(x, n, <real *>work.maxima, work.packed)
         return
-    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     if highest != highest:
         for i in range(m):
             ids[i] = -1
     else:
         if output != NULL and f.temperature > 0:
-            i = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
-            log_others = log1p_of_others(x, n, i, highest, f.temperature, sums)
+            i = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima, work.packed)
+            log_others = log1p_of_others(x, n, i, highest, f.temperature, sums, work.packed)
             log_others_kept = log_others
         if whole and m == 1:
-            ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums)
+            ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums, work.packed)
         else:
             count = apply_filters(
                 x, n, highest, f, work, &left if m == 1 and output == NULL else NULL
             )
+            if work.is_full:
+                return
             if count < 0:
                 ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
                 return
@@ -126,105 +132,73 @@ cdef void draw_row(
                 draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
             is_prefix = f.temperature < infinity(<double>0)
             if output != NULL and is_prefix:
-                ranks_among(<const real *>value, count, ids, m, work, output.ranks + at)
+                ranks_among(<const real *>value, count, ids, m, work, output.ranks + at, NULL)
             for i in range(m):
                 if ids[i] >= 0:
                     ids[i] = work.index[ids[i]]
     if output != NULL:
         if not is_prefix:
-            ranks_among(x, n, ids, m, work, output.ranks + at)
+            ranks_among(x, n, ids, m, work, output.ranks + at, work.packed)
         write_logprobs(
-            x, n, ids, m, highest, inverse, log_others, <real *>output.logprobs + at
+            x, n, ids, m, highest, inverse, log_others, <real *>output.logprobs + at, work.packed
         )
         write_logprobs(
-            x, n, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at
+            x, n, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at,
+            work.packed,
         )
-
-
-cdef Py_ssize_t support_row(
-    const real *x, Py_ssize_t n, const Filters *f, Workspace *work,
-    int64_t *indices, real *probs, Py_ssize_t width,
-) noexcept nogil:
-    """Write what the filters `f` leave of a row and can be drawn, most likely first.
-
-    Return how many; nothing is written if these are more than `width`. -1 and 0 fill it up.
-    """
-    cdef real *value = <real *>work.value
-    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
-    cdef double inverse = 0, total = 0
-    cdef Py_ssize_t i, m = 0, count = 0
-    if highest == highest and not stopped(n):
-        count = apply_filters(x, n, highest, f, work, NULL)
-    if stopped(n):
-        return 0
-    for i from 0 <= i < count by BLOCK:  # by blocks: exact to the last bits for any number of them
-        total += sum_lanes(<const double *>(work.weight + i), min(<Py_ssize_t>BLOCK, count - i))
-    for i in range(count):
-        if work.weight[i] > 0:
-            work.index[m] = work.index[i]
-            work.keys[m] = sortable_key(value[i])
-            m += 1
-    if m <= width:
-        radix_sort_pairs(
-            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-        )
-        if stopped(n):
-            return 0
-        for i in range(m):
-            value[i] = x[work.index[i]]
-        if f.temperature > 0:
-            inverse = inverse_temperature(f.temperature, <double>0)
-        softmax_weights(value, work.weight, m, highest, inverse)
-        if stopped(n):
-            return 0
-        for i in range(m):
-            indices[i] = work.index[i]
-            probs[i] = <real>(work.weight[i] / total)
-        for i in range(m, width):
-            indices[i] = -1
-            probs[i] = 0
-    return m
 
 
 cdef bint draw(
     const real *x, Py_ssize_t rows, Py_ssize_t n,
     const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t filter_stride,
-    int64_t *ids, const LogprobOutput *output,
+    int64_t *ids, const LogprobOutput *output, const PackedRows *packed, Py_ssize_t first,
 ) noexcept nogil:
     """Write the m indices drawn from each of a few rows, or -1, and what is to be reported.
 
-    `filter_stride` is 1 if there are filters for each row, else 0. Return whether memory sufficed.
+    `filter_stride` is 1 if there are filters for each row, else 0. The rows of `packed`, unless
+    that is NULL, begin at `first`. Return whether memory sufficed.
     """
     cdef Workspace work
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i = 0
     cdef Py_ssize_t most = max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)
-    if not allocate_workspace(&work, n, most):
+    if not allocate_for_rows(&work, n, most, packed):
         return False
-    for i in range(rows):
+    while i < rows:
+        work.row.index = first + i
         draw_row(
             x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m,
             output, i * m,
         )
+        if work.is_full and work.most < n:  # once more
+            if not enlarge_workspace(&work, n):
+                return False
+            continue
+        i += 1
     free_workspace(&work)
     return True
 
 
 cdef bint logprobs(
     const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t stride,
-    const int64_t *ids, Py_ssize_t m, real *y,
+    const int64_t *ids, Py_ssize_t m, real *y, const PackedRows *packed, Py_ssize_t first,
 ) noexcept nogil:
-    """Write the log-probabilities of m entries of each of a few rows; return if memory sufficed."""
+    """Write the log-probabilities of m entries of each of a few rows; return if memory sufficed.
+
+    The rows of `packed`, unless that is NULL, begin at `first`.
+    """
     cdef Workspace work
     cdef RowMax top
     cdef Py_ssize_t i
-    if not allocate_workspace(&work, n, 0):
+    if not allocate_for_rows(&work, n, 0, packed):
         return False
     if real is float:
-        top = row_max(x, n)
+        if packed == NULL:
+            top = row_max(x, n)
     for i in range(rows):
+        work.row.index = first + i
         logprobs_row(
             x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,
-            x + (i + 1) * n if i + 1 < rows else NULL, y + i * m,
+            x + (i + 1) * n if i + 1 < rows and packed == NULL else NULL, y + i * m,
         )
     free_workspace(&work)
     return True
@@ -233,22 +207,32 @@ cdef bint logprobs(
 cdef bint draw_any(
     const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
     const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t filter_stride,
-    int64_t *ids, const LogprobOutput *output,
+    int64_t *ids, const LogprobOutput *output, const PackedRows *packed, Py_ssize_t first,
 ) noexcept nogil:
     """`draw` for float64 if `is_float64`, else for float32."""
     if is_float64:
-        return draw(<const double *>x, rows, n, u, m, replace, f, filter_stride, ids, output)
-    return draw(<const float *>x, rows, n, u, m, replace, f, filter_stride, ids, output)
+        return draw(
+            <const double *>x, rows, n, u, m, replace, f, filter_stride, ids, output, packed, first
+        )
+    return draw(
+        <const float *>x, rows, n, u, m, replace, f, filter_stride, ids, output, packed, first
+    )
 
 
 cdef bint logprobs_any(
     const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
     const double *temperature, Py_ssize_t filter_stride, const int64_t *ids, Py_ssize_t m, void *y,
+    const PackedRows *packed, Py_ssize_t first,
 ) noexcept nogil:
     """`logprobs` for float64 if `is_float64`, else for float32."""
     if is_float64:
-        return logprobs(<const double *>x, rows, n, temperature, filter_stride, ids, m, <double *>y)
-    return logprobs(<const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y)
+        return logprobs(
+            <const double *>x, rows, n, temperature, filter_stride, ids, m, <double *>y, packed,
+            first,
+        )
+    return logprobs(
+        <const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y, packed, first
+    )
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -270,7 +254,7 @@ cdef int sample_entry(
     return 0 if draw_any(
         x, call.dtype != FLOAT32, rows, call.n, call.uniforms + first * call.m, call.m,
         call.replace, call.filters + first * call.filter_stride, call.filter_stride,
-        call.ids + first * call.m, wanted,
+        call.ids + first * call.m, wanted, call.packed, first,
     ) else -1
 
 
@@ -279,18 +263,24 @@ cdef bint filter_some(
 ) noexcept nogil:
     """Write the filtered logits of rows; return False if there is no memory."""
     cdef const Filters *f = call.filters + first * call.filter_stride
-    cdef Py_ssize_t i, n = call.n
+    cdef Py_ssize_t i = 0, n = call.n
     cdef Workspace work
-    cdef Py_ssize_t most = n
-    if not call.every_tie:
-        most = max_selected_of(n, f, rows if call.filter_stride else 1, 0)
-    if not allocate_workspace(&work, n, most):
+    cdef Py_ssize_t most = max_selected_of(n, f, rows if call.filter_stride else 1, 0)
+    if call.every_tie:  # with its ties, top_k may remove nothing
+        most = max(most, initial_room(n))
+    if not allocate_for_rows(&work, n, most, call.packed):
         return False
-    for i in range(rows):
+    while i < rows:
+        work.row.index = first + i
         filter_row(
             x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, call.largest,
             &work,
         )
+        if work.is_full and work.most < n:  # once more
+            if not enlarge_workspace(&work, n):
+                return False
+            continue
+        i += 1
     free_workspace(&work)
     return True
 
@@ -310,18 +300,24 @@ cdef bint support_some(
 ) noexcept nogil:
     """Write what can be drawn from rows; return False if there is no memory."""
     cdef const Filters *f = call.filters + first * call.filter_stride
-    cdef Py_ssize_t i, at, n = call.n
+    cdef Py_ssize_t i = 0, at, n = call.n
     cdef Workspace work
-    if not allocate_workspace(
-        &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, n)
+    if not allocate_for_rows(
+        &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, n), call.packed
     ):
         return False
-    for i in range(rows):
+    while i < rows:
+        work.row.index = first + i
         at = (first + i) * call.width
         call.counts[first + i] = support_row(
             x + i * n, n, f + i * call.filter_stride, &work, call.indices + at,
             <real *>call.probs + at, call.width,
         )
+        if work.is_full and work.most < n:  # once more
+            if not enlarge_workspace(&work, n):
+                return False
+            continue
+        i += 1
     free_workspace(&work)
     return True
 
@@ -346,6 +342,7 @@ cdef int token_logprobs_entry(
         x, call.dtype != FLOAT32, rows, call.n,
         call.temperature + first * call.temperature_stride, call.temperature_stride,
         call.ids + first * call.m, call.m, <char *>call.logprobs + first * call.m * size,
+        call.packed, first,
     ) else -1
 
 
@@ -357,9 +354,10 @@ cdef bint top_logprobs_some(
     cdef Workspace work
     if k == 0:
         return True
-    if not allocate_workspace(&work, n, k):
+    if not allocate_for_rows(&work, n, k, call.packed):
         return False
     for i in range(rows):
+        work.row.index = first + i
         top_logprobs_row(
             x + i * n, n, k, call.temperature[(first + i) * call.temperature_stride], &work,
             call.indices + (first + i) * k, <real *>call.logprobs + (first + i) * k,

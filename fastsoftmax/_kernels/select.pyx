@@ -36,12 +36,7 @@ from fastsoftmax._kernels.abi cimport (
 )
 from fastsoftmax._kernels.batch_select cimport batch_select, selects_in_batch
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
-from fastsoftmax._kernels.block_select cimport (
-    Workspace,
-    allocate_workspace,
-    free_workspace,
-    select_oriented_superset,
-)
+from fastsoftmax._kernels.block_select cimport select_oriented_superset
 from fastsoftmax._kernels.radix cimport (
     Ascending,
     Descending,
@@ -53,6 +48,7 @@ from fastsoftmax._kernels.radix cimport (
 )
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, look, stopped
 from fastsoftmax._kernels.sums cimport STEP
+from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
 
 cdef enum:
     BLOCK = 16384  # elements that stay in L2 while the ranks of all ids are counted,

@@ -5,7 +5,6 @@ from libc.math cimport log
 from libc.stdint cimport uint64_t
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK
-from fastsoftmax._kernels.block_select cimport Workspace
 from fastsoftmax._kernels.histogram cimport (
     BUCKETS,
     Range,
@@ -14,9 +13,11 @@ from fastsoftmax._kernels.histogram cimport (
     mass_histogram,
     min_max,
 )
+from fastsoftmax._kernels.packed_row cimport row_part
 from fastsoftmax._kernels.radix cimport from_sortable_key, sortable_key
 from fastsoftmax._kernels.sums cimport LANES
 from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
     SKIP_ELEMENTS = 16  # elements that are passed over at once
@@ -65,27 +66,34 @@ cdef inline Py_ssize_t compact_at_least(
     At most n: each element is looked at once.
     """
     cdef real *value = <real *>work.value
+    cdef const real *part
     cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0
     for start from 0 <= start < n by CHUNK:
         if any_at_least(maxima, LANES, low):
             stop = min(n, start + CHUNK)
+            if m + (stop - start) > work.room:
+                work.is_full = True
+                break
+            part = row_part(x, start, stop - start, work.packed) - start
             lane = lanes = 0
             for l in range(LANES):
                 lane = l if maxima[l] >= low else lane
                 lanes += maxima[l] >= low
             if lanes == 1:  # as a rule; without a branch, which could not be predicted
                 for i from start + lane <= i < stop by LANES:
-                    value[m] = x[i]
+                    value[m] = part[i]
                     work.index[m] = i
-                    m += x[i] >= low
+                    m += part[i] >= low
             else:
                 for j from start <= j < stop by SKIP_ELEMENTS:
-                    if j + SKIP_ELEMENTS <= stop and not any_at_least(x + j, SKIP_ELEMENTS, low):
+                    if j + SKIP_ELEMENTS <= stop and not any_at_least(
+                        part + j, SKIP_ELEMENTS, low
+                    ):
                         continue
                     for i in range(j, min(stop, j + SKIP_ELEMENTS)):
-                        value[m] = x[i]
+                        value[m] = part[i]
                         work.index[m] = i
-                        m += x[i] >= low
+                        m += part[i] >= low
         maxima += LANES
     return m
 

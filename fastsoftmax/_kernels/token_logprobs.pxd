@@ -5,16 +5,24 @@ from libc.math cimport NAN, log
 from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport temperature_in_range
-from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
-from fastsoftmax._kernels.block_select cimport Workspace, select_superset
+from fastsoftmax._kernels.block_maxima cimport (
+    CHUNK,
+    LANES,
+    any_reaching,
+    block_maxima_of_row,
+    rank_in_block,
+)
+from fastsoftmax._kernels.block_select cimport select_superset
 from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, max_term, scale_from_max
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
-from fastsoftmax._kernels.maxima cimport RowMax, find_first, row_max
+from fastsoftmax._kernels.maxima cimport RowMax, find_first, init_max, row_max
 from fastsoftmax._kernels.normalize cimport log1p_sums
-from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
-from fastsoftmax._kernels.row cimport sum_excluding_max
-from fastsoftmax._kernels.sums cimport BLOCK, DoubleDouble, to_double
-from fastsoftmax._kernels.truncation cimport SMALL_ROW, first_max, max_and_block_maxima
+from fastsoftmax._kernels.packed_row cimport PackedRow, row_element, row_part
+from fastsoftmax._kernels.radix cimport Descending, radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.row cimport lanes_excluding_max, sum_excluding_max
+from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
+from fastsoftmax._kernels.sums cimport BLOCK, DoubleDouble, LaneSums, fold_lanes, to_double
+from fastsoftmax._kernels.truncation cimport SMALL_ROW
 from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real, wide_double
 from fastsoftmax._kernels.weights cimport (
     softmax_weights,
@@ -22,6 +30,7 @@ from fastsoftmax._kernels.weights cimport (
     sum_in_order,
     sum_lanes,
 )
+from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
     MANY = 512  # draws from which on a sort finds their ranks sooner than looks into the row
@@ -47,7 +56,8 @@ cdef inline double log1p_excluding_max(
 
 
 cdef inline double log1p_excluding_max_f64(
-    const real *x, Py_ssize_t n, Py_ssize_t first, double highest, double inverse, double *sums
+    const real *x, Py_ssize_t n, Py_ssize_t first, double highest, double inverse, double *sums,
+    PackedRow *packed,
 ) noexcept nogil:
     """Return what `row_log1p_excluding_max` does, by float64 weights, at any 1/T.
 
@@ -57,16 +67,51 @@ cdef inline double log1p_excluding_max_f64(
     cdef Py_ssize_t start, size
     for start from 0 <= start < n by BLOCK:
         size = min(<Py_ssize_t>BLOCK, n - start)
-        softmax_weights(x + start, weight, size, highest, inverse)
+        softmax_weights(row_part(x, start, size, packed), weight, size, highest, inverse)
         if start <= first < start + size:
             weight[first - start] = 0
         sums[start // BLOCK] = sum_lanes(<const double *>weight, size)
     return log1p_nonneg(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
 
 
+cdef inline RowMax packed_row_max(
+    const float *x, Py_ssize_t n, PackedRow *packed
+) noexcept nogil:
+    """Return what `row_max` does."""
+    cdef RowMax top, part
+    cdef Py_ssize_t start, size
+    init_max(&top)
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        part = row_max(row_part(x, start, size, packed), size)
+        if part.value > top.value:
+            top.value = part.value
+            top.block = start
+    return top
+
+
+cdef inline DoubleDouble packed_sum_excluding_max(
+    const float *x, Py_ssize_t n, const ExpScale *exp_scale, const RowMax *top,
+    PackedRow *packed,
+) noexcept nogil:
+    """Return what `sum_excluding_max` does."""
+    cdef DoubleDouble s
+    cdef LaneSums lanes
+    cdef Py_ssize_t start, size
+    s.high = s.low = 0
+    for start from 0 <= start < n by BLOCK:
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        lanes_excluding_max(
+            row_part(x, start, size, packed), size, <float>top.value, exp_scale,
+            start == top.block, &lanes, <const float *>NULL,
+        )
+        fold_lanes(&s, &lanes, <float>0)
+    return s
+
+
 cdef inline wide_double row_log1p_excluding_max(
     const float *x, Py_ssize_t n, double temperature, RowMax *top, const float *next_row,
-    double *sums,
+    double *sums, PackedRow *packed,
 ) noexcept nogil:
     """Return log1p of the sum of a row's weights without its first maximum's, at most 8 u off.
 
@@ -79,10 +124,13 @@ cdef inline wide_double row_log1p_excluding_max(
     cdef float max_e
     cdef double log_sum, rest
     cdef DoubleDouble s
-    cdef Py_ssize_t first = top.block
+    cdef Py_ssize_t size, first = top.block
     exp_scale = scale_from_max(highest, temperature)
     max_e = max_term(highest, &exp_scale)
-    s = sum_excluding_max(x, n, &exp_scale, top, next_row)
+    if packed == NULL:
+        s = sum_excluding_max(x, n, &exp_scale, top, next_row)
+    else:
+        s = packed_sum_excluding_max(x, n, &exp_scale, top, packed)
     rest = to_double(s) / max_e
     if not (-infinity(<float>0) < highest < infinity(<float>0) and rest < infinity(<double>0)):
         return NAN
@@ -92,16 +140,18 @@ cdef inline wide_double row_log1p_excluding_max(
     if exp_scale.rate != 0 and rest > 0 and (
         4 + (1.1 if HAS_FMA else 3.6) * log(max(1.0, n / rest))
     ) * rest > 8 * (1 + rest) * log_sum:
-        first += find_first(x + first, min(<Py_ssize_t>BLOCK, n - first), highest)
+        size = min(<Py_ssize_t>BLOCK, n - first)
+        first += find_first(row_part(x, first, size, packed), size, highest)
         return log1p_excluding_max_f64(
-            x, n, min(first, n - 1), highest, inverse_temperature(temperature, <double>0), sums
+            x, n, min(first, n - 1), highest, inverse_temperature(temperature, <double>0), sums,
+            packed,
         )
     return log_sum
 
 
 cdef inline double log1p_of_others(
     const real *x, Py_ssize_t n, Py_ssize_t first, double highest, double temperature,
-    double *sums,
+    double *sums, PackedRow *packed,
 ) noexcept nogil:
     """Return log1p of the sum of a row's weights without that of its first maximum, at `first`.
 
@@ -112,9 +162,9 @@ cdef inline double log1p_of_others(
         if temperature_in_range(temperature):
             top.value = highest
             top.block = first // BLOCK * BLOCK
-            return row_log1p_excluding_max(x, n, temperature, &top, NULL, sums)
+            return row_log1p_excluding_max(x, n, temperature, &top, NULL, sums, packed)
     return log1p_excluding_max_f64(
-        x, n, first, highest, inverse_temperature(temperature, <double>0), sums
+        x, n, first, highest, inverse_temperature(temperature, <double>0), sums, packed
     )
 
 
@@ -129,7 +179,7 @@ cdef inline double logprob(
 
 cdef inline void write_logprobs(
     const real *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, double highest, double inverse,
-    double log_others, real *y,
+    double log_others, real *y, PackedRow *packed,
 ) noexcept nogil:
     """Write the log-probabilities of m entries of a row of n, for T > 0; NaN for ids outside it.
 
@@ -139,7 +189,9 @@ cdef inline void write_logprobs(
     cdef Py_ssize_t j
     for j in range(m):
         i = ids[j]
-        y[j] = <real>logprob(x[i] if 0 <= i < n else NAN, highest, inverse, log_others)
+        y[j] = <real>logprob(
+            row_element(x, i, packed) if 0 <= i < n else NAN, highest, inverse, log_others
+        )
 
 
 cdef inline void write_argmax_logprobs(
@@ -156,16 +208,34 @@ cdef inline void write_argmax_logprobs(
             y[j] = 0
 
 
+cdef inline Py_ssize_t rank_in_row(
+    const real *x, Py_ssize_t place, Py_ssize_t n, const real *maxima, PackedRow *packed
+) noexcept nogil:
+    """Return the rank of an element of a row, by its block maxima."""
+    cdef real v = row_element(x, place, packed)
+    cdef Py_ssize_t start, size, rank = 0
+    if packed == NULL:
+        return rank_in_block(v, place, x, n, maxima)
+    for start from 0 <= start < n by CHUNK:
+        if any_reaching(maxima, LANES, v, start < place):
+            size = min(<Py_ssize_t>CHUNK, n - start)
+            rank += rank_in_block(
+                v, place - start, row_part(x, start, size, packed), size, maxima
+            )
+        maxima += LANES
+    return rank
+
+
 cdef inline void ranks_among(
     const real *x, Py_ssize_t n, const int64_t *places, Py_ssize_t m, Workspace *work,
-    int64_t *ranks,
+    int64_t *ranks, PackedRow *packed,
 ) noexcept nogil:
     """Write the ranks of m of n numbers, -1 for places outside; uses up all but `work.index`."""
     cdef real *maxima = <real *>work.maxima
     cdef Py_ssize_t *order = <Py_ssize_t *>work.weight
     cdef Py_ssize_t i
     cdef int64_t place
-    if m > MANY and n <= work.room:
+    if m > MANY and n <= work.room and packed == NULL:
         for i in range(n):
             work.keys[i] = sortable_key(x[i])
             order[i] = i
@@ -176,10 +246,10 @@ cdef inline void ranks_among(
             place = places[i]
             ranks[i] = <int64_t>work.keys[place] if 0 <= place < n else -1
         return
-    block_maxima(x, n, CHUNK, maxima, <real *>NULL)
+    block_maxima_of_row(x, <Descending>0, n, CHUNK, maxima, <real *>NULL, packed)
     for i in range(m):
         place = places[i]
-        ranks[i] = rank_in_block(x[place], place, x, n, maxima) if 0 <= place < n else -1
+        ranks[i] = rank_in_row(x, place, n, maxima, packed) if 0 <= place < n else -1
 
 
 cdef inline void logprobs_row(
@@ -188,7 +258,8 @@ cdef inline void logprobs_row(
 ) noexcept nogil:
     """Write the log-probabilities of the entries `ids` of a row.
 
-    For float32 `top` is its maximum, and becomes that of `next_row`, unless that is NULL.
+    For float32 `top` is its maximum, and becomes that of `next_row`, unless that is NULL; but where
+    the row is packed, it is found here.
     """
     cdef double highest = top.value
     cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
@@ -197,21 +268,26 @@ cdef inline void logprobs_row(
     cdef Py_ssize_t first
     if real is float:
         if temperature_in_range(temperature):
+            if work.packed != NULL:
+                top[0] = packed_row_max(x, n, work.packed)
+                highest = top.value
             log_others = row_log1p_excluding_max(
-                x, n, temperature, top, next_row, sums
+                x, n, temperature, top, next_row, sums, work.packed
             )
-            write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
+            write_logprobs(x, n, ids, m, highest, inverse, log_others, y, work.packed)
             return
         if next_row != NULL:
             top[0] = row_max(next_row, n)
-    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     if highest == highest:
-        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+        first = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima, work.packed)
         if temperature == 0:
             write_argmax_logprobs(ids, n, m, first, y)
             return
-        log_others = log1p_excluding_max_f64(x, n, first, highest, inverse, sums)
-    write_logprobs(x, n, ids, m, highest, inverse, log_others, y)
+        log_others = log1p_excluding_max_f64(
+            x, n, first, highest, inverse, sums, work.packed
+        )
+    write_logprobs(x, n, ids, m, highest, inverse, log_others, y, work.packed)
 
 
 cdef inline void top_logprobs_row(
@@ -219,7 +295,9 @@ cdef inline void top_logprobs_row(
     int64_t *indices, real *y,
 ) noexcept nogil:
     """Write the k > 0 most likely entries of a row, and their log-probabilities."""
-    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima)
+    cdef double highest = max_and_block_maxima(
+        x, n, CHUNK, <real *>work.maxima, work.packed
+    )
     cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
     cdef double log_others = NAN
     cdef Py_ssize_t j, m = n
@@ -236,11 +314,13 @@ cdef inline void top_logprobs_row(
     )
     if highest == highest and temperature > 0:
         log_others = log1p_of_others(
-            x, n, work.index[0], highest, temperature, work.masses
+            x, n, work.index[0], highest, temperature, work.masses, work.packed
         )
     for j in range(k):
         indices[j] = work.index[j]
         if temperature == 0 and highest == highest:
             y[j] = -infinity(<real>0) if j > 0 else 0
         else:
-            y[j] = <real>logprob(x[work.index[j]], highest, inverse, log_others)
+            y[j] = <real>logprob(
+                row_element(x, work.index[j], work.packed), highest, inverse, log_others
+            )

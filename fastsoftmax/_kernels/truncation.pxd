@@ -1,16 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """What top_k, top_p and min_p leave of a row: a list of survivors, or a threshold."""
 
-from libc.math cimport NAN, log
+from libc.math cimport log
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport Filters
-from fastsoftmax._kernels.block_maxima cimport CHUNK, LANES, STEP, block_maxima, count_blocks
-from fastsoftmax._kernels.block_select cimport Workspace, count_reaching, select_k
+from fastsoftmax._kernels.block_maxima cimport CHUNK, count_blocks, count_equal
+from fastsoftmax._kernels.block_select cimport count_reaching, select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.histogram cimport Range
-from fastsoftmax._kernels.maxima cimport find_first
 from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus, sample_row
+from fastsoftmax._kernels.packed_row cimport part_length, row_part
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport (
     Descending,
@@ -20,6 +20,7 @@ from fastsoftmax._kernels.radix cimport (
     radix_select_by_mass,
     sortable_key,
 )
+from fastsoftmax._kernels.row_maximum cimport first_max
 from fastsoftmax._kernels.short_list cimport (
     compact_at_least,
     max_logit_span,
@@ -29,6 +30,7 @@ from fastsoftmax._kernels.short_list cimport (
 )
 from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.weights cimport (
+    Prefix,
     keep_weights_above,
     softmax_weights,
     softmax_weights_by_block,
@@ -43,11 +45,12 @@ from fastsoftmax._kernels.weights_f32 cimport (
     sum_weights_until,
     total_error,
 )
+from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
     MANY_BLOCKS = 8  # the part of the blocks that make a list of what reaches min_p too long
     SMALL_ROW = 32  # elements of a row that are all looked at rather than selected from by blocks
-    ARGMAX_CHUNK = 2048  # elements of a chunk where nothing but the largest one is looked for
+    LONG_ROW = 1 << 20  # elements from which on all of them get room only if that is needed
     NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
 
 
@@ -103,6 +106,35 @@ cdef inline bint has_filters(const Filters *f, Py_ssize_t n) noexcept nogil:
     return 0 < f.top_k < n or f.top_p < 1 or f.log_min_p > -infinity(<double>0)
 
 
+cdef inline Py_ssize_t initial_room(Py_ssize_t n) noexcept nogil:
+    """Return for how many of n elements there is room to begin with, where all may be selected."""
+    return n if n <= LONG_ROW else n // 24
+
+
+cdef inline Py_ssize_t max_selected(
+    Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered
+) noexcept nogil:
+    """Return how many of n elements there is to be room for to begin with, with the filters `f`.
+
+    `unfiltered` if none is removed.
+    """
+    if 0 < f.top_k < n:
+        return min(n, max(f.top_k, f.min_keep))
+    if not has_filters(f, n):
+        return unfiltered
+    return min(n, max(initial_room(n), f.min_keep))
+
+
+cdef inline Py_ssize_t max_selected_of(
+    Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
+) noexcept nogil:
+    """Return how many elements may have to be picked with any of `count` filters."""
+    cdef Py_ssize_t i, k = 0
+    for i in range(count):
+        k = max(k, max_selected(n, f + i, unfiltered))
+    return k
+
+
 cdef inline Py_ssize_t truncate_to_mass(
     const real *x, Py_ssize_t n, double highest, double inverse, double total, double share,
     double error, Py_ssize_t count, Py_ssize_t min_keep, Workspace *work,
@@ -117,19 +149,52 @@ cdef inline Py_ssize_t truncate_to_mass(
     while not select_by_mass(
         <const real *>value, count, share * total, error, work, &last, &ties
     ):
-        total = softmax_weights_by_block(x, n, highest, inverse, NULL, work.masses)
+        total = softmax_weights_by_block(
+            x, n, highest, inverse, NULL, work.masses, work.packed
+        )
         error = 0
     return compact_to_prefix(value, work, count, last, ties, min_keep)
 
 
 cdef inline Py_ssize_t list_row(const real *x, Py_ssize_t n, Workspace *work) noexcept nogil:
-    """Make candidates of all of a row; return how many."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        (<real *>work.value)[i] = x[i]
+    """Make candidates of all of a row; return how many: none if there is no room for them."""
+    cdef Py_ssize_t step = part_length(n, work.packed)
+    cdef const real *part
+    cdef Py_ssize_t start, i
+    if n > work.room:
+        work.is_full = True
+        return 0
+    for start from 0 <= start < n by step:
+        part = row_part(x, start, min(step, n - start), work.packed)
+        for i in range(min(step, n - start)):
+            (<real *>work.value)[start + i] = part[i]
     for i in range(n):
         work.index[i] = i
     return n
+
+
+cdef inline Py_ssize_t list_prefix(
+    const real *x, Py_ssize_t n, const Prefix *kept, Workspace *work
+) noexcept nogil:
+    """Make candidates of what is `kept` of a row; return how many."""
+    cdef real *value = <real *>work.value
+    cdef Py_ssize_t step = part_length(n, work.packed)
+    cdef const real *part
+    cdef Py_ssize_t start, size, i, count, m = 0, ties = kept.ties
+    for start from 0 <= start < n by step:
+        size = min(step, n - start)
+        part = row_part(x, start, size, work.packed)
+        count = compact_prefix(
+            part, NULL, size, <real>kept.threshold, ties, value + m, work.index + m, NULL,
+            work.room - m,
+        )
+        if start + size < n:
+            ties -= count_equal(part, size, <real>kept.threshold)
+        for i in range(m, m + count if start > 0 else 0):
+            work.index[i] += start
+        m += count
+    work.is_full = m == work.room and m < n
+    return m
 
 
 cdef inline Py_ssize_t select_from_small_row(
@@ -178,7 +243,7 @@ cdef inline Py_ssize_t truncate_long_row(
     )
     # What the block maxima weigh alone tells whether few elements can have the mass.
     if mass > share * total:
-        total = sum_weights_until(x, n, highest, inverse, &scale, mass / share)
+        total = sum_weights_until(x, n, highest, inverse, &scale, mass / share, work.packed)
         if real is float:
             error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
         goal = share * total * (1 + error)
@@ -191,6 +256,8 @@ cdef inline Py_ssize_t truncate_long_row(
                 ),
                 maxima, work,
             )
+            if work.is_full:
+                return 0
             softmax_weights(value, work.weight, count, highest, inverse)
             if sum_lanes(<const double *>work.weight, count) >= goal:
                 count = truncate_to_mass(
@@ -199,16 +266,14 @@ cdef inline Py_ssize_t truncate_long_row(
                 if count >= min_keep:
                     return count
     find_nucleus(x, n, highest, inverse, &scale, share, span, r, work, &here)
+    if work.is_full:
+        return 0
     if left != NULL and min_keep == 1:
         left[0] = here
         return -1
-    count = compact_prefix(
-        x, NULL, n, <real>here.prefix.threshold, here.prefix.ties, <real *>work.value, work.index,
-        NULL, work.room,
-    )
+    count = list_prefix(x, n, &here.prefix, work)
     if count < min_keep:
-        count = min_keep
-        select_k(x, n, min_keep, <real *>work.maxima, False, work)
+        count = select_k(x, n, min_keep, <real *>work.maxima, False, work)
     return count
 
 
@@ -234,9 +299,8 @@ cdef inline Py_ssize_t truncate_by_min_p(
         left.has_sums = False
         return -1
     count = compact_at_least(x, n, least, maxima, work)
-    if count < min_keep:
-        count = min_keep
-        select_k(x, n, min_keep, <real *>work.maxima, True, work)
+    if count < min_keep and not work.is_full:
+        count = select_k(x, n, min_keep, <real *>work.maxima, True, work)
     return count
 
 
@@ -247,7 +311,7 @@ cdef inline Py_ssize_t filter_candidates(
     """Apply top_k, top_p and min_p; leave value, index and weight in `work`, in index order.
 
     Return how many; -1 if they are too many to be listed and a threshold is in `left`, unless that
-    is NULL.
+    is NULL. What is left is of no use if the workspace is full.
     """
     cdef real *value = <real *>work.value
     cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
@@ -278,7 +342,7 @@ cdef inline Py_ssize_t filter_candidates(
         if n <= SMALL_ROW:
             count = select_from_small_row(x, n, count, work)
         else:
-            select_k(x, n, count, <real *>work.maxima, True, work)
+            count = select_k(x, n, count, <real *>work.maxima, True, work)
     elif min_p and not by_mass and inverse > 0:
         min_p = False
         count = truncate_by_min_p(
@@ -288,6 +352,8 @@ cdef inline Py_ssize_t filter_candidates(
             return count
     else:
         count = list_row(x, n, work)
+    if work.is_full:
+        return 0
     softmax_weights(<const real *>value, work.weight, count, highest, inverse)
     if inverse == 0:  # the order of the logits says nothing about that of the probabilities
         for i in range(count):
@@ -311,47 +377,6 @@ cdef inline Py_ssize_t filter_candidates(
     return count
 
 
-cdef inline double max_and_block_maxima(
-    const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima
-) noexcept nogil:
-    """Write the block maxima of a row, from chunks of `size`; return the largest element.
-
-    NaN if there are no probabilities: NaN, +inf or nothing but -inf in the row.
-    """
-    cdef real sums[STEP]
-    cdef real high = -infinity(<real>0)
-    cdef Py_ssize_t blocks = count_blocks(n, size)
-    cdef Py_ssize_t i
-    cdef bint suspect = False
-    block_maxima(x, n, size, maxima, sums)
-    block_maxima(maxima, blocks, CHUNK, maxima + blocks, NULL)
-    for i in range(blocks, blocks + count_blocks(blocks, CHUNK)):
-        high = maxima[i] if maxima[i] > high else high
-    for i in range(STEP):
-        suspect |= sums[i] != sums[i]
-    if suspect:  # a NaN, or +inf (from an overflow, perhaps) and -inf
-        for i in range(n):
-            if x[i] != x[i]:
-                return x[i]
-    return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
-
-
-cdef inline Py_ssize_t first_max(
-    const real *x, Py_ssize_t n, Py_ssize_t size, real highest, const real *maxima
-) noexcept nogil:
-    """Return the first place of the largest element, by what `max_and_block_maxima` has written."""
-    cdef Py_ssize_t i = find_first(maxima, count_blocks(n, size), highest)
-    cdef Py_ssize_t start = i // LANES * size  # the first chunk that has it
-    # The bound: another thread may write into the row.
-    return min(n - 1, start + find_first(x + start, n - start, highest))
-
-
-cdef inline Py_ssize_t argmax(const real *x, Py_ssize_t n, real *maxima) noexcept nogil:
-    """Return the first place of the largest element, -1 if there are no probabilities."""
-    cdef double highest = max_and_block_maxima(x, n, ARGMAX_CHUNK, maxima)
-    return first_max(x, n, ARGMAX_CHUNK, <real>highest, maxima) if highest == highest else -1
-
-
 cdef inline Py_ssize_t apply_filters(
     const real *x, Py_ssize_t n, double highest, const Filters *f, Workspace *work, Nucleus *left,
 ) noexcept nogil:
@@ -360,29 +385,10 @@ cdef inline Py_ssize_t apply_filters(
     `left` and -1 as for `filter_candidates`. `work` has the block maxima of CHUNK.
     """
     if f.temperature == 0:
-        work.index[0] = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima)
+        work.index[0] = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima, work.packed)
         (<real *>work.value)[0] = <real>highest
         work.weight[0] = 1
         return 1
     return filter_candidates(
         x, n, highest, inverse_temperature(f.temperature, <double>0), f, work, left
     )
-
-
-cdef inline Py_ssize_t max_selected(
-    Py_ssize_t n, const Filters *f, Py_ssize_t unfiltered
-) noexcept nogil:
-    """Return how many of n elements the filters `f` may pick: `unfiltered` if none is removed."""
-    if 0 < f.top_k < n:
-        return min(n, max(f.top_k, f.min_keep))
-    return n if has_filters(f, n) else unfiltered
-
-
-cdef inline Py_ssize_t max_selected_of(
-    Py_ssize_t n, const Filters *f, Py_ssize_t count, Py_ssize_t unfiltered
-) noexcept nogil:
-    """Return how many elements may have to be picked with any of `count` filters."""
-    cdef Py_ssize_t i, k = 0
-    for i in range(count):
-        k = max(k, max_selected(n, f + i, unfiltered))
-    return k

@@ -5,6 +5,7 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 """
 
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
+from fastsoftmax._kernels.packed_row cimport PackedRow, row_part
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.types cimport infinity, real, wide_void
 
@@ -146,7 +147,8 @@ cdef inline Py_ssize_t keep_prefix_weights(
 
 
 cdef inline double softmax_weights_by_block(
-    const real *x, Py_ssize_t n, double highest, double inverse, const Prefix *kept, double *sums
+    const real *x, Py_ssize_t n, double highest, double inverse, const Prefix *kept, double *sums,
+    PackedRow *packed,
 ) noexcept nogil:
     """Write the sums of each block's weights; return the total, added in order.
 
@@ -154,12 +156,14 @@ cdef inline double softmax_weights_by_block(
     """
     cdef double weight[BLOCK]
     cdef double total = 0
+    cdef const real *block
     cdef Py_ssize_t start, m, ties = kept.ties if kept != NULL else 0
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        softmax_weights(x + start, weight, m, highest, inverse)
+        block = row_part(x, start, m, packed)
+        softmax_weights(block, weight, m, highest, inverse)
         if kept != NULL:
-            ties = keep_prefix_weights(x + start, weight, m, kept, ties)
+            ties = keep_prefix_weights(block, weight, m, kept, ties)
         sums[start // BLOCK] = sum_lanes(<const double *>weight, m)
         total += sums[start // BLOCK]
     return total

@@ -13,6 +13,7 @@ from libc.math cimport fabs, log
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.exp_scale cimport ExpScale, Unclamped, max_term, scale_from_max
+from fastsoftmax._kernels.packed_row cimport PackedRow, row_part
 from fastsoftmax._kernels.row cimport exp_block, exp_loop
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
@@ -165,7 +166,8 @@ cdef inline double sum_above_f32(
 
 
 cdef inline double weights_f32_by_block(
-    const float *x, Py_ssize_t n, const WeightScale *scale, const Prefix *kept, double *sums
+    const float *x, Py_ssize_t n, const WeightScale *scale, const Prefix *kept, double *sums,
+    PackedRow *packed,
 ) noexcept nogil:
     """Do what `softmax_weights_by_block` does, in float32; `kept` has no ties."""
     cdef float e[BLOCK]
@@ -176,7 +178,7 @@ cdef inline double weights_f32_by_block(
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
         w = round_to_step(m + STEP - 1)
-        block = whole_steps(x + start, m, padded)
+        block = whole_steps(row_part(x, start, m, packed), m, padded)
         block_weights_f32(block, e, w, scale)
         if kept == NULL:
             sums[start // BLOCK] = sum_lanes_f32(e, w)
@@ -222,24 +224,26 @@ cdef inline double sum_estimates(const real *weight, Py_ssize_t n) noexcept nogi
 
 cdef inline double sum_weights_until(
     const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
-    double enough,
+    double enough, PackedRow *packed,
 ) noexcept nogil:
     """Return the sum of the weights, in float32 for float32; 0 as soon as it exceeds `enough`."""
     cdef double weight[BLOCK]
     cdef float *e = <float *>weight
     cdef float padded[BLOCK]
     cdef double total = 0
+    cdef const real *block
     cdef Py_ssize_t start, m, w
     if real is float:
         enough *= scale.max_weight
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
+        block = row_part(x, start, m, packed)
         if real is float:
             w = round_to_step(m + STEP - 1)
-            block_weights_f32(whole_steps(x + start, m, padded), e, w, scale)
+            block_weights_f32(whole_steps(block, m, padded), e, w, scale)
             total += sum_lanes_f32(e, w)
         else:
-            softmax_weights(x + start, weight, m, highest, inverse)
+            softmax_weights(block, weight, m, highest, inverse)
             total += sum_lanes(<const double *>weight, m)
         if total > enough:
             return 0

@@ -33,10 +33,11 @@ KERNELS = [
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
     "short_losses", "column_losses", "cross_entropy", "short_backward", "backward", "radix",
-    "batch_select", "block_maxima", "block_select", "weights", "weights_f32",
+    "batch_select", "packed_row", "block_maxima", "row_maximum", "workspace", "block_select",
+    "weights", "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
-    "filter_logits", "token_logprobs", "select", "sample", "half", "conversions", "masks",
-    "packing",
+    "filter_logits", "token_logprobs", "support", "select", "sample", "half", "conversions",
+    "masks", "packing",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 

@@ -136,7 +136,10 @@ def test_one_row_that_is_read_as_it_stands(compiled, form, words):
 
 
 PACKED = [f for f in FORMS if f not in AS_IT_STANDS]
-BY_PIECES = r"^(softmax|log_softmax|logsumexp|top_k)( |$)"
+BY_PIECES = (
+    r"^(softmax|log_softmax|logsumexp|top_k|filter_logits|support|sample|sample_with_logprobs"
+    r"|token_logprobs|top_logprobs)( |$)"
+)
 
 
 @linux

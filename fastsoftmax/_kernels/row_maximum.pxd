@@ -1,0 +1,71 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The largest element of a row by its block maxima, and whether the row has probabilities."""
+
+from libc.math cimport NAN
+
+from fastsoftmax._kernels.block_maxima cimport (
+    CHUNK,
+    LANES,
+    STEP,
+    block_maxima,
+    block_maxima_of_row,
+    count_blocks,
+)
+from fastsoftmax._kernels.maxima cimport find_first
+from fastsoftmax._kernels.packed_row cimport PackedRow, part_length, row_part
+from fastsoftmax._kernels.radix cimport Descending
+from fastsoftmax._kernels.types cimport infinity, real
+
+cdef enum:
+    ARGMAX_CHUNK = 2048  # elements of a chunk where nothing but the largest one is looked for
+
+
+cdef inline double max_and_block_maxima(
+    const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima, PackedRow *packed
+) noexcept nogil:
+    """Write the block maxima of a row, from chunks of `size`; return the largest element.
+
+    NaN if there are no probabilities: NaN, +inf or nothing but -inf in the row.
+    """
+    cdef real sums[STEP]
+    cdef real high = -infinity(<real>0)
+    cdef Py_ssize_t blocks = count_blocks(n, size)
+    cdef Py_ssize_t step = part_length(n, packed)
+    cdef const real *part
+    cdef Py_ssize_t start, i
+    cdef bint suspect = False
+    block_maxima_of_row(x, <Descending>0, n, size, maxima, sums, packed)
+    block_maxima(maxima, blocks, CHUNK, maxima + blocks, NULL)
+    for i in range(blocks, blocks + count_blocks(blocks, CHUNK)):
+        high = maxima[i] if maxima[i] > high else high
+    for i in range(STEP):
+        suspect |= sums[i] != sums[i]
+    if suspect:  # a NaN, or +inf (from an overflow, perhaps) and -inf
+        for start from 0 <= start < n by step:
+            part = row_part(x, start, min(step, n - start), packed)
+            for i in range(min(step, n - start)):
+                if part[i] != part[i]:
+                    return NAN
+    return high if -infinity(<real>0) < high < infinity(<real>0) else NAN
+
+
+cdef inline Py_ssize_t first_max(
+    const real *x, Py_ssize_t n, Py_ssize_t size, real highest, const real *maxima,
+    PackedRow *packed,
+) noexcept nogil:
+    """Return the first place of the largest element, by what `max_and_block_maxima` has written."""
+    cdef Py_ssize_t i = find_first(maxima, count_blocks(n, size), highest)
+    cdef Py_ssize_t start = i // LANES * size  # the first chunk that has it
+    size = min(size, n - start)
+    # The bound: another thread may write into the row.
+    return min(n - 1, start + find_first(row_part(x, start, size, packed), size, highest))
+
+
+cdef inline Py_ssize_t argmax(
+    const real *x, Py_ssize_t n, real *maxima, PackedRow *packed
+) noexcept nogil:
+    """Return the first place of the largest element, -1 if there are no probabilities."""
+    cdef double highest = max_and_block_maxima(x, n, ARGMAX_CHUNK, maxima, packed)
+    if highest != highest:
+        return -1
+    return first_max(x, n, ARGMAX_CHUNK, <real>highest, maxima, packed)
