@@ -365,8 +365,8 @@ cdef class SamplingFunctions:
         cdef Plan p
         cdef TopLogprobsCall call
         cdef PackedRows rows
-        cdef double one = 1, *each
-        cdef Py_ssize_t k
+        cdef double one = 1
+        cdef double *each
         cdef cnp.ndarray given = as_input(logits, "logits")
         cdef cnp.ndarray indices, y
         if type(n) is not int:
@@ -374,10 +374,9 @@ cdef class SamplingFunctions:
         begin_plan(&p, given, -1)
         if not 0 <= n <= p.n:
             values.count(n, "n", 0, p.n)
-        k = n
         temperature = set_temperature(&p, temperature, &one)
-        indices = empty_draws(&p, k, True, cnp.NPY_INT64)
-        y = empty_draws(&p, k, True, number_of(&p))
+        indices = empty_draws(&p, n, True, cnp.NPY_INT64)
+        y = empty_draws(&p, n, True, number_of(&p))
         if cnp.PyArray_SIZE(indices) > 0:
             finish_plan(&p, False)
             each = row_temperatures(&p, &self.packing)
@@ -386,7 +385,7 @@ cdef class SamplingFunctions:
             call.packed = packed_rows(&rows, &self.packing, &p)
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
-            call.k = k
+            call.k = n
             call.indices = <int64_t *>cnp.PyArray_DATA(indices)
             call.logprobs = cnp.PyArray_DATA(y)
             try:
