@@ -17,6 +17,7 @@ class TokenLogprobsCall(ctypes.Structure):
     _fields_ = [
         ("dtype", ctypes.c_int),
         ("n", ctypes.c_ssize_t),
+        ("packed", ctypes.c_void_p),
         ("temperature", ctypes.c_void_p),
         ("temperature_stride", ctypes.c_ssize_t),
         ("m", ctypes.c_ssize_t),
@@ -29,6 +30,7 @@ class TopLogprobsCall(ctypes.Structure):
     _fields_ = [
         ("dtype", ctypes.c_int),
         ("n", ctypes.c_ssize_t),
+        ("packed", ctypes.c_void_p),
         ("temperature", ctypes.c_void_p),
         ("temperature_stride", ctypes.c_ssize_t),
         ("k", ctypes.c_ssize_t),
@@ -41,6 +43,7 @@ class FilterLogitsCall(ctypes.Structure):
     _fields_ = [
         ("dtype", ctypes.c_int),
         ("n", ctypes.c_ssize_t),
+        ("packed", ctypes.c_void_p),
         ("filters", ctypes.c_void_p),
         ("filter_stride", ctypes.c_ssize_t),
         ("every_tie", ctypes.c_int),
@@ -75,8 +78,8 @@ def token_logprobs(impl, x, ids, temperature):
     y = np.empty(ids.shape, x.dtype)
     t = np.array([temperature])
     call = TokenLogprobsCall(
-        int(x.dtype == np.float64), x.shape[1], t.ctypes.data, 0, ids.shape[1], ids.ctypes.data,
-        y.ctypes.data,
+        int(x.dtype == np.float64), x.shape[1], None, t.ctypes.data, 0, ids.shape[1],
+        ids.ctypes.data, y.ctypes.data,
     )  # fmt: skip
     rows = kernel(impl, "token_logprobs")
     assert rows(ctypes.addressof(call), 0, len(x), x.ctypes.data, None, None) == 0
@@ -108,8 +111,9 @@ def test_top_logprobs_in_one_call(compiled, n, dtype, temperature):
         y, indices = np.empty((4, k), dtype), np.empty((4, k), np.int64)
         t = np.array([temperature])
         call = TopLogprobsCall(
-            int(dtype == np.float64), n, t.ctypes.data, 0, k, y.ctypes.data, indices.ctypes.data
-        )
+            int(dtype == np.float64), n, None, t.ctypes.data, 0, k, y.ctypes.data,
+            indices.ctypes.data,
+        )  # fmt: skip
         rows = kernel(compiled, "top_logprobs")
         assert rows(ctypes.addressof(call), 0, 4, x.ctypes.data, None, None) == 0
         want = compiled.top_k(x, k).indices
@@ -127,7 +131,7 @@ def test_quotients_fit_a_type_of_smaller_range(compiled, n, filters):
     for name, value in filters.items():
         f[name] = value
     y = np.empty_like(x)
-    call = FilterLogitsCall(0, n, f.ctypes.data, 0, 0, 65504)
+    call = FilterLogitsCall(0, n, None, f.ctypes.data, 0, 0, 65504)
     rows = kernel(compiled, "filter_logits")
     assert rows(ctypes.addressof(call), 0, 2, x.ctypes.data, None, y.ctypes.data) == 0
     kept = y > -INF
