@@ -165,7 +165,7 @@ cdef struct TopKCall:
     int64_t *indices
 
 cdef enum:
-    MANY_IDS = 512  # of a row, from which on it is sorted to rank them: more cost no more
+    MANY_IDS = 512  # of a row, from which on a sort ranks them sooner than looks into the row
 
 cdef struct RankCall:
     int dtype  # DType

@@ -310,3 +310,24 @@ cdef inline void radix_sort_pairs(
     if source != keys:
         memcpy(keys, source, n * sizeof(uint64_t))
         memcpy(index, index_source, n * sizeof(Py_ssize_t))
+
+
+cdef inline void ranks_by_sort(
+    const value_t *x, Py_ssize_t n, const int64_t *places, Py_ssize_t m, int64_t *ranks,
+    uint64_t *keys, Py_ssize_t *order, uint64_t *keys2, Py_ssize_t *order2,
+) noexcept nogil:
+    """Write the ranks of m of n elements, -1 for places outside.
+
+    The last four arrays are scratch for n. After a signal the ranks are some others.
+    """
+    cdef Py_ssize_t i
+    cdef int64_t place
+    for i in range(n):
+        keys[i] = sortable_key(x[i])
+        order[i] = i
+    radix_sort_pairs(keys, order, n, keys2, order2)
+    for i in range(n):
+        keys[order[i]] = i
+    for i in range(m):
+        place = places[i]
+        ranks[i] = <int64_t>keys[place] if 0 <= place < n else -1

@@ -43,6 +43,7 @@ from fastsoftmax._kernels.radix cimport (
     is_nan,
     order_t,
     radix_sort_pairs,
+    ranks_by_sort,
     sortable_key,
     value_t,
 )
@@ -154,25 +155,6 @@ cdef void rank_row(
         m -= count
 
 
-cdef void rank_sorted(
-    const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks,
-    uint64_t *scratch,
-) noexcept nogil:
-    """Write what `rank_row` does, by a sort; `scratch` has room for four times n."""
-    cdef Py_ssize_t *order = <Py_ssize_t *>(scratch + n)
-    cdef Py_ssize_t i
-    cdef int64_t id
-    for i in range(n):
-        scratch[i] = sortable_key(x[i])
-        order[i] = i
-    radix_sort_pairs(scratch, order, n, scratch + 2 * n, <Py_ssize_t *>(scratch + 3 * n))
-    for i in range(n):
-        scratch[order[i]] = i
-    for i in range(m):
-        id = ids[i]
-        ranks[i] = <int64_t>scratch[id] if 0 <= id < n else -1
-
-
 cdef bint rank(
     const value_t *x, Py_ssize_t rows, Py_ssize_t n,
     const int64_t *ids, Py_ssize_t m, int64_t *ranks,
@@ -188,7 +170,10 @@ cdef bint rank(
     if scratch == NULL:
         return False
     for i in range(rows):
-        rank_sorted(x + i * n, n, ids + i * m, m, ranks + i * m, scratch)
+        ranks_by_sort(
+            x + i * n, n, ids + i * m, m, ranks + i * m, scratch, <Py_ssize_t *>(scratch + n),
+            scratch + 2 * n, <Py_ssize_t *>(scratch + 3 * n),
+        )
     free(scratch)
     return True
 

@@ -4,7 +4,7 @@
 from libc.math cimport NAN, log
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._kernels.abi cimport temperature_in_range
+from fastsoftmax._kernels.abi cimport MANY_IDS, temperature_in_range
 from fastsoftmax._kernels.block_maxima cimport (
     CHUNK,
     LANES,
@@ -18,7 +18,7 @@ from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.maxima cimport RowMax, find_first, init_max, row_max
 from fastsoftmax._kernels.normalize cimport log1p_sums
 from fastsoftmax._kernels.packed_row cimport PackedRow, row_element, row_part
-from fastsoftmax._kernels.radix cimport Descending, radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.radix cimport Descending, radix_sort_pairs, ranks_by_sort, sortable_key
 from fastsoftmax._kernels.row cimport lanes_excluding_max, sum_excluding_max
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
 from fastsoftmax._kernels.sums cimport BLOCK, DoubleDouble, LaneSums, fold_lanes, to_double
@@ -31,10 +31,6 @@ from fastsoftmax._kernels.weights cimport (
     sum_lanes,
 )
 from fastsoftmax._kernels.workspace cimport Workspace
-
-cdef enum:
-    MANY = 512  # draws from which on a sort finds their ranks sooner than looks into the row
-
 
 cdef inline double log1p_excluding_max(
     const real *value, double *weight, Py_ssize_t n, double highest, double *sums
@@ -232,19 +228,13 @@ cdef inline void ranks_among(
 ) noexcept nogil:
     """Write the ranks of m of n numbers, -1 for places outside; uses up all but `work.index`."""
     cdef real *maxima = <real *>work.maxima
-    cdef Py_ssize_t *order = <Py_ssize_t *>work.weight
     cdef Py_ssize_t i
     cdef int64_t place
-    if m > MANY and n <= work.room and packed == NULL:
-        for i in range(n):
-            work.keys[i] = sortable_key(x[i])
-            order[i] = i
-        radix_sort_pairs(work.keys, order, n, <uint64_t *>work.masses, <Py_ssize_t *>work.value)
-        for i in range(n):
-            work.keys[order[i]] = i
-        for i in range(m):
-            place = places[i]
-            ranks[i] = <int64_t>work.keys[place] if 0 <= place < n else -1
+    if m >= MANY_IDS and n <= work.room and packed == NULL:
+        ranks_by_sort(
+            x, n, places, m, ranks, work.keys, <Py_ssize_t *>work.weight,
+            <uint64_t *>work.masses, <Py_ssize_t *>work.value,
+        )
         return
     block_maxima_of_row(x, <Descending>0, n, CHUNK, maxima, <real *>NULL, packed)
     for i in range(m):
