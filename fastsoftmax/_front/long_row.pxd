@@ -5,7 +5,7 @@ from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackingKernels, SoftmaxCall, SoftmaxKernels
 
 
-cdef bint run_packed_rows(
+cdef bint run_by_pieces(
     const PackingKernels *packing, const SoftmaxKernels *kernels, SoftmaxCall *call, Plan *p,
     double work, object workers,
 ) except -1

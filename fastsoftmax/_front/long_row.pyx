@@ -204,19 +204,19 @@ cdef int do_blocks(
 # ---- by one thread -------------------------------------------------------------------------------
 
 
-cdef struct PackedRows:
+cdef struct PiecesCall:
     const SoftmaxKernels *kernels
     const PackingKernels *packing
     const Plan *plan
     SoftmaxCall *call
 
 
-cdef int packed_rows(
+cdef int rows_by_pieces(
     const void *context, Py_ssize_t first, Py_ssize_t rows, const void *_x, const void *_x2,
     void *_y,
 ) noexcept nogil:
     """Write the results of rows that are packed by pieces; a `rows_fn` that finds them itself."""
-    cdef const PackedRows *packed = <const PackedRows *>context
+    cdef const PiecesCall *packed = <const PiecesCall *>context
     cdef Parts parts
     cdef Py_ssize_t i
     cdef int phase, result = -1
@@ -241,12 +241,12 @@ cdef int packed_rows(
     return result
 
 
-cdef bint run_packed_rows(
+cdef bint run_by_pieces(
     const PackingKernels *packing, const SoftmaxKernels *kernels, SoftmaxCall *call, Plan *p,
     double work, object workers,
 ) except -1:
     """Run a plan of rows that are packed by pieces; return False for other rows."""
-    cdef PackedRows packed
+    cdef PiecesCall packed
     cdef Py_ssize_t blocks = (p.n + kernels.row_block - 1) // kernels.row_block
     if p.x.access != PACKED and (p.y.access != PACKED or call.op == LOGSUMEXP):
         return False
@@ -254,7 +254,7 @@ cdef bint run_packed_rows(
     if blocks < (MIN_PACKED_BLOCKS if call.op == SOFTMAX else CACHED_BLOCKS):
         return False
     packed.kernels, packed.packing, packed.plan, packed.call = kernels, packing, p, call
-    run_rows(NULL, packed_rows, &packed, p, work, workers)
+    run_rows(NULL, rows_by_pieces, &packed, p, work, workers)
     return True
 
 

@@ -23,7 +23,7 @@ from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, run_range, run_rows, threads_for
-from fastsoftmax._front.long_row cimport run_long_row, run_packed_rows
+from fastsoftmax._front.long_row cimport run_by_pieces, run_long_row
 from fastsoftmax._front.plan cimport (
     CONTIGUOUS,
     MAX_AXES,
@@ -256,7 +256,7 @@ cdef class SoftmaxFunctions:
                         <double[:p.rows, :p.n:1]><double *>p.x.data,
                         <double[:p.rows, :p.n:1]><double *>p.y.data,
                     )
-            elif not run_packed_rows(&self.packing, &self.kernels, &call, p, work, workers):
+            elif not run_by_pieces(&self.packing, &self.kernels, &call, p, work, workers):
                 run_rows(&self.packing, self.kernels.softmax_rows, &call, p, work, workers)
         finally:
             free(each)
