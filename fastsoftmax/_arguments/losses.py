@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import as_array, new_array, work_dtype
-from .values import has_bool, number, shown
+from .values import are_integers, exact_integers, has_bool, number, shown
 
 INT64 = np.iinfo(np.int64)
 
@@ -86,12 +86,10 @@ def _listed_targets(targets: Any, shape: tuple[int, ...], classes: int, ignore: 
 
     NumPy would make floats or objects of these, and a float array of no targets.
     """
-    array = new_array(targets, "targets")
-    if array.shape != shape or array.dtype.kind not in "fO":
+    array = exact_integers(targets, new_array(targets, "targets"))
+    if array.shape != shape or array.dtype != object or not are_integers(array):
         return array
-    for i, target in enumerate(np.asarray(targets, dtype=object).flat):
-        if not isinstance(target, (int, np.integer)):
-            return array
+    for i, target in enumerate(array.flat):
         if not INT64.min <= target <= INT64.max:
             raise out_of_range(target, i, shape, classes, ignore)
     return array.astype(np.int64)  # there are none

@@ -186,7 +186,8 @@ def id_array(ids: Any, name: str) -> np.ndarray:
     array = _array(ids, name, "are integers")
     if array.dtype.kind == "b" or has_bool(ids):
         raise TypeError(f"{name} has dtype bool; allowed are integers, not a mask")
-    if array.size and (array.dtype == object or (array.dtype.kind == "f" and array is not ids)):
+    array = exact_integers(ids, array)
+    if array.size and array.dtype == object:
         array = _integers(ids, name, "integers")
     if array.dtype.kind not in "iuO" and array.size:
         raise TypeError(f"{name} has dtype {array.dtype}; allowed are integers")
@@ -313,20 +314,36 @@ def _integers(value: Any, name: str, allowed: str) -> np.ndarray:
     array = value if isinstance(value, np.ndarray) else _array(value, name, f"are {allowed}")
     if array.dtype.kind in "iu" and not has_bool(value):
         return array
-    if array is not value and array.dtype.kind in "fO":  # 2**63 beside -1 would be a float
-        array = np.asarray(value, dtype=object)
-    if array.dtype != object or not all(
-        isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in array.flat
-    ):
+    array = exact_integers(value, array)
+    if array.dtype != object or not are_integers(array):
         raise TypeError(f"{name} is {shown(value)}; allowed are {allowed}")
     return array
 
 
+def exact_integers(value: Any, array: np.ndarray) -> np.ndarray:
+    """Return the integers of the list `value` where NumPy's `array` of it has floats instead.
+
+    As of 2**63 beside -1. Else return `array`.
+    """
+    if array is value or array.dtype.kind != "f":
+        return array
+    exact = np.asarray(value, dtype=object)
+    return exact if are_integers(exact) else array
+
+
+def are_integers(array: np.ndarray) -> bool:
+    """Return whether all objects in an array are integers."""
+    return all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) for v in array.flat)
+
+
 def has_bool(value: Any) -> bool:
     """Return whether there is a bool among the elements of a list, which NumPy makes integers."""
-    if isinstance(value, (list, tuple)):
-        return any(map(has_bool, value))
-    return isinstance(value, (bool, np.bool_))
+    if not isinstance(value, (list, tuple)):
+        return isinstance(value, (bool, np.bool_))
+    kinds = set(map(type, value))
+    if not kinds.isdisjoint((bool, np.bool_)):
+        return True
+    return any(issubclass(kind, (list, tuple)) for kind in kinds) and any(map(has_bool, value))
 
 
 def _require(good: np.ndarray, values: np.ndarray, name: str, allowed: str) -> None:

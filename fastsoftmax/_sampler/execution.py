@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import steps as library
 from .._arguments.arrays import as_array, result_dtype, work_dtype
-from .._arguments.values import count, generator, shown
+from .._arguments.values import count, generator, has_bool, shown
 from ..steps import candidates
 from ..steps.base import NO_IDS, Step
 from ..steps.candidates import Candidates, History, Ids, places
@@ -72,10 +72,10 @@ class SamplerCall:
             asked = np.asarray(tokens)
         except ValueError:  # ragged
             asked = None
-        wrong = asked is None or asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu")
-        if not wrong and isinstance(tokens, (list, tuple)):  # NumPy makes [1, 5] of [True, 5]
-            wrong = not {bool, np.bool_}.isdisjoint(map(type, tokens))
-        if asked is None or wrong:
+        if (
+            asked is None or asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu")
+            or has_bool(tokens)  # NumPy makes [1, 5] of [True, 5]
+        ):
             raise TypeError(
                 f"ids has {shown(tokens)} for {self._name(i)}; allowed is a sequence of token ids"
             )

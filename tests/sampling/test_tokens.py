@@ -212,7 +212,7 @@ def test_wrong_ids(impl, name):
     with pytest.raises(IndexError):
         f(np.zeros((2, 0)), [0, 0])
     for ids, error, says in (
-        ([0.0, 1.0], TypeError, r"ids (has dtype float64|is \[0\.0, 1\.0\])"),
+        ([0.0, 1.0], TypeError, "ids has dtype float64"),
         ([True, False], TypeError, "ids has dtype bool"),
         ([0, 1, 2], ValueError, r"ids has shape \(3,\); allowed are \(2,\) and \(2, m\)"),
         (0, ValueError, r"ids has shape \(\)"),
