@@ -75,6 +75,8 @@ for sys.argv[1:] in json.loads(sys.argv[1]):
 def extension(module, suffix="", flags=(), optional=False):
     """Describe one extension module: ``_kernels/softmax`` is built as ``softmax<suffix>``."""
     source = (PACKAGE / module).with_suffix(".pyx")
+    if not source.exists():  # Python, which runs unbuilt too
+        source = source.with_suffix(".py")
     return Extension(
         ".".join((PACKAGE / f"{module}{suffix}").parts),
         [str(source)],
@@ -105,7 +107,7 @@ def extensions():
         extra_compile_args=[*FLAGS, "-O1", "-include", keywords],  # nothing there is hot
     )
     front = [extension(f"_front/{m}") for m in ISA.FRONT]
-    return [*kernels, *front, shared, extension("_dispatch/cpu")]
+    return [*kernels, *front, shared, extension("_dispatch/cpu"), extension("_workers")]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)

@@ -10,7 +10,8 @@ from typing import Any
 from ._arguments.results import LossAndGrad, SampleResult, Support, TopK, TopLogprobs
 from ._dispatch import active as _active
 from ._dispatch import show_config
-from ._threads import get_workers, set_workers
+from ._threads import set_workers
+from ._workers import get_workers
 
 __version__ = "0.1.0"
 

@@ -10,15 +10,15 @@ Here are locks and queues of C alone, which do their thing or don't.
 """
 
 import os
-from _thread import LockType, _local, allocate_lock, start_new_thread
+from _thread import _local, allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
 from operator import index
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 from ._arguments.values import shown
+from ._workers import Block
 
 # Nanoseconds of work, or so, as the callers of this module estimate them.
 #: What a thread must have to do. A thread starts some 25 us after it was asked, and its end is seen
@@ -29,18 +29,6 @@ _BLOCK = 300_000
 
 #: Of each thread: `shared`, the work that it helps with, and `error`, for which that stopped.
 here = _local()
-
-
-class _Block(NamedTuple):
-    """A block that `set_workers` has made: its number holds while the lock is locked."""
-
-    workers: int
-    lock: LockType
-    outer: "_Block | None"
-
-
-#: The latest block of this thread or task.
-_block: ContextVar[_Block | None] = ContextVar("workers", default=None)
 
 
 def cpus_to_use() -> int:
@@ -90,7 +78,7 @@ def set_workers(workers: int) -> AbstractContextManager[Any]:
     Notes
     -----
     As ``scipy.fft.set_workers``. It holds for the thread, or the asyncio task, that entered the
-    block, and ends with the block; blocks may stand in one another, each of a call of its own.
+    block, and ends with the block; blocks may stand in one another, and be entered again.
     Without it the number is 1: the caller owns the CPUs.
 
     The threads are those of one pool, made when first needed, as many as were asked for; a child
@@ -106,32 +94,7 @@ def set_workers(workers: int) -> AbstractContextManager[Any]:
     >>> fastsoftmax.get_workers()
     1
     """
-    # The block is a lock's own: its enter and exit are of C, between whose lines no signal handler
-    # can raise, and the number does not outlive it.
-    block = _Block(count(workers), allocate_lock(), _entered())
-    _block.set(block)
-    return block.lock
-
-
-def _entered() -> _Block | None:
-    """Return the innermost block that has been entered and not left."""
-    block = _block.get()
-    while block is not None and not block.lock.locked():
-        block = block.outer
-    return block
-
-
-def get_workers() -> int:
-    """Return how many threads functions with ``workers=None`` may use here: 1, or `set_workers`.
-
-    Examples
-    --------
-    >>> import fastsoftmax
-    >>> fastsoftmax.get_workers()
-    1
-    """
-    block = _entered()
-    return 1 if block is None else block.workers
+    return Block(count(workers))
 
 
 class StoppedError(Exception):

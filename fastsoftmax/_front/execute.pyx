@@ -16,7 +16,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 
-from .. import _threads
+from .. import _threads, _workers
 
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.pack cimport FILL, LOAD, STORE, pack
@@ -58,7 +58,7 @@ cdef Py_ssize_t threads_for(double work, object workers) except -1:
     if work < 2 * MIN_NS_PER_THREAD:
         return 1
     if workers is None:
-        workers = _threads.get_workers()
+        workers = _workers.get_workers()
     return min(workers, <Py_ssize_t>(work / MIN_NS_PER_THREAD))
 
 

@@ -12,17 +12,18 @@ PACKAGE = Path(fastsoftmax.__file__).parent
 
 #: What the modules of a room may import of the package, beside their own room.
 MAY_IMPORT = {
-    "__init__": {"_arguments", "_dispatch", "_sampler", "_threads", "steps"},
+    "__init__": {"_arguments", "_dispatch", "_sampler", "_threads", "_workers", "steps"},
     "__main__": {"_command"},
     "_command": {"__init__", "_dispatch", "_reference", "steps"},
     "_sampler": {"_arguments", "_dispatch", "steps"},
     "steps": {"_arguments", "_dispatch"},
     "_dispatch": {"_arguments", "_docs", "_front", "_reference"},
-    "_front": {"_arguments", "_kernels.abi", "_kernels.philox", "_threads"},
+    "_front": {"_arguments", "_kernels.abi", "_kernels.philox", "_threads", "_workers"},
     "_reference": {"_arguments", "_docs", "_threads"},
     "_arguments": set(),
     "_docs": {"_arguments"},
-    "_threads": {"_arguments"},
+    "_threads": {"_arguments", "_workers"},
+    "_workers": set(),
     "_kernels": set(),
 }
 #: The kernels' files: each may cimport those before it.

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fastsoftmax import _threads, get_workers, set_workers
+from fastsoftmax import _threads, get_workers, set_workers, show_config
 from tests.calls import CALLS
 from tests.concurrency.looks import longest_without
 
@@ -143,6 +143,8 @@ def test_results_after_an_interrupt(compiled):
 
 def test_no_number_of_workers_is_left_set():
     """Wherever in a block's beginning or end the handler raises, and while its error is kept."""
+    if not show_config(mode="dicts")["built"]:
+        pytest.skip("blocks that are not compiled can be interrupted")
     errors = []
 
     def stop(*_):
@@ -166,12 +168,3 @@ def test_no_number_of_workers_is_left_set():
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert len(errors) > 10
-
-
-def test_a_block_may_be_entered_again():
-    block = set_workers(2)
-    assert get_workers() == 1
-    for _ in range(2):
-        with block, set_workers(5):
-            assert get_workers() == 5
-        assert get_workers() == 1

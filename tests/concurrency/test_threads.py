@@ -206,6 +206,53 @@ def test_set_workers_holds_in_its_thread_and_task_alone():
     assert get_workers() == 1
 
 
+def test_a_block_may_be_entered_again():
+    few, many = set_workers(2), set_workers(5)
+    assert get_workers() == 1
+    for _ in range(2):
+        with few:  # not the latest one made
+            assert get_workers() == 2
+            with many, few, few:  # inside itself
+                assert get_workers() == 2
+            assert get_workers() == 2
+        assert get_workers() == 1
+
+
+def test_a_block_may_be_entered_by_several_at_once():
+    block = set_workers(3)
+
+    def enter():
+        with block:
+            return get_workers()
+
+    async def task():
+        with block:
+            await asyncio.sleep(0)
+            return get_workers()
+
+    async def tasks():
+        return [*await asyncio.gather(task(), task()), get_workers()]
+
+    assert asyncio.run(tasks()) == [3, 3, 1]
+    with block, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(enter).result(timeout=60) == 3
+    assert get_workers() == 1
+
+
+def test_a_block_that_a_generator_left_late():
+    def inside():
+        with set_workers(2):
+            yield
+
+    generator = inside()
+    next(generator)
+    with set_workers(5):
+        generator.close()
+        assert get_workers() == 5
+    assert get_workers() == 1
+    set_workers(2).__exit__(None, None, None)  # not entered
+
+
 # ---- threads and forks ---------------------------------------------------------------------------
 
 
