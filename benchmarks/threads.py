@@ -37,21 +37,23 @@ def _calls(seed):
 
 def rate(calls, loops):
     """Return the calls a second of threads that each make one of `calls` so many times."""
-    ready = threading.Barrier(len(calls) + 1)
+    ready = threading.Barrier(len(calls))
+    times = []
 
     def work(call):
         ready.wait()
+        start = perf_counter()
         for _ in repeat(None, loops):
             call()
+        times.append((start, perf_counter()))
 
     threads = [threading.Thread(target=work, args=(call,)) for call in calls]
     for thread in threads:
         thread.start()
-    ready.wait()
-    start = perf_counter()
     for thread in threads:
         thread.join()
-    return len(calls) * loops / (perf_counter() - start)
+    starts, ends = zip(*times, strict=True)
+    return len(calls) * loops / (max(ends) - min(starts))
 
 
 def measure(calls, rounds=ROUNDS, sample_s=SAMPLE_S):
