@@ -15,14 +15,15 @@ from benchmarks import threads
 def test_the_ratio_of_calls_beside_one_another_and_of_calls_in_turns():
     lock = threading.Lock()
 
-    def in_turns():
+    def sleep_in_turns():
         with lock:
-            time.sleep(2e-4)
+            time.sleep(2e-3)
 
-    one, two, ratio = threads.measure([partial(time.sleep, 2e-4)] * 2, 3, 0.01)
-    assert 1.5 < ratio < 2.5
-    assert 1.5 < two / one < 2.5
-    assert threads.measure([in_turns] * 2, 3, 0.01)[2] < 1.3
+    one, two, ratio = threads.measure([partial(time.sleep, 2e-3)] * 2, 5, 0.01)
+    assert 1.3 < two / one < 3
+    assert 1.3 < ratio < 3
+    _, _, ratio = threads.measure([sleep_in_turns] * 2, 5, 0.01)
+    assert ratio < 1.3
 
 
 def test_a_line_for_each_call(capsys, monkeypatch):
