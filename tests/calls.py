@@ -12,7 +12,9 @@ def classes(x):
 
 def mask(x):
     """Return a mask for x in which every third entry is False."""
-    return np.arange(x.size).reshape(x.shape) % 3 != 1
+    allowed = np.ones(x.size, bool)
+    allowed[1::3] = False
+    return allowed.reshape(x.shape)
 
 
 def other(x):
