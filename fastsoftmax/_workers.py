@@ -1,3 +1,4 @@
+# cython: language_level=3, autotestdict=False
 """The block that ``set_workers`` makes.
 
 Built, this module is C, between whose lines no signal handler can raise: a block is entered or not,
