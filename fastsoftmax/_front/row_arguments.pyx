@@ -56,7 +56,7 @@ cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) exce
     cdef double *each
     cdef Py_ssize_t i, bad = -1
     cdef uint64_t environment
-    if p.t.data == NULL:
+    if p.t.data == NULL or p.rows == 0:
         return NULL
     each = <double *>allocate(p.rows, sizeof(double))
     if each == NULL:

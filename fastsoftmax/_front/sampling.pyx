@@ -337,12 +337,12 @@ cdef class SamplingFunctions:
         begin_plan(&p, given, -1)
         temperature = set_temperature(&p, temperature, &one)
         checked = checked_ids(ids, &p)
-        y = cnp.PyArray_EMPTY(
-            cnp.PyArray_NDIM(checked), cnp.PyArray_DIMS(checked), number_of(&p), 0
-        )
-        if cnp.PyArray_SIZE(checked) > 0:
-            finish_plan(&p, False)
-            each = row_temperatures(&p, &self.packing)
+        y = cnp.PyArray_EMPTY(checked.ndim, cnp.PyArray_DIMS(checked), number_of(&p), 0)
+        finish_plan(&p, False)
+        each = row_temperatures(&p, &self.packing)  # wrong ones are told if no one looks, too
+        if cnp.PyArray_SIZE(checked) == 0:
+            free(each)
+        else:
             call.dtype = p.dtype
             call.n = p.n
             call.packed = packed_rows(&rows, &self.packing, &p)
@@ -377,9 +377,11 @@ cdef class SamplingFunctions:
         temperature = set_temperature(&p, temperature, &one)
         indices = empty_draws(&p, n, True, cnp.NPY_INT64)
         y = empty_draws(&p, n, True, number_of(&p))
-        if cnp.PyArray_SIZE(indices) > 0:
-            finish_plan(&p, False)
-            each = row_temperatures(&p, &self.packing)
+        finish_plan(&p, False)
+        each = row_temperatures(&p, &self.packing)  # wrong ones are told if no one looks, too
+        if cnp.PyArray_SIZE(indices) == 0:
+            free(each)
+        else:
             call.dtype = p.dtype
             call.n = p.n
             call.packed = packed_rows(&rows, &self.packing, &p)

@@ -168,7 +168,7 @@ def test_no_ids_of_any_type(impl, dtype):
             assert function(X[:0], np.zeros(0, dtype)).shape == (0,)
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 4), (2, 4, 0)])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0), (2, 0, 4), (2, 4, 0), (2, 4)])
 @pytest.mark.parametrize("value", [np.array(np.nan), np.array([-1.0]), [np.nan], np.float32(-1)])
 def test_temperatures_of_nothing_are_checked(impl, shape, value):
     x = np.zeros(shape, np.float32)
