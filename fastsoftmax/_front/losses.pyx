@@ -230,15 +230,15 @@ cdef class LossFunctions:
                     call.targets[bad], bad, batch_shape_of(&p), p.n, ignore_index
                 )
         else:
-            set_array(&p.x2, targets, &p)
+            set_array(&p.x2, targets, "targets", &p)
         if with_grad:
             if out is None:
-                grad = empty_result(&p, given)
+                grad = empty_result(&p, given, "logits")
             else:
-                grad = writable_result(out, &p, given, targets)
+                grad = writable_result(out, &p, given, "logits", targets)
                 if weight is not None and overlap(grad, weight):
-                    grad = empty_for(&p, given, grad)
-            set_array(&p.y, grad, &p)
+                    grad = empty_for(&p, given, "logits", grad)
+            set_array(&p.y, grad, "out", &p)
         loss = self.reduce(&p, &call, reduction, total, workers)
         if not with_grad:
             return loss
@@ -326,13 +326,13 @@ cdef class LossFunctions:
             same = same and cnp.PyArray_DIM(g, d) == p.shape[d]
         if not same:
             checks.gradient_pair(g, given, name)
-        set_array(&p.x2, g, &p)
+        set_array(&p.x2, g, "grad_output", &p)
         temperature = set_temperature(&p, temperature, &one)
-        y = empty_result(&p, given) if out is None else writable_result(out, &p, given, None)
+        y = writable_result(out, &p, given, name, None)
         if out is not None and overlap(y, g) and not same_memory(y, g):
-            y = empty_for(&p, given, y)
+            y = empty_for(&p, given, name, y)
         if p.rows > 0 and p.n > 0:
-            set_array(&p.y, y, &p)
+            set_array(&p.y, y, "out", &p)
             finish_plan(&p, True)
             operand = p.x
             p.x = p.x2

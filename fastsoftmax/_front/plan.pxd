@@ -54,13 +54,13 @@ cdef struct Plan:
     double masked  # what the result has where the mask is False
 
 
-cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x)
-cdef cnp.ndarray empty_for(const Plan *p, cnp.ndarray x, cnp.ndarray out)
-cdef object writable_result(object out, const Plan *p, cnp.ndarray x, object other)
+cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x, str name)
+cdef cnp.ndarray empty_for(const Plan *p, cnp.ndarray x, str name, cnp.ndarray out)
+cdef object writable_result(object out, const Plan *p, cnp.ndarray x, str name, object other)
 cdef int reduce_axes(Plan *p, object axis) except -1
 cdef int begin_plan(Plan *p, cnp.ndarray x, object axis) except -1
 cdef int set_operand(Operand *o, cnp.ndarray a) except -1
-cdef int set_array(Operand *o, cnp.ndarray a, const Plan *p) except -1
+cdef int set_array(Operand *o, cnp.ndarray a, str name, const Plan *p) except -1
 cdef bint broadcast(Operand *o, cnp.ndarray a, const Plan *p, bint per_row) noexcept
 cdef void finish_plan(Plan *p, bint sort) noexcept
 cdef tuple batch_shape_of(const Plan *p)

@@ -43,20 +43,20 @@ cdef inline bint repeats(const Plan *p) noexcept:
     return False
 
 
-cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x):
-    """Return an array for a result of the shape of x, the input, that lies in memory as x does.
+cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x, str name):
+    """Return an array for a result of the shape of x, the input `name`, that lies in memory as x.
 
     In C order where the elements of x repeat.
     """
-    return empty_as(p, x, result_dtype(x))
+    return empty_as(p, x, name, result_dtype(x))
 
 
-cdef cnp.ndarray empty_for(const Plan *p, cnp.ndarray x, cnp.ndarray out):
+cdef cnp.ndarray empty_for(const Plan *p, cnp.ndarray x, str name, cnp.ndarray out):
     """Return what `empty_result` does, of the type of `out`, into which it is copied later."""
-    return empty_as(p, x, native_dtype(out))
+    return empty_as(p, x, name, native_dtype(out))
 
 
-cdef inline cnp.ndarray empty_as(const Plan *p, cnp.ndarray x, cnp.dtype dtype):
+cdef inline cnp.ndarray empty_as(const Plan *p, cnp.ndarray x, str name, cnp.dtype dtype):
     """Return what `empty_result` does, of another type."""
     cdef int d
     cdef cnp.ndarray y
@@ -67,7 +67,7 @@ cdef inline cnp.ndarray empty_as(const Plan *p, cnp.ndarray x, cnp.dtype dtype):
     y = PyArray_NewLikeArray(x, cnp.NPY_CORDER if repeats(p) else cnp.NPY_KEEPORDER, dtype, 0)
     for d in range(cnp.PyArray_NDIM(y)):
         if cnp.PyArray_NDIM(y) != p.ndim or cnp.PyArray_DIM(y, d) != p.shape[d]:
-            raise ValueError("the shape of x changed during the call")
+            raise ValueError(f"the shape of {name} changed during the call")
     return y
 
 
@@ -87,12 +87,14 @@ cdef inline bint has_shape(cnp.ndarray a, const Plan *p, cnp.ndarray x) noexcept
     return True
 
 
-cdef object writable_result(object out, const Plan *p, cnp.ndarray x, object other):
-    """Return where to write a result of the shape of x: `out`, unless that would spoil an input.
+cdef object writable_result(object out, const Plan *p, cnp.ndarray x, str name, object other):
+    """Return where to write a result of the shape of x: `out` if it is given and spoils no input.
 
     Raise where `out` is of another shape, not writable, or of a type that it cannot have. `other`
     is another input that is read meanwhile, or None.
     """
+    if out is None:
+        return empty_result(p, x, name)
     if not (
         is_input(out)
         and cnp.PyArray_ISWRITEABLE(out)
@@ -103,7 +105,7 @@ cdef object writable_result(object out, const Plan *p, cnp.ndarray x, object oth
         arguments.check_out(out, shape_of(p, x), result_dtype(x))
         out = np.asarray(out)
     if overlap(out, x) and not same_memory(out, x) or other is not None and overlap(out, other):
-        return empty_for(p, x, out)
+        return empty_for(p, x, name, out)
     return out
 
 
@@ -214,11 +216,11 @@ cdef bint broadcast(Operand *o, cnp.ndarray a, const Plan *p, bint per_row) noex
     return left == 0
 
 
-cdef int set_array(Operand *o, cnp.ndarray a, const Plan *p) except -1:
-    """Plan an array of the input's shape."""
+cdef int set_array(Operand *o, cnp.ndarray a, str name, const Plan *p) except -1:
+    """Plan the array `name` of the input's shape."""
     set_operand(o, a)
     if not broadcast(o, a, p, False):
-        raise ValueError("the shape of an array changed during the call")
+        raise ValueError(f"the shape of {name} changed during the call")
     return 0
 
 

@@ -26,7 +26,6 @@ from fastsoftmax._front.plan cimport (
     Plan,
     batch_shape_of,
     begin_plan,
-    empty_result,
     finish_plan,
     set_array,
     writable_result,
@@ -250,9 +249,9 @@ cdef class SamplingFunctions:
         given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
-        y = empty_result(&p, given) if out is None else writable_result(out, &p, given, None)
+        y = writable_result(out, &p, given, "logits", None)
         if p.rows > 0 and p.n > 0:
-            set_array(&p.y, y, &p)
+            set_array(&p.y, y, "out", &p)
             finish_plan(&p, False)
             call.dtype = p.dtype
             call.n = p.n

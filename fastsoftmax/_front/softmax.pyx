@@ -32,7 +32,6 @@ from fastsoftmax._front.plan cimport (
     Plan,
     begin_plan,
     broadcast,
-    empty_result,
     finish_plan,
     set_array,
     set_operand,
@@ -199,9 +198,9 @@ cdef class SoftmaxFunctions:
         begin_plan(&p, given, axis)
         where = self.set_mask(&p, given, where)
         temperature = set_temperature(&p, temperature, &t)
-        y = empty_result(&p, given) if out is None else writable_result(out, &p, given, where)
+        y = writable_result(out, &p, given, "x", where)
         if p.rows > 0 and p.n > 0:
-            set_array(&p.y, y, &p)
+            set_array(&p.y, y, "out", &p)
             p.masked = 0 if op == SOFTMAX else -INFINITY
             self.run(&p, t, op, workers)
         if out is None:

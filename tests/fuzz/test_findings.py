@@ -274,6 +274,19 @@ def test_logits_whose_shape_an_argument_changes():
     assert x.shape == (1,)
 
 
+def test_an_array_whose_shape_an_argument_changes_is_named(compiled):
+    for function, name in (
+        (compiled.softmax, "x"),
+        (compiled.log_softmax, "x"),
+        (compiled.filter_logits, "logits"),
+        (lambda x, **kw: compiled.softmax_backward(x.copy(), x, **kw), "probs"),
+        (lambda x, **kw: compiled.log_softmax_backward(x.copy(), x, **kw), "log_probs"),
+    ):
+        x = np.zeros((1, 1, 2), np.float16)[..., ::-1]
+        with pytest.raises(ValueError, match=f"the shape of {name} changed during the call"):
+            function(x, temperature=spoils(0.7, "shape", x))
+
+
 # ---- steps of users ------------------------------------------------------------------------------
 
 WRONG = {
