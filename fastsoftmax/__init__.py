@@ -15,6 +15,7 @@ from ._workers import get_workers
 
 __version__ = "0.1.0"
 
+History = _active.History
 softmax = _active.softmax
 log_softmax = _active.log_softmax
 logsumexp = _active.logsumexp
@@ -32,6 +33,7 @@ top_logprobs = _active.top_logprobs
 rank = _active.rank
 
 __all__ = [
+    "History",
     "LossAndGrad",
     "SampleResult",
     "Sampler",

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, overload
 
@@ -10,6 +10,7 @@ from ._sampler import Sampler as Sampler
 
 __version__: str
 __all__ = [
+    "History",
     "LossAndGrad",
     "SampleResult",
     "Sampler",
@@ -58,6 +59,19 @@ class Support(NamedTuple):
 class TopLogprobs(NamedTuple):
     logprobs: NDArray[Any]
     indices: NDArray[np.int64]
+
+class History:
+    rows: int
+    def __init__(self, prompts: Iterable[ArrayLike]) -> None: ...
+    def __len__(self) -> int: ...
+    def append(self, ids: ArrayLike) -> None: ...
+    def reset(self, row: int, prompt: ArrayLike = ()) -> None: ...
+    def tokens(self, row: int) -> NDArray[np.int64]: ...
+    def prompt(self, row: int) -> int: ...
+    def state(self, row: int) -> tuple[float, ...]: ...
+    def counts(
+        self, row: int, last: int | None = None, prompt: bool = True
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
 
 _Axis = int | Sequence[int] | None
 

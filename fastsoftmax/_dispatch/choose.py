@@ -70,6 +70,7 @@ class Implementation:
 
     def __init__(self, name: str) -> None:
         self.NAME = name
+        self.History = importlib.import_module(f"{PACKAGE}._front.history").History
         for _, family, _ in FAMILIES:
             functions = _functions(family, name)
             for function in _docs.FUNCTIONS:
@@ -89,6 +90,13 @@ def _functions(family: str, name: str) -> Any:
     # A pickle of a function travels by the names of its family and instruction set.
     copyreg.pickle(cls, lambda functions: (_functions, (family, functions.NAME)))
     return cls(name, *modules)
+
+
+def histories() -> tuple[type, ...]:
+    """Return the class `History` of the reference and, where it was built, the compiled one."""
+    if find_spec(f"{PACKAGE}._front.history") is None:
+        return (_reference.History,)
+    return _reference.History, importlib.import_module(f"{PACKAGE}._front.history").History
 
 
 def choose() -> tuple[Any, str]:

@@ -52,6 +52,7 @@ FRONT = (
     *(module for module, _, _ in FAMILIES),
     *("arrays", "plan", "row_arguments", "filters", "uniforms", "results"),
     *("pack", "signals", "execute", "columns", "long_row", "long_selection", "packed_rows"),
+    "history",
 )
 
 #: Cython's own code for memoryviews, in a module that all others import: compiled into each it was

@@ -6,6 +6,7 @@ where nothing compiled can be loaded they are what runs. May import `_arguments`
 checks of arguments, the signatures and the docstrings are shared, the arithmetic is not.
 """
 
+from .history import History as History
 from .losses import (
     cross_entropy,
     cross_entropy_with_grad,

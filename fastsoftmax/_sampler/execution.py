@@ -14,8 +14,9 @@ from .._arguments.arrays import as_array, result_dtype, work_dtype
 from .._arguments.values import count, generator, has_bool, shown
 from ..steps import candidates
 from ..steps.base import NO_IDS, Step
-from ..steps.candidates import Candidates, History, Ids, places
-from ..steps.penalties import AllowedTokens
+from ..steps.candidates import Candidates, Ids, Tokens, places
+from ..steps.given import AllowedTokens
+from .histories import foresee, is_history, stateful, tokens_of
 
 #: Called with a step (None before the first) and what was left before and after it.
 Watch = Callable[[Step | None, Candidates, Candidates], None]
@@ -53,7 +54,26 @@ class SamplerCall:
         self.eps = float(np.finfo(work).eps)
         for step in steps:
             step.check(x.shape[-1])
-        self.histories = list(self._histories(ids, prompt))
+        self.history = ids if is_history(ids) else None
+        if self.history is None:
+            self.histories = list(self._histories(ids, prompt))
+        else:
+            self.histories = tokens_of(ids, len(rows), rows.shape[1], prompt)
+        self.stateful = stateful(steps)
+        self._seen: Candidates | None = None  # what the step with a state was called with
+
+    def check_state(self) -> None:
+        """Raise a ValueError if a step has a state that nothing keeps."""
+        if self.stateful and self.history is None:
+            raise ValueError(
+                f"ids is no History; allowed with {self.stateful.short_repr()}, which remembers "
+                "what was drawn, is a fastsoftmax.History"
+            )
+
+    def foresee(self, i: int, token: int) -> None:
+        """Let the state of row `i` be what follows if `token`, which was drawn, is appended."""
+        if self.stateful and self._seen is not None:
+            foresee(self.history, i, self.stateful, self._seen, token)
 
     def _name(self, i: int) -> str:
         """Return row `i` as an error names it."""
@@ -81,7 +101,7 @@ class SamplerCall:
             )
         return asked
 
-    def _histories(self, ids: Any, prompt: Any) -> Iterator[History]:
+    def _histories(self, ids: Any, prompt: Any) -> Iterator[Tokens]:
         """Yield the checked tokens so far of each row, from the call's `ids` and `prompt`."""
         rows, size = self.data.shape
         given = self._for_rows(ids, "ids", "sequences of token ids") if self.shape else [ids]
@@ -101,7 +121,7 @@ class SamplerCall:
                 raise ValueError(
                     f"ids has {outside} in {self._name(i)}; allowed are ids from 0 to {size - 1}"
                 )
-            yield History(array, count(length, "prompt", 0, array.size))
+            yield Tokens(array, count(length, "prompt", 0, array.size))
 
     def run(
         self, rng: Any, draws: int, watch: Watch | None = None
@@ -139,6 +159,8 @@ class SamplerCall:
         if watch:
             watch(None, left, left)
         for step in self.steps[done:]:
+            if step.states:
+                self._seen = left
             before, left = left, run_step(step, left)
             if not left.ids.size:
                 raise ValueError(f"{step.short_repr()} leaves nothing of {self._name(i)}")
@@ -163,7 +185,7 @@ class SamplerCall:
     def _run_on_few(
         self,
         row: NDArray[Any],
-        history: History,
+        history: Tokens,
         start: Callable[[Ids, NDArray[Any]], Candidates],
     ) -> tuple[Candidates, int] | None:
         """Return what the first steps leave of `row`, and how many these steps are; else None.

@@ -9,7 +9,7 @@ from typing import Self
 from .. import steps
 from .._arguments.values import count, switch
 from ..steps.base import Step, number
-from ..steps.penalties import biases, token_ids
+from ..steps.ids import biases, token_ids
 
 
 class Presets:

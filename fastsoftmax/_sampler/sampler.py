@@ -14,6 +14,7 @@ from .._arguments.values import shown
 from ..steps.base import Step
 from ..steps.candidates import Candidates
 from .execution import SamplerCall
+from .histories import check_steps
 from .presets import Presets
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -158,6 +159,7 @@ class Sampler(Presets):
         for step in steps:
             if not isinstance(step, Step):
                 raise TypeError(f"steps has {shown(step)}; allowed are steps, such as TopK(50)")
+        check_steps(steps)
         object.__setattr__(self, "steps", steps)
 
     def __repr__(self) -> str:
@@ -178,8 +180,9 @@ class Sampler(Presets):
         ----------
         logits : array_like, shape (n,) or (rows, n)
             Scores; dtypes as in `sample`.
-        ids : sequence of int, or one for each row
+        ids : sequence of int, or one for each row, or History
             The tokens so far, the oldest first: what the penalties look at.
+            A step that remembers what was drawn (`Mirostat`, `AdaptiveP`) needs a `History`.
         rng : None, int or numpy.random.Generator
             Where the randomness comes from: a float64 uniform a row, after one for each `XTC`.
         prompt : int, or one for each row
@@ -199,10 +202,12 @@ class Sampler(Presets):
             A dtype without probabilities, ids that are no integers.
         """
         call = SamplerCall(self.steps, logits, ids, prompt)
+        call.check_state()
         drawn = np.empty(len(call.data), dtype=np.int64)
         for i, (left, u) in enumerate(call.run(rng, 1)):
             reached = left.probs.cumsum()
             drawn[i] = left.ids[reached.searchsorted(u * reached[-1], side="right")]
+            call.foresee(i, int(drawn[i]))
         return drawn.reshape(call.shape)[()]
 
     @_check_keywords
@@ -220,7 +225,7 @@ class Sampler(Presets):
         ----------
         logits : array_like, shape (n,)
             Scores; dtypes as in `sample`.
-        ids : sequence of int
+        ids : sequence of int, or History
             The tokens so far, the oldest first: what the penalties look at.
         rng : None, int or numpy.random.Generator
             Where the randomness of `XTC` comes from; without that step, none is taken.
@@ -258,7 +263,7 @@ class Sampler(Presets):
         ----------
         logits : array_like, shape (n,)
             Scores; dtypes as in `sample`.
-        ids : sequence of int
+        ids : sequence of int, or History
             The tokens so far, the oldest first: what the penalties look at.
         rng : None, int or numpy.random.Generator
             Where the randomness of `XTC` comes from; without that step, none is taken.
@@ -303,7 +308,7 @@ class Sampler(Presets):
         ----------
         logits : array_like, shape (n,) or (rows, n)
             Scores; dtypes as in `sample`.
-        ids : sequence of int, or one for each row
+        ids : sequence of int, or one for each row, or History
             The tokens so far, the oldest first: what the penalties look at.
         rng : None, int or numpy.random.Generator
             Where the randomness of `XTC` comes from; without that step, none is taken.

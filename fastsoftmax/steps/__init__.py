@@ -1,8 +1,10 @@
 """The steps of a `Sampler`: each changes the scores of the tokens that are left, or removes some.
 
-This folder is public. `base` holds what a step is, `candidates` what it sees, `penalties` the steps
-that change scores or are given ids, `truncation` those that remove the unlikely. Each imports only
-those before it, the checks of arguments, and from `_dispatch` the implementation in use.
+This folder is public. `candidates` holds what a step sees, `base` what it is, `ids` the checks of
+ids; the steps are in `scores` (temperatures), `penalties` (of what has been said), `given` (ids),
+`sequences` (of ids), `truncation` (of the unlikely) and `targeting` (those with a state). Each
+imports only those before it, the checks of arguments, and from `_dispatch` the implementation in
+use.
 
 A step is a small immutable object with its parameters, checked when it is made; the order in which
 steps run is that in which a `Sampler` gets them. Probabilities are always those of the tokens that
@@ -31,33 +33,38 @@ TopA(0.5)                2     89.90%  1 73.1%, 3 26.9%
 """
 
 from .base import Step
-from .candidates import Candidates, History
-from .penalties import (
-    AllowedTokens,
-    FrequencyPenalty,
-    LogitBias,
-    PresencePenalty,
-    RepetitionPenalty,
-    SuppressTokens,
-    Temperature,
-)
+from .candidates import Candidates, Tokens
+from .given import AllowedTokens, LogitBias, MinLength, SuppressTokens
+from .penalties import DRY, FrequencyPenalty, PresencePenalty, RepetitionPenalty
+from .scores import DynamicTemperature, SoftCap, Temperature
+from .sequences import BadWords, NoRepeatNGram, SequenceBias
+from .targeting import AdaptiveP, Mirostat
 from .truncation import XTC, Epsilon, Eta, MinP, TopK, TopNSigma, TopP, TypicalP
 
 __all__ = [
+    "DRY",
     "XTC",
+    "AdaptiveP",
     "AllowedTokens",
+    "BadWords",
     "Candidates",
+    "DynamicTemperature",
     "Epsilon",
     "Eta",
     "FrequencyPenalty",
-    "History",
     "LogitBias",
+    "MinLength",
     "MinP",
+    "Mirostat",
+    "NoRepeatNGram",
     "PresencePenalty",
     "RepetitionPenalty",
+    "SequenceBias",
+    "SoftCap",
     "Step",
     "SuppressTokens",
     "Temperature",
+    "Tokens",
     "TopK",
     "TopNSigma",
     "TopP",

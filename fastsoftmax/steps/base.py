@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._arguments.values import choice, count, shown, switch
-from .candidates import Candidates, History, Ids
+from .candidates import Candidates, Ids, Tokens
 
 NO_IDS: Ids = np.empty(0, dtype=np.int64)
 
@@ -29,10 +29,15 @@ class Step:
         Such steps, where they come first, run on a few tokens instead of the whole vocabulary.
     uniforms : int
         How many random numbers (`Candidates.uniform`) the step takes whenever it runs.
+    states : int
+        How many numbers, up to 2, the step remembers from one token of a row to the next. The step
+        itself is immutable: it reads them from ``left.history.state``, says in `next_state` what
+        they will be, and `fastsoftmax.History` keeps them. One step of a sampler may have a state.
     """
 
     order_preserving: ClassVar[bool] = False
     uniforms: ClassVar[int] = 0
+    states: ClassVar[int] = 0
 
     def __call__(self, left: Candidates) -> Candidates:
         """Return what this step leaves of the candidates `left`."""
@@ -47,9 +52,13 @@ class Step:
         """
         return 0
 
-    def reordered_ids(self, history: History) -> Ids:
+    def reordered_ids(self, history: Tokens) -> Ids:
         """Return the ids, ascending, whose rank this step may change after the tokens `history`."""
         return NO_IDS
+
+    def next_state(self, left: Candidates, token: int) -> tuple[float, ...]:
+        """Return the step's state after `token`, drawn when the step was called with `left`."""
+        raise NotImplementedError
 
     def check(self, size: int) -> None:
         """Raise a ValueError if this step does not fit a vocabulary of `size` tokens."""
@@ -84,6 +93,13 @@ class Step:
     def _switch(self, field: str) -> None:
         """Make `field` a bool, or raise."""
         object.__setattr__(self, field, switch(getattr(self, field), self._named(field)))
+
+    def _check_ids(self, field: str, ids: Any, size: int) -> None:
+        """Raise a ValueError if one of `ids`, which are ascending, is not below `size`."""
+        if len(ids) and ids[-1] >= size:
+            raise ValueError(
+                f"{self._named(field)} has {ids[-1]}; allowed are ids from 0 to {size - 1}"
+            )
 
     def _named(self, field: str) -> str:
         """Return `field` as an error names it."""

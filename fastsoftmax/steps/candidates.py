@@ -32,7 +32,7 @@ def places(among: Ids, ids: Ids) -> tuple[Ids, NDArray[np.bool_]]:
     return at, among[at] == ids
 
 
-class History:
+class Tokens:
     """The tokens of one row so far.
 
     Parameters
@@ -41,14 +41,22 @@ class History:
         The tokens, the oldest first.
     prompt : int
         How many of them, from the first, are the prompt; the others have been generated.
+    state : tuple of float, default ()
+        What the sampler's step with a state (`Step.states`) knows after them; empty at first.
     """
 
-    __slots__ = ("_counted", "ids", "prompt")
+    __slots__ = ("_counted", "ids", "prompt", "state")
 
-    def __init__(self, ids: Ids, prompt: int) -> None:
+    def __init__(self, ids: Ids, prompt: int, state: tuple[float, ...] = ()) -> None:
         self.ids = ids
         self.prompt = prompt
+        self.state = state
         self._counted: dict[tuple[int | None, bool], tuple[Ids, Ids]] = {}
+
+    def latest(self, last: int | None = None, prompt: bool = True) -> Ids:
+        """Return the latest `last` tokens, all if None, with or without those of the prompt."""
+        ids = self.ids if prompt else self.ids[self.prompt :]
+        return ids if last is None else ids[max(ids.size - last, 0) :]
 
     def counts(self, last: int | None = None, prompt: bool = True) -> tuple[Ids, Ids]:
         """Return the distinct ids of the tokens so far, ascending, and how often each occurs.
@@ -62,11 +70,66 @@ class History:
         """
         key = last, prompt
         if key not in self._counted:
-            ids = self.ids if prompt else self.ids[self.prompt :]
-            if last is not None:
-                ids = ids[max(ids.size - last, 0) :]
-            self._counted[key] = np.unique(ids, return_counts=True)
+            self._counted[key] = np.unique(self.latest(last, prompt), return_counts=True)
         return self._counted[key]
+
+    def end_with(self, ids: tuple[int, ...], prompt: bool = True) -> bool:
+        """Return whether the tokens so far, or those generated, end with `ids`."""
+        return not ids or tuple(self.latest(len(ids), prompt).tolist()) == ids
+
+    def continuations(self, least: int, most: int, last: int | None = None) -> tuple[Ids, Ids]:
+        """Return the tokens that would continue a repetition, and how long that is so far.
+
+        The end of the tokens is looked for further back; wherever at least `least` of its tokens
+        occur, the token that follows there is one of those returned.
+
+        Parameters
+        ----------
+        least : int, from 1
+            The shortest repetition that counts.
+        most : int
+            Longer ones count as if they had this length.
+        last : int, optional
+            Look at the latest `last` tokens only.
+
+        Returns
+        -------
+        ids : (m,) ndarray of int64
+            The tokens that followed, ascending and distinct.
+        lengths : (m,) ndarray of int64
+            The length of the longest repetition that each would continue.
+        """
+        ids = self.latest(last)
+        if most < least or ids.size < 2:
+            return ids[:0], ids[:0]
+        at = np.flatnonzero(ids[:-1] == ids[-1])  # where one token is repeated
+        lengths = np.ones(at.size, dtype=np.int64)
+        longer = np.arange(at.size)
+        for length in range(1, most):
+            longer = longer[at[longer] >= length]
+            longer = longer[ids[at[longer] - length] == ids[-1 - length]]
+            if not longer.size:
+                break
+            lengths[longer] = length + 1
+        enough = lengths >= least
+        following, which = np.unique(ids[at[enough] + 1], return_inverse=True)
+        longest = np.zeros(following.size, dtype=np.int64)
+        np.maximum.at(longest, which, lengths[enough])
+        return following, longest
+
+    def since(self, breakers: tuple[tuple[int, ...], ...], last: int | None = None) -> int:
+        """Return how many tokens there are after the latest of the sequences `breakers`.
+
+        The latest is the one that begins last; of several that begin there, the longest. Without
+        any it is all tokens, or the latest `last`.
+        """
+        ids = self.latest(last)
+        heads = np.array([b[0] for b in breakers], dtype=np.int64)
+        for i in np.flatnonzero(np.isin(ids, heads))[::-1].tolist():
+            found = [len(b) for b in breakers if tuple(ids[i : i + len(b)].tolist()) == b]
+            if found:
+                return int(ids.size) - i - max(found)
+        return int(ids.size)
 
 
 class Candidates:
@@ -78,7 +141,7 @@ class Candidates:
         The tokens, ascending.
     scores : (n,) ndarray of float64
         Logits as the steps so far have left them; none is -inf.
-    history : History
+    history : Tokens
         The tokens so far.
     eps : float
         The machine epsilon of the logits' dtype: how exact the scores are.
@@ -87,7 +150,7 @@ class Candidates:
     __slots__ = ("_probs", "_uniforms", "eps", "history", "ids", "scores")
 
     def __init__(
-        self, ids: Ids, scores: Scores, history: History, eps: float, uniforms: Iterator[float]
+        self, ids: Ids, scores: Scores, history: Tokens, eps: float, uniforms: Iterator[float]
     ) -> None:
         self.ids = ids
         self.scores = scores
@@ -108,6 +171,11 @@ class Candidates:
         """The logarithms of the candidates' probabilities."""
         return fast.log_softmax(self.scores)
 
+    @property
+    def entropy(self) -> float:
+        """``-sum(p log p)`` of the candidates, in nats; a probability of 0 adds nothing."""
+        return -float(self.probs @ self.log_probs)
+
     def uniform(self) -> float:
         """Return the next random number from [0, 1); a step takes as many as `Step.uniforms`."""
         number = next(self._uniforms, None)
@@ -119,6 +187,12 @@ class Candidates:
         """Return the candidates that `which` selects: a mask, or positions in ascending order."""
         rest = self.history, self.eps, self._uniforms
         return Candidates(self.ids[which], self.scores[which], *rest)
+
+    def without(self, ids: Ids) -> Candidates:
+        """Return the candidates but those of `ids`."""
+        stays = np.ones(self.ids.size, dtype=bool)
+        stays[self.find(ids)[0]] = False
+        return self.keep(stays)
 
     def with_scores(self, scores: Scores) -> Candidates:
         """Return the candidates with `scores` in place of theirs; those of -inf are removed."""

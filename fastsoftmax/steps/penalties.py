@@ -1,72 +1,27 @@
-"""Steps that change scores, and those that allow or suppress given tokens."""
+"""Steps that lower the scores of what has been said already: penalties, DRY."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from math import inf
-from operator import index
-from sys import float_info
+from math import inf, log
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._arguments.values import shown
-from .base import Step, as_float
-from .candidates import Candidates, History, Ids
-
-
-@dataclass(frozen=True, repr=False)
-class Temperature(Step):
-    """Divide the scores: ``score / temperature``, 1/T being held at the largest finite number.
-
-    Parameters
-    ----------
-    temperature : float, from 0
-        Below 1 the likely tokens gain, above 1 the unlikely ones. 0 leaves the best token alone,
-        the lowest id among equals.
-
-    Notes
-    -----
-    Order matters: before `TopP`, `MinP` and all that look at probabilities it changes what they
-    keep (Hugging Face, vLLM); after them it only reshapes what they kept (llama.cpp).
-
-    References
-    ----------
-    .. [1] D. H. Ackley, G. E. Hinton, T. J. Sejnowski, "A Learning Algorithm for Boltzmann
-       Machines", Cognitive Science 9 (1985), https://doi.org/10.1207/s15516709cog0901_7
-    """
-
-    temperature: float
-    order_preserving: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        self._number("temperature", 0, inf)
-
-    @property
-    def max_kept(self) -> int:
-        return 0 if self.temperature else 1
-
-    def __call__(self, left: Candidates) -> Candidates:
-        if self.temperature == 1:
-            return left
-        if self.temperature == 0:
-            return left.keep_best(1)
-        if 1 / self.temperature == inf:  # held at the largest finite number, as everywhere
-            return left.with_scores(left.scores * float_info.max)
-        return left.with_scores(left.scores / self.temperature)
-
-
-# ---- what has been said already ------------------------------------------------------------------
+from .base import Step
+from .candidates import Candidates, Ids, Tokens
+from .ids import sequences, token_ids
 
 
 @dataclass(frozen=True, repr=False)
 class _Penalty(Step):
-    """A step that lowers the scores of the tokens so far: `penalty`, `last` and `prompt`."""
+    """A step that lowers the scores of the tokens so far, but of those `exempt`."""
 
     penalty: float
     last: int | None = None
     prompt: bool = True
+    exempt: Iterable[int] = ()
     order_preserving: ClassVar[bool] = True
     _above: ClassVar[float] = -inf
 
@@ -75,12 +30,24 @@ class _Penalty(Step):
         if self.last is not None:
             self._count("last", 0)
         self._switch("prompt")
+        object.__setattr__(self, "exempt", token_ids(self.exempt, self._named("exempt")))
 
-    def reordered_ids(self, history: History) -> Ids:
-        return history.counts(self.last, self.prompt)[0]
+    def check(self, size: int) -> None:
+        self._check_ids("exempt", self.exempt, size)
+
+    def reordered_ids(self, history: Tokens) -> Ids:
+        return self._counts(history)[0]
+
+    def _counts(self, history: Tokens) -> tuple[Ids, Ids]:
+        """Return the ids to penalise, ascending, and how often each has occurred."""
+        ids, counts = history.counts(self.last, self.prompt)
+        if not self.exempt:
+            return ids, counts
+        rest = ~np.isin(ids, self.exempt)  # type: ignore[arg-type]
+        return ids[rest], counts[rest]
 
     def __call__(self, left: Candidates) -> Candidates:
-        ids, counts = left.history.counts(self.last, self.prompt)
+        ids, counts = self._counts(left.history)
         at, found = left.find(ids)
         if not at.size:
             return left
@@ -107,6 +74,8 @@ class RepetitionPenalty(_Penalty):
     prompt : bool, default True
         Whether the prompt's tokens count, or only those generated. How many tokens are the prompt
         is an argument of the sampler's call.
+    exempt : iterable of int, default ()
+        Ids that are left alone. (Kept as a tuple.)
 
     Notes
     -----
@@ -138,6 +107,8 @@ class FrequencyPenalty(_Penalty):
     prompt : bool, default True
         Whether the prompt's tokens count (llama.cpp), or only those generated (OpenAI, vLLM). How
         many tokens are the prompt is an argument of the sampler's call.
+    exempt : iterable of int, default ()
+        Ids that are left alone. (Kept as a tuple.)
 
     Notes
     -----
@@ -166,6 +137,8 @@ class PresencePenalty(_Penalty):
     prompt : bool, default True
         Whether the prompt's tokens count (llama.cpp), or only those generated (OpenAI, vLLM). How
         many tokens are the prompt is an argument of the sampler's call.
+    exempt : iterable of int, default ()
+        Ids that are left alone. (Kept as a tuple.)
 
     Notes
     -----
@@ -181,172 +154,97 @@ class PresencePenalty(_Penalty):
         return scores - self.penalty
 
 
-# ---- given ids -----------------------------------------------------------------------------------
-
-
-def token_ids(ids: Any, name: str) -> tuple[int, ...]:
-    """Return token ids as distinct integers in ascending order, or raise.
-
-    Parameters
-    ----------
-    ids : iterable of int
-        What was given; a bool is no id.
-    name : str
-        What an error calls it.
-    """
-    allowed = "allowed are token ids, integers from 0 to 2**63 - 1"
-    found = set()
-    token = ids
-    try:
-        for token in ids:
-            if isinstance(token, bool):
-                raise TypeError
-            found.add(index(token))
-    except TypeError:
-        verb = "is" if token is ids else "has"
-        raise TypeError(f"{name} {verb} {shown(token)}; {allowed}") from None
-    ascending = sorted(found)
-    for i in ascending[:1] + ascending[-1:]:
-        if not 0 <= i < 1 << 63:
-            raise ValueError(f"{name} has {shown(i)}; {allowed}")
-    return tuple(ascending)
-
-
-def biases(bias: Any, name: str) -> tuple[tuple[int, float], ...]:
-    """Return pairs of a token id and a bias in ascending order of the ids, or raise.
-
-    Parameters
-    ----------
-    bias : mapping of int to float
-        What was given, or pairs that ``dict`` takes.
-    name : str
-        What an error calls it.
-    """
-    try:
-        given = dict(bias)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"{name} is {shown(bias)}; allowed is a mapping of ids to numbers"
-        ) from None
-    token_ids(given, name)
-    pairs = {}
-    for token, value in given.items():
-        i = index(token)
-        wrong = f"{name} has {shown(value)} for {i}; allowed are finite numbers and -inf"
-        try:
-            pairs[i] = as_float(value)
-        except TypeError:
-            raise TypeError(wrong) from None
-        except OverflowError:
-            raise ValueError(wrong) from None
-        if not pairs[i] < inf:
-            raise ValueError(wrong)
-    return tuple(sorted(pairs.items()))
-
-
-class _GivenIds(Step):
-    """A step that is given token ids; `_ids` holds them in ascending order."""
-
-    _ids: Ids
-
-    def _set_ids(self, ids: tuple[int, ...]) -> None:
-        """Keep `ids`, which are ascending, as an array."""
-        object.__setattr__(self, "_ids", np.array(ids, dtype=np.int64))
-
-    def check(self, size: int) -> None:
-        if self._ids.size and self._ids[-1] >= size:
-            raise ValueError(
-                f"{type(self).__name__} has {self._ids[-1]}; allowed are ids from 0 to {size - 1}"
-            )
-
-    def reordered_ids(self, history: History) -> Ids:
-        return self._ids
-
-
 @dataclass(frozen=True, repr=False)
-class LogitBias(_GivenIds):
-    """Add a number to the scores of given tokens.
+class DRY(Step):
+    """Don't repeat yourself: lower the scores of tokens that would continue a long repetition.
 
     Parameters
     ----------
-    bias : mapping of int to float
-        What to add to which id; -inf removes it. (Kept as a tuple of pairs.)
+    multiplier : float, from 0
+        The penalty of a repetition of `allowed_length`.
+    base : float, from 1, default 1.75
+        What each further token multiplies the penalty by.
+    allowed_length : int, from 1, default 2
+        Shorter repetitions are left alone.
+    last : int, optional
+        Look back on the latest `last` tokens only; None on all.
+    breakers : iterable of sequences of int, default ()
+        Ids, or sequences of ids, across which no repetition is followed, such as those of a line's
+        end or a speaker's name. A token that is a breaker alone is never penalised. (Kept as a
+        tuple of tuples.)
+    exempt : iterable of int, default ()
+        Ids that are left alone. (Kept as a tuple.)
 
     Notes
     -----
-    Order matters: vLLM and llama.cpp add it before the penalties.
+    ``score - multiplier * base ** (n - allowed_length)``, where `n` is the length of the longest
+    end of the tokens so far that has occurred before with this token after it, if `n` is at least
+    `allowed_length` and no longer than what follows the latest breaker. The power is held at the
+    largest float32, as in llama.cpp.
+
+    Order matters: after a `Temperature`, the same penalty weighs more or less.
 
     References
     ----------
-    .. [1] OpenAI API reference, ``logit_bias``,
-       https://platform.openai.com/docs/api-reference/chat/create
+    .. [1] P. E. Weidmann, "DRY: A modern repetition penalty that reliably prevents looping", 2024,
+       https://github.com/oobabooga/text-generation-webui/pull/5677
+
+    Examples
+    --------
+    The last two tokens, 5 and 6, have been followed by 7 once, and by 8 after a longer repetition:
+
+    >>> from fastsoftmax import Sampler
+    >>> sampler = Sampler(DRY(1.0, base=2.0))
+    >>> sampler.filter([0.0] * 9, [5, 6, 7, 1, 5, 6, 8, 1, 5, 6])
+    array([ 0.,  0.,  0.,  0.,  0.,  0.,  0., -1., -2.])
     """
 
-    bias: Mapping[int, float] | tuple[tuple[int, float], ...]
+    multiplier: float
+    base: float = 1.75
+    allowed_length: int = 2
+    last: int | None = None
+    breakers: Iterable[Iterable[int]] = ()
+    exempt: Iterable[int] = ()
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        pairs = biases(self.bias, self._named("bias"))
-        self._set_ids(tuple(i for i, _ in pairs))
-        object.__setattr__(self, "_values", np.array([x for _, x in pairs], dtype=np.float64))
-        object.__setattr__(self, "bias", pairs)
+        self._number("multiplier", 0, inf)
+        self._number("base", 1, inf)
+        self._count("allowed_length")
+        if self.last is not None:
+            self._count("last", 0)
+        object.__setattr__(self, "breakers", sequences(self.breakers, self._named("breakers")))
+        object.__setattr__(self, "exempt", token_ids(self.exempt, self._named("exempt")))
 
-    def __repr__(self) -> str:
-        return f"LogitBias({dict(self.bias)})"
+    def check(self, size: int) -> None:
+        self._check_ids("exempt", self.exempt, size)
+        self._check_ids("breakers", sorted({i for b in self.breakers for i in b}), size)
+
+    def reordered_ids(self, history: Tokens) -> Ids:
+        return self._repetitions(history)[0]
+
+    def _repetitions(self, history: Tokens) -> tuple[Ids, Ids]:
+        """Return the ids to penalise, ascending, and the length of what each would continue."""
+        breakers: tuple[tuple[int, ...], ...] = self.breakers  # type: ignore[assignment]
+        most = history.since(breakers, self.last)
+        if self.base > _ALMOST_ONE:
+            most = min(most, self.allowed_length + int(_LOG_MAX / log(self.base)))
+        ids, lengths = history.continuations(self.allowed_length, most, self.last)
+        alone = [*self.exempt, *(b[0] for b in breakers if len(b) == 1)]
+        rest = ~np.isin(ids, alone)
+        return ids[rest], lengths[rest]
 
     def __call__(self, left: Candidates) -> Candidates:
-        at, found = left.find(self._ids)
+        ids, lengths = self._repetitions(left.history)
+        at, found = left.find(ids)
+        if not at.size:
+            return left
+        powers = (lengths[found] - self.allowed_length).tolist()
         scores = left.scores.copy()
-        scores[at] += self._values[found]  # type: ignore[attr-defined]
+        scores[at] -= [self.multiplier * self.base**power for power in powers]
         return left.with_scores(scores)
 
 
-@dataclass(frozen=True, repr=False)
-class SuppressTokens(_GivenIds):
-    """Remove the tokens with these ids.
-
-    Parameters
-    ----------
-    ids : iterable of int
-        The ids. (Kept as a tuple.)
-
-    Notes
-    -----
-    Order matters: what is removed early is not in the masses that later steps see.
-    """
-
-    ids: Iterable[int]
-    order_preserving: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", token_ids(self.ids, self._named("ids")))
-        self._set_ids(self.ids)  # type: ignore[arg-type]
-
-    def __call__(self, left: Candidates) -> Candidates:
-        stays = np.ones(left.ids.size, dtype=bool)
-        stays[left.find(self._ids)[0]] = False
-        return left.keep(stays)
-
-
-@dataclass(frozen=True, repr=False)
-class AllowedTokens(_GivenIds):
-    """Remove all tokens but those with these ids, as a grammar does.
-
-    Parameters
-    ----------
-    ids : iterable of int
-        The ids. (Kept as a tuple.)
-
-    Notes
-    -----
-    Order matters: put first, the whole sampler looks at these tokens only. vLLM does so.
-    """
-
-    ids: Iterable[int]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", token_ids(self.ids, self._named("ids")))
-        self._set_ids(self.ids)  # type: ignore[arg-type]
-
-    def __call__(self, left: Candidates) -> Candidates:
-        return left.keep(left.find(self._ids)[0])
+#: The logarithm of the largest float32, which no power exceeds; bases up to this need no such end.
+_LOG_MAX = 88.7228391
+_ALMOST_ONE = 1.000001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, log, sqrt
 from typing import ClassVar
@@ -10,6 +11,7 @@ import numpy as np
 
 from .base import Step
 from .candidates import Candidates
+from .ids import token_ids
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,7 +80,9 @@ class TopP(Step):
     ``sum(p_i) >= p * (1 - 4 eps)``, eps of the logits' dtype. Hugging Face and vLLM state the same
     rule from the other end, as removing what sums to no more than ``1 - p``.
 
-    Order matters: the mass is that of what earlier steps left, at their temperature.
+    Order matters: the mass is that of what earlier steps left, at their temperature. After a `TopK`
+    it is that of the `k`; before one, that of all: ``TopP(p), TopK(k)`` is what FlashInfer and
+    SGLang call the joint filter, top-k and top-p of the same probabilities.
 
     References
     ----------
@@ -177,7 +181,7 @@ class TypicalP(Step):
     def __call__(self, left: Candidates) -> Candidates:
         if self.p == 1:
             return left
-        closeness = -np.abs(left.log_probs + _entropy(left))
+        closeness = -np.abs(left.log_probs + left.entropy)
         kept = left.smallest_with_mass(self.p, closeness, self.min_keep)
         if self.ties == "all":
             return left.keep(closeness >= closeness[kept[-1]])
@@ -273,12 +277,7 @@ class Eta(Epsilon):
     """
 
     def _threshold(self, left: Candidates) -> float:
-        return min(self.epsilon, sqrt(self.epsilon) * np.exp(-_entropy(left)))
-
-
-def _entropy(left: Candidates) -> float:
-    """Return ``-sum(p log p)`` of the candidates `left`; a probability of 0 adds nothing."""
-    return -float(left.probs @ left.log_probs)
+        return min(self.epsilon, sqrt(self.epsilon) * np.exp(-left.entropy))
 
 
 @dataclass(frozen=True, repr=False)
@@ -293,6 +292,9 @@ class XTC(Step):
         What is likely. Above 0.5 at most one token is, and nothing is removed.
     min_keep : int, default 1
         Nothing is removed if fewer than this would be left.
+    exempt : iterable of int, default ()
+        Ids that are never removed, such as those of a newline and of the end (mlx-lm's
+        ``xtc_special_tokens``). (Kept as a tuple.)
 
     Notes
     -----
@@ -309,12 +311,17 @@ class XTC(Step):
     probability: float
     threshold: float
     min_keep: int = 1
+    exempt: Iterable[int] = ()
     uniforms: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         self._number("probability", 0, 1)
         self._number("threshold", 0, 1)
         self._count("min_keep")
+        object.__setattr__(self, "exempt", token_ids(self.exempt, self._named("exempt")))
+
+    def check(self, size: int) -> None:
+        self._check_ids("exempt", self.exempt, size)
 
     def __call__(self, left: Candidates) -> Candidates:
         excluded = left.uniform() < self.probability
@@ -323,4 +330,5 @@ class XTC(Step):
             return left
         stays = np.ones(left.ids.size, dtype=bool)
         stays[left.best(removed)] = False
+        stays[left.find(np.array(self.exempt, dtype=np.int64))[0]] = True
         return left.keep(stays)

@@ -18,7 +18,15 @@ MAY_IMPORT = {
     "_sampler": {"_arguments", "_dispatch", "steps"},
     "steps": {"_arguments", "_dispatch"},
     "_dispatch": {"_arguments", "_docs", "_front", "_reference"},
-    "_front": {"_arguments", "_kernels.abi", "_kernels.philox", "_threads", "_workers"},
+    "_front": {
+        "_arguments",
+        "_kernels.abi",
+        "_kernels.history",
+        "_kernels.history_queries",
+        "_kernels.philox",
+        "_threads",
+        "_workers",
+    },
     "_reference": {"_arguments", "_docs", "_threads"},
     "_arguments": set(),
     "_docs": {"_arguments"},
@@ -28,7 +36,8 @@ MAY_IMPORT = {
 }
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "abi", "signals", "types", "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row",
+    "abi", "signals", "types", "history", "history_queries",
+    "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row",
     "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",

@@ -7,15 +7,24 @@ import pytest
 
 from fastsoftmax import Sampler
 from fastsoftmax.steps import (
+    DRY,
     XTC,
+    AdaptiveP,
     AllowedTokens,
+    BadWords,
+    DynamicTemperature,
     Epsilon,
     Eta,
     FrequencyPenalty,
     LogitBias,
+    MinLength,
     MinP,
+    Mirostat,
+    NoRepeatNGram,
     PresencePenalty,
     RepetitionPenalty,
+    SequenceBias,
+    SoftCap,
     SuppressTokens,
     Temperature,
     TopK,
@@ -60,7 +69,39 @@ from fastsoftmax.steps import (
         (lambda: AllowedTokens(7), TypeError, r"AllowedTokens.ids is 7; allowed are token ids"),
         (lambda: AllowedTokens([False, True]), TypeError, r"AllowedTokens.ids has False; allowed"),
         (lambda: SuppressTokens({3: 0, True: 0}), TypeError, r"SuppressTokens.ids has True; allow"),
-        (lambda: SuppressTokens(np.array([True])), TypeError, r"SuppressTokens.ids has .*True"),
+        (
+            lambda: SuppressTokens(np.ones((2, 2), bool)),
+            ValueError,
+            r"SuppressTokens.ids has shape",
+        ),
+        (lambda: DRY(-1), ValueError, r"DRY.multiplier is -1; allowed are finite numbers from 0"),
+        (lambda: DRY(1, 0.5), ValueError, r"DRY.base is 0.5; allowed are finite numbers from 1"),
+        (lambda: DRY(1, 2, 0), ValueError, r"DRY.allowed_length is 0; allowed is 1 and above"),
+        (lambda: DRY(1, last=-1), ValueError, r"DRY.last is -1; allowed is 0 and above"),
+        (lambda: DRY(1, breakers=["\n"]), TypeError, r"DRY.breakers has '.n'; .* no text"),
+        (lambda: DRY(1, breakers="a"), TypeError, r"DRY.breakers is 'a'; allowed are sequences"),
+        (lambda: DRY(1, exempt=[True]), TypeError, r"DRY.exempt has True; allowed are token ids"),
+        (lambda: XTC(1, 0.1, exempt=[-1]), ValueError, r"XTC.exempt has -1; allowed are token"),
+        (lambda: FrequencyPenalty(1, exempt=5), TypeError, r"FrequencyPenalty.exempt is 5; allow"),
+        (lambda: NoRepeatNGram(0), ValueError, r"NoRepeatNGram.n is 0; allowed is 1 and above"),
+        (lambda: BadWords([[]]), ValueError, r"BadWords.words has \[\]; allowed are sequences of"),
+        (lambda: BadWords([[1, -1]]), ValueError, r"BadWords.words has -1; allowed are token ids"),
+        (lambda: BadWords([[1]], 1), TypeError, r"BadWords.prompt is 1; allowed are True and"),
+        (lambda: SequenceBias({5: 1.0}), TypeError, r"SequenceBias.bias is 5; allowed are token"),
+        (lambda: SequenceBias({(5,): np.nan}), ValueError, r"SequenceBias.bias has nan for \(5,\)"),
+        (lambda: SequenceBias([1]), TypeError, r"SequenceBias.bias is \[1\]; allowed is a mapping"),
+        (lambda: MinLength(-1, [1]), ValueError, r"MinLength.length is -1; allowed is 0 and above"),
+        (lambda: DynamicTemperature(1, -1), ValueError, r"DynamicTemperature.range is -1; allowed"),
+        (lambda: SoftCap(0), ValueError, r"SoftCap.cap is 0; allowed are finite numbers above 0"),
+        (lambda: Mirostat(0), ValueError, r"Mirostat.tau is 0; allowed are finite numbers above 0"),
+        (lambda: Mirostat(5, -1), ValueError, r"Mirostat.eta is -1; allowed are finite numbers fr"),
+        (lambda: AdaptiveP(1.5), ValueError, r"AdaptiveP.target is 1.5; allowed are 0 to 1"),
+        (lambda: AdaptiveP(0.5, 1), ValueError, r"AdaptiveP.decay is 1; allowed are 0 to 0.99"),
+        (
+            lambda: Sampler(Mirostat(), AdaptiveP(0.5)),
+            ValueError,
+            r"Mirostat\(\) and AdaptiveP\(0.5\)",
+        ),
         (lambda: SuppressTokens([5, "a"]), TypeError, r"SuppressTokens.ids has 'a'; allowed are"),
         (lambda: SuppressTokens([2**70]), ValueError, rf"SuppressTokens.ids has {2**70}; allowed"),
         (lambda: LogitBias({True: 5}), TypeError, r"LogitBias.bias has True; allowed are token"),
@@ -143,6 +184,30 @@ def test_a_keyword_of_another_library_names_ours(method, name, ours):
     with pytest.raises(TypeError, match=rf"^Sampler\(\) calls take {ours}, not {name}=$"):
         call([1.0, 2.0], **{name: 1})
     assert [*inspect.signature(call).parameters] == ["logits", "ids", "rng", "prompt"]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [DRY(1, breakers=[[1, 3]]), DRY(1, exempt=[3]), XTC(1, 0.1, exempt=[3]), BadWords([[3, 1]]),
+     PresencePenalty(1, exempt=[3]), SequenceBias({(3, 0): 1.0}), MinLength(1, [3])],
+    ids=repr,
+)  # fmt: skip
+def test_ids_of_a_step_must_be_in_the_vocabulary(step):
+    Sampler(step)([1.0, 2, 3, 4], [0, 1])
+    with pytest.raises(ValueError, match=r"has 3; allowed are ids from 0 to 2"):
+        Sampler(step)([1.0, 2, 3])
+
+
+def test_a_mask_is_of_the_whole_vocabulary():
+    mask = np.array([True, False, True])
+    assert AllowedTokens(mask) == AllowedTokens([0, 2])
+    assert SuppressTokens(mask).ids == (0, 2)
+    assert Sampler(AllowedTokens(mask)).candidates([1.0, 5, 2]).indices.tolist() == [2, 0]
+    for step in (AllowedTokens(mask), SuppressTokens(mask), MinLength(9, mask)):
+        for size in (2, 4):
+            message = rf"^{type(step).__name__} has a mask of 3 tokens; logits has {size}$"
+            with pytest.raises(ValueError, match=message):
+                Sampler(step)(np.zeros(size))
 
 
 def test_ids_of_steps_must_be_in_the_vocabulary():

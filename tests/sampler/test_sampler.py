@@ -224,16 +224,17 @@ def test_immutable():
 
 
 @pytest.mark.parametrize(
-    "module", ["fastsoftmax._sampler.sampler", "fastsoftmax._sampler.presets", "fastsoftmax.steps"]
-)
+    "module",
+    ["_sampler.sampler", "_sampler.presets", "steps", "steps.penalties", "steps.sequences"],
+)  # fmt: skip
 def test_examples_of_the_docstrings(impl, module):
-    failed, tried = doctest.testmod(importlib.import_module(module))
-    assert tried > 5
+    failed, tried = doctest.testmod(importlib.import_module(f"fastsoftmax.{module}"))
+    assert tried > 1
     assert failed == 0
 
 
 def test_every_public_step_says_its_formula_range_order_and_source():
-    for name in set(steps.__all__) - {"Candidates", "History", "Step"}:
+    for name in set(steps.__all__) - {"Candidates", "Tokens", "Step"}:
         text = getattr(steps, name).__doc__
         assert "Parameters" in text, name
         assert "Order matters" in text, name

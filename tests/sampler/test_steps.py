@@ -11,15 +11,22 @@ import pytest
 
 from fastsoftmax import Sampler
 from fastsoftmax.steps import (
+    DRY,
     XTC,
     AllowedTokens,
+    BadWords,
+    DynamicTemperature,
     Epsilon,
     Eta,
     FrequencyPenalty,
     LogitBias,
+    MinLength,
     MinP,
+    NoRepeatNGram,
     PresencePenalty,
     RepetitionPenalty,
+    SequenceBias,
+    SoftCap,
     Step,
     SuppressTokens,
     Temperature,
@@ -95,19 +102,45 @@ def expected(step, left, ids, prompt, u):
                 epsilon = min(epsilon, math.sqrt(epsilon) * math.exp(-entropy(left)))
             kth = left[order[:least][-1]]
             kept = {i for i in left if p[i] >= epsilon or left[i] >= kth}
-        case XTC(probability=chance, threshold=threshold, min_keep=least):
+        case XTC(probability=chance, threshold=threshold, min_keep=least, exempt=exempt):
             top = [i for i in order if p[i] >= threshold]
             if u < chance and len(top) > 1 and len(left) - len(top) + 1 >= least:
-                kept -= set(top[:-1])
+                kept -= set(top[:-1]) - set(exempt)
         case RepetitionPenalty() | FrequencyPenalty() | PresencePenalty():
             seen = ids if step.prompt else ids[prompt:]
             seen = Counter(seen if step.last is None else seen[max(len(seen) - step.last, 0) :])
-            for i in seen.keys() & left.keys():
+            for i in seen.keys() & left.keys() - set(step.exempt):
                 if isinstance(step, RepetitionPenalty):
                     left = left | {i: left[i] * step.penalty ** (-1 if left[i] > 0 else 1)}
                 else:
                     times = seen[i] if isinstance(step, FrequencyPenalty) else 1
                     left = left | {i: left[i] - step.penalty * times}
+        case DRY():
+            lengths = repetitions(step, ids)
+            for i in lengths.keys() & left.keys():
+                power = min(lengths[i] - step.allowed_length, int(88.7228391 / math.log(step.base)))
+                left = left | {i: left[i] - step.multiplier * step.base**power}
+        case NoRepeatNGram(n=n):
+            kept -= {ids[j] for j in range(n - 1, len(ids)) if ends(ids, ids[j - n + 1 : j])}
+        case BadWords(words=words):
+            past = ids if step.prompt else ids[prompt:]
+            kept -= {word[-1] for word in words if ends(past, word[:-1])}
+        case SequenceBias(bias=pairs):
+            past = ids if step.prompt else ids[prompt:]
+            for word, bias in pairs:
+                if ends(past, word[:-1]) and word[-1] in left:
+                    left = left | {word[-1]: left[word[-1]] + bias}
+            kept = {i for i in left if left[i] > -math.inf}
+        case MinLength(length=length, ids=banned):
+            if (len(ids) if step.prompt else len(ids) - prompt) < length:
+                kept -= set(banned)
+        case DynamicTemperature(temperature=t, range=r, exponent=power):
+            if len(left) > 1:
+                share = entropy(left) / math.log(len(left))
+                low = max(t - r, 0)
+                return {i: s / (low + (t + r - low) * share**power) for i, s in left.items()}
+        case SoftCap(cap=cap):
+            return {i: cap * math.tanh(s / cap) for i, s in left.items()}
         case LogitBias(bias=bias):
             left = {i: s + dict(bias).get(i, 0) for i, s in left.items()}
             kept = {i for i in left if left[i] > -math.inf}
@@ -118,6 +151,31 @@ def expected(step, left, ids, prompt, u):
         case _:
             raise NotImplementedError(step)
     return {i: left[i] for i in left if i in kept}
+
+
+def ends(ids, word):
+    """Return whether the tokens `ids` end with those of `word`."""
+    return not word or list(ids[-len(word) :]) == list(word)
+
+
+def repetitions(step, ids):
+    """Return the tokens that DRY penalises, and the longest repetition that each continues."""
+    ids = ids if step.last is None else ids[max(len(ids) - step.last, 0) :]
+    starts = [
+        i for i in range(len(ids)) if any(tuple(ids[i : i + len(b)]) == b for b in step.breakers)
+    ]
+    limit = len(ids)
+    if starts:
+        longest = max(len(b) for b in step.breakers if tuple(ids[starts[-1] :][: len(b)]) == b)
+        limit = len(ids) - starts[-1] - longest
+    lengths = {}
+    for j in range(1, len(ids)):
+        same = [n for n in range(step.allowed_length, j + 1) if ends(ids, ids[j - n : j])]
+        best = min(max(same, default=0), limit)
+        alone = (ids[j],) in step.breakers or ids[j] in step.exempt
+        if best >= step.allowed_length and not alone:
+            lengths[ids[j]] = max(lengths.get(ids[j], 0), best)
+    return lengths
 
 
 def run_oracle(steps, row, ids, prompt, uniforms):
@@ -139,6 +197,8 @@ def some_step(rng, n):
     few = rng.integers(0, n, rng.integers(0, 6)).tolist()
     last = [None, 0, 3, 20][rng.integers(4)]
     prompt = bool(rng.integers(2))
+    exempt = few if rng.random() < 0.3 else ()
+    words = [rng.integers(0, n, rng.integers(1, 4)).tolist() for _ in range(3)]
     return [
         lambda: Temperature(rng.uniform(0.2, 3)),
         lambda: Temperature(0 if rng.random() < 0.2 else 1),
@@ -150,14 +210,21 @@ def some_step(rng, n):
         lambda: TopNSigma(rng.uniform(0, 4)),
         lambda: Epsilon(rng.uniform(0, 0.1), least),
         lambda: Eta(rng.uniform(0, 0.1), least),
-        lambda: XTC(rng.uniform(0.5, 1), rng.uniform(0, 0.3), least),
-        lambda: RepetitionPenalty(rng.uniform(0.5, 2), last, prompt),
-        lambda: FrequencyPenalty(rng.uniform(-1, 2), last, prompt),
-        lambda: PresencePenalty(rng.uniform(-1, 2), last, prompt),
+        lambda: XTC(rng.uniform(0.5, 1), rng.uniform(0, 0.3), least, exempt),
+        lambda: RepetitionPenalty(rng.uniform(0.5, 2), last, prompt, exempt),
+        lambda: FrequencyPenalty(rng.uniform(-1, 2), last, prompt, exempt),
+        lambda: PresencePenalty(rng.uniform(-1, 2), last, prompt, exempt),
+        lambda: DRY(rng.uniform(0, 2), rng.uniform(1.1, 3), least, last, words[1:], exempt),
+        lambda: NoRepeatNGram(int(rng.integers(1, 4))),
+        lambda: BadWords(words, prompt),
+        lambda: SequenceBias({tuple(w): rng.normal(0, 5) for w in words}, prompt),
+        lambda: MinLength(int(rng.integers(0, 30)), few, prompt),
+        lambda: DynamicTemperature(rng.uniform(0.1, 2), rng.uniform(0, 2), rng.uniform(0.2, 2)),
+        lambda: SoftCap(rng.uniform(3, 30)),
         lambda: LogitBias({i: rng.normal(0, 5) for i in few}),
         lambda: SuppressTokens(few),
         lambda: AllowedTokens({*few, *rng.integers(0, n, 40).tolist()}),
-    ][rng.integers(17)]()
+    ][rng.integers(24)]()
 
 
 def some_row(rng, n):
@@ -311,3 +378,11 @@ def test_float64_scores_that_a_division_rounds_to_equal_ones():
     sampler = Sampler(Temperature(t), TopK(1))
     assert sampler.candidates(row).indices.tolist() == [5]
     assert sampler.trace(row)[-1].candidates.indices.tolist() == [5]
+
+
+def test_top_p_before_top_k_is_the_joint_filter():
+    """Both of the same probabilities: those of the k best are not renormalised for top-p."""
+    row = np.log(np.float32([0.4, 0.2, 0.2, 0.1, 0.1]))
+    for p, k, want in [(0.5, 2, [0, 1]), (0.7, 2, [0, 1]), (0.3, 2, [0]), (0.7, 4, [0, 1, 2])]:
+        assert Sampler(TopP(p), TopK(k)).candidates(row).indices.tolist() == want
+    assert Sampler(TopK(2), TopP(0.61)).candidates(row).indices.tolist() == [0]  # 0.4 of 0.6
