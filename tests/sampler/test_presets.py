@@ -1,4 +1,4 @@
-"""Sampler.hf, .vllm, .llama_cpp: the systems' own test cases, their defaults and order.
+"""Sampler.hf, .vllm, .llama_cpp, .mlx_lm: the systems' own test cases, defaults and order.
 
 Cases are taken from llama.cpp's tests/test-sampling.cpp and transformers'
 tests/generation/test_logits_process.py; names in comments are those of the functions there.
@@ -7,22 +7,29 @@ tests/generation/test_logits_process.py; names in comments are those of the func
 import inspect
 import itertools
 import math
-import re
 
 import numpy as np
 import pytest
 
 from fastsoftmax import Sampler
 from fastsoftmax.steps import (
+    DRY,
     XTC,
+    AdaptiveP,
     AllowedTokens,
+    BadWords,
+    DynamicTemperature,
     Epsilon,
     Eta,
     FrequencyPenalty,
     LogitBias,
+    MinLength,
     MinP,
+    Mirostat,
+    NoRepeatNGram,
     PresencePenalty,
     RepetitionPenalty,
+    SequenceBias,
     SuppressTokens,
     Temperature,
     TopK,
@@ -97,6 +104,17 @@ OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temp": 1.0}
          [0.000023, 0.000023, 0.000023, 0.499966, 0.499966]),
         (FIVE, {"penalty_freq": 5.0, "penalty_present": 5.0}, [0, 1, 2, 0, 0],
          [0.000000, 0.000023, 0.000023, 0.499977, 0.499977]),
+        # test_dry
+        ([0.25] * 4, {"dry_multiplier": 1.0, "dry_base": 1.1, "dry_penalty_last_n": 4}, [0, 1],
+         [0.25] * 4),
+        ([0.25] * 4, {"dry_multiplier": 1.0, "dry_base": 1.1, "dry_penalty_last_n": 5},
+         [0, 1, 2, 0, 1], [0.296923, 0.296923, 0.109232, 0.296923]),
+        (FIVE, {"dry_multiplier": 1.0, "dry_base": 1.1, "dry_penalty_last_n": 6,
+                "dry_sequence_breakers": [[3]]}, [0, 1, 3, 4, 0, 1], FIVE),
+        (FIVE, {"dry_multiplier": 2.0, "dry_base": 1.1, "dry_penalty_last_n": 5}, [0, 1, 2, 0, 1],
+         [0.241818, 0.241818, 0.032727, 0.241818, 0.241818]),
+        (FIVE, {"dry_multiplier": 1.0, "dry_base": 1.1, "dry_allowed_length": 4,
+                "dry_penalty_last_n": 7}, [0, 1, 2, 3, 4, 0, 1], FIVE),
         # test_top_n_sigma
         (FOUR, {"top_n_sigma": 1.0}, (), [0, 0, 0.428571, 0.571429]),
         (FOUR, {"top_n_sigma": 0.0}, (), FOUR),
@@ -154,14 +172,25 @@ def test_order_and_defaults_of_llama_cpp():
     assert Sampler.llama_cpp(
         top_k=5, top_p=0.5, min_p=0.1, xtc_probability=0.2, xtc_threshold=0.3, typ_p=0.6, temp=0.0,
         top_n_sigma=2.0, penalty_last_n=9, penalty_repeat=1.1, penalty_freq=0.2,
-        penalty_present=0.3, logit_bias={1: 2.0}, min_keep=3,
+        penalty_present=0.3, logit_bias={1: 2.0}, min_keep=3, dry_multiplier=0.8,
+        dry_sequence_breakers=[5, [6, 7]],
     ) == Sampler(
         LogitBias({1: 2.0}), RepetitionPenalty(1.1, 9), FrequencyPenalty(0.2, 9),
-        PresencePenalty(0.3, 9), TopNSigma(2.0), TopK(5), TypicalP(0.6, min_keep=3), TopP(0.5, 3),
+        PresencePenalty(0.3, 9), DRY(0.8, 1.75, 2, 64, [[5], [6, 7]]), TopNSigma(2.0),
+        TopK(5), TypicalP(0.6, min_keep=3), TopP(0.5, 3),
         MinP(0.1, 3), XTC(0.2, 0.3, 3), Temperature(0),
     )  # fmt: skip
     assert Sampler.llama_cpp(penalty_repeat=2.0, penalty_last_n=0) == Sampler.llama_cpp()
     assert Sampler.llama_cpp(penalty_repeat=2.0, penalty_last_n=-1).steps[0].last is None
+    assert Sampler.llama_cpp(temp=0.5, dynatemp_range=0.3, adaptive_target=0.4).steps[3:] == (
+        DynamicTemperature(0.5, 0.3), AdaptiveP(0.4, 0.9)
+    )  # fmt: skip
+    assert Sampler.llama_cpp(mirostat=2, top_k=5, dry_multiplier=1, logit_bias={2: 1}) == Sampler(
+        LogitBias({2: 1}), Temperature(0.8), Mirostat(5.0, 0.1)
+    )
+    for off in ({"dry_base": 0.9}, {"dry_multiplier": 0.0}, {"dry_penalty_last_n": 0}):
+        assert Sampler.llama_cpp(**{"dry_multiplier": 1.0} | off) == Sampler.llama_cpp()
+    assert Sampler.llama_cpp(dry_multiplier=1.0, dry_penalty_last_n=-1).steps[0].last is None
     # Defaults of what only another parameter brings in.
     assert Sampler.llama_cpp(penalty_repeat=2.0).steps[0] == RepetitionPenalty(2.0, 64)
     assert Sampler.llama_cpp(xtc_probability=0.5).steps[3] == XTC(0.5, 0.1)
@@ -174,23 +203,37 @@ def test_order_and_defaults_of_llama_cpp():
             "top_k": 40, "top_p": 0.95, "min_p": 0.05, "xtc_probability": 0, "xtc_threshold": 0.1,
             "typ_p": 1, "temp": 0.8, "top_n_sigma": -1, "penalty_last_n": 64, "penalty_repeat": 1,
             "penalty_freq": 0, "penalty_present": 0, "logit_bias": None, "min_keep": 0,
+            "dynatemp_range": 0, "dynatemp_exponent": 1, "dry_multiplier": 0, "dry_base": 1.75,
+            "dry_allowed_length": 2, "dry_penalty_last_n": 64, "dry_sequence_breakers": (),
+            "adaptive_target": -1, "adaptive_decay": 0.9, "mirostat": 0, "mirostat_tau": 5,
+            "mirostat_eta": 0.1,
         }),
         (Sampler.hf, {
             "do_sample": True, "temperature": 1, "top_k": 50, "top_p": 1, "min_p": None,
             "typical_p": 1, "epsilon_cutoff": 0, "eta_cutoff": 0, "repetition_penalty": 1,
-            "suppress_tokens": None,
+            "suppress_tokens": None, "begin_suppress_tokens": None, "no_repeat_ngram_size": 0,
+            "bad_words_ids": None, "sequence_bias": None, "min_length": 0, "min_new_tokens": 0,
+            "eos_token_id": None,
         }),
         (Sampler.vllm, {
             "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1,
             "temperature": 1, "top_p": 1, "top_k": 0, "min_p": 0, "logit_bias": None,
-            "allowed_token_ids": None,
+            "allowed_token_ids": None, "bad_words": None, "min_tokens": 0, "stop_token_ids": None,
+        }),
+        (Sampler.mlx_lm, {
+            "temp": 0, "top_p": 0, "min_p": 0, "min_tokens_to_keep": 1, "top_k": 0,
+            "xtc_probability": 0, "xtc_threshold": 0.1, "xtc_special_tokens": None,
+            "logit_bias": None, "repetition_penalty": None, "repetition_context_size": 20,
+            "presence_penalty": None, "presence_context_size": 20, "frequency_penalty": None,
+            "frequency_context_size": 20,
         }),
     ],
-    ids=["llama_cpp", "hf", "vllm"],
+    ids=["llama_cpp", "hf", "vllm", "mlx_lm"],
 )  # fmt: skip
 def test_every_default(preset, defaults):
     found = inspect.signature(preset).parameters
-    assert {name: p.default for name, p in found.items()} == defaults
+    found = {name: p.default for name, p in found.items() if p.kind is p.KEYWORD_ONLY}
+    assert found == defaults
 
 
 # ---- Hugging Face --------------------------------------------------------------------------------
@@ -263,9 +306,13 @@ def test_order_and_defaults_of_transformers():
     assert Sampler.hf() == Sampler(TopK(50, "all"))
     assert Sampler.hf(
         temperature=0.5, top_k=9, top_p=0.8, min_p=0.1, typical_p=0.7, epsilon_cutoff=0.01,
-        eta_cutoff=0.02, repetition_penalty=1.1, suppress_tokens=[3],
+        eta_cutoff=0.02, repetition_penalty=1.1, suppress_tokens=[3], begin_suppress_tokens=[4],
+        no_repeat_ngram_size=3, bad_words_ids=[[1, 2], [9]], sequence_bias={(1, 2): 0.5},
+        min_length=7, min_new_tokens=5, eos_token_id=[9, 8],
     ) == Sampler(
-        RepetitionPenalty(1.1), SuppressTokens([3]), Temperature(0.5), TopK(9, "all"), TopP(0.8),
+        SequenceBias({(1, 2): 0.5}), RepetitionPenalty(1.1), NoRepeatNGram(3), BadWords([[1, 2]]),
+        MinLength(7, [8, 9], True), MinLength(5, [8, 9]), SuppressTokens([3]), MinLength(1, [4]),
+        Temperature(0.5), TopK(9, "all"), TopP(0.8),
         MinP(0.1), TypicalP(0.7, "all"), Epsilon(0.01), Eta(0.02),
     )  # fmt: skip
     assert Sampler.hf(do_sample=False, top_p=0.5, repetition_penalty=1.1) == Sampler(
@@ -273,9 +320,11 @@ def test_order_and_defaults_of_transformers():
     )
     none = dict.fromkeys(
         ["temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff",
-         "repetition_penalty", "suppress_tokens"]
+         "repetition_penalty", "suppress_tokens", "begin_suppress_tokens", "bad_words_ids",
+         "no_repeat_ngram_size", "sequence_bias", "min_length", "min_new_tokens", "eos_token_id"]
     )  # fmt: skip
-    assert Sampler.hf(**none) == Sampler()
+    assert Sampler.hf(**none) == Sampler(TopK(50, "all"))  # the default of ``generate``
+    assert Sampler.hf(**none, do_sample=None) == Sampler(Temperature(0))
 
 
 # ---- vLLM ----------------------------------------------------------------------------------------
@@ -287,8 +336,10 @@ def test_order_and_defaults_of_vllm():
     assert Sampler.vllm(
         presence_penalty=0.1, frequency_penalty=0.2, repetition_penalty=1.3, temperature=0.4,
         top_p=0.5, top_k=6, min_p=0.7, logit_bias={8: 9.0}, allowed_token_ids=[8, 1],
+        bad_words=[[3, 4]], min_tokens=5, stop_token_ids=[6],
     ) == Sampler(
-        AllowedTokens([1, 8]), LogitBias({8: 9.0}), RepetitionPenalty(1.3),
+        AllowedTokens([1, 8]), BadWords([[3, 4]], False), MinLength(5, [6]), LogitBias({8: 9.0}),
+        RepetitionPenalty(1.3),
         FrequencyPenalty(0.2, prompt=False), PresencePenalty(0.1, prompt=False), Temperature(0.4),
         MinP(0.7), TopK(6, "all"), TopP(0.5),
     )  # fmt: skip
@@ -321,65 +372,3 @@ def test_penalties_of_vllm_look_at_generated_tokens():
     sampler = Sampler.vllm(frequency_penalty=1.0, presence_penalty=0.5, repetition_penalty=2.0)
     got = sampler.filter([8.0, 8, 8, -8], [0, 1, 1, 3, 1], prompt=2)
     np.testing.assert_array_equal(got, [4, 4 - 2 - 0.5, 8, -16 - 1 - 0.5])
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: Sampler.hf(top_p=1.5), "top_p is 1.5; allowed are 0 to 1, or None"),
-        (lambda: Sampler.hf(temperature=-1.0), "temperature is -1.0; allowed are finite numbers"),
-        (lambda: Sampler.hf(top_k=-1), "top_k is -1; allowed is 0 and above"),
-        (lambda: Sampler.vllm(top_k=-2), "top_k is -2; allowed is -1 and above"),
-        (lambda: Sampler.vllm(temperature=-0.5), "temperature is -0.5; allowed"),
-        (lambda: Sampler.llama_cpp(min_p=2.0), "min_p is 2.0; allowed are finite numbers up to 1"),
-        (lambda: Sampler.llama_cpp(penalty_repeat=-1.0), "penalty_repeat is -1.0; .* above 0"),
-        (lambda: Sampler.llama_cpp(penalty_last_n=-2), "penalty_last_n is -2; allowed is -1"),
-        (lambda: Sampler.llama_cpp(logit_bias={1: np.nan}), "logit_bias has nan for 1; allowed"),
-        (lambda: Sampler.hf(suppress_tokens=[3, -1]), "suppress_tokens has -1; allowed"),
-    ],
-)
-def test_wrong_parameter_of_a_preset(make, message):
-    with pytest.raises(ValueError, match=f"^{message}"):
-        make()
-
-
-PRESETS = [Sampler.hf, Sampler.vllm, Sampler.llama_cpp]
-INTEGERS = ("top_k", "min_keep", "penalty_last_n")
-NUMBERS = [
-    (preset, name)
-    for preset in PRESETS
-    for name, parameter in inspect.signature(preset).parameters.items()
-    if isinstance(parameter.default, float) or name in (*INTEGERS, "min_p")
-]
-
-
-@pytest.mark.parametrize(("preset", "name"), NUMBERS, ids=lambda p: getattr(p, "__name__", p))
-def test_no_number_of_a_preset_is_dropped_in_silence(preset, name):
-    for value in (np.nan, np.inf, -np.inf, "0.5", b"1", True, [0.5], 1j):
-        error = ValueError if isinstance(value, float) and name not in INTEGERS else TypeError
-        with pytest.raises(error, match=rf"^{name} is {re.escape(repr(value))}; allowed (are|is) "):
-            preset(**{name: value})
-    if preset == Sampler.hf:
-        preset(**{name: None})
-    else:
-        with pytest.raises(TypeError, match=f"^{name} is None; allowed are "):
-            preset(**{name: None})
-
-
-@pytest.mark.parametrize(
-    ("preset", "name"),
-    [(Sampler.hf, "suppress_tokens"), (Sampler.vllm, "allowed_token_ids"),
-     (Sampler.vllm, "logit_bias"), (Sampler.llama_cpp, "logit_bias")],
-    ids=lambda p: getattr(p, "__name__", p),
-)  # fmt: skip
-def test_ids_of_a_preset_are_no_bools(preset, name):
-    ids = [False, True]
-    with pytest.raises(TypeError, match=f"^{name} has False; allowed are token ids"):
-        preset(**{name: dict.fromkeys(ids, 1.0) if name == "logit_bias" else ids})
-    with pytest.raises(TypeError, match=f"^{name} is 5; allowed"):
-        preset(**{name: 5})
-
-
-def test_do_sample_is_a_bool():
-    with pytest.raises(TypeError, match=r"^do_sample is 'no'; allowed are True and False"):
-        Sampler.hf(do_sample="no")

@@ -225,7 +225,8 @@ def test_immutable():
 
 @pytest.mark.parametrize(
     "module",
-    ["_sampler.sampler", "_sampler.presets", "steps", "steps.penalties", "steps.sequences"],
+    ["_sampler.sampler", "_sampler.hf", "_sampler.vllm", "_sampler.llama_cpp", "_sampler.mlx_lm",
+     "steps", "steps.penalties", "steps.sequences"],
 )  # fmt: skip
 def test_examples_of_the_docstrings(impl, module):
     failed, tried = doctest.testmod(importlib.import_module(f"fastsoftmax.{module}"))
