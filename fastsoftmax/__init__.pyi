@@ -1,6 +1,6 @@
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, Self, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,9 +60,11 @@ class TopLogprobs(NamedTuple):
     logprobs: NDArray[Any]
     indices: NDArray[np.int64]
 
+@final
 class History:
-    rows: int
-    def __init__(self, prompts: Iterable[ArrayLike]) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    def __new__(cls, prompts: Iterable[ArrayLike]) -> Self: ...
     def __len__(self) -> int: ...
     def append(self, ids: ArrayLike) -> None: ...
     def reset(self, row: int, prompt: ArrayLike = ()) -> None: ...

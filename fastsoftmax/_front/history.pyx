@@ -13,6 +13,7 @@ import numpy as np
 from .._arguments import history as checks
 from .._arguments import values
 
+from fastsoftmax._front.values cimport is_behaved_c
 from fastsoftmax._kernels.history cimport (
     MOST_TOKENS, STATE, HistoryRow, history_append, history_free, history_pend, history_set,
 )
@@ -25,6 +26,7 @@ cnp.import_array()
 READ = "the history is read by a call in another thread; allowed is a change after it"
 
 
+@cython.final
 cdef class History:
     """The tokens so far of each row of a batch, kept from one call of a `Sampler` to the next.
 
@@ -152,8 +154,18 @@ cdef class History:
         TypeError, ValueError
             If `ids` are no integers, not for these rows, or below -1; then none is taken.
         """
-        cdef cnp.ndarray array = checks.appended(ids, self.rows)
-        self.take(<const int64_t *>cnp.PyArray_DATA(array), array.shape[1])
+        cdef cnp.ndarray array
+        if not (
+            is_behaved_c(ids)
+            and cnp.PyArray_TYPE(ids) == cnp.NPY_INT64
+            and cnp.PyArray_NDIM(ids) == 1
+            and cnp.PyArray_DIM(ids, 0) == self.rows
+            and all_above(<const int64_t *>cnp.PyArray_DATA(ids), self.rows, -2)
+        ):
+            array = checks.appended(ids, self.rows)
+            self.take(<const int64_t *>cnp.PyArray_DATA(array), array.shape[1])
+        else:  # what a draw returns
+            self.take(<const int64_t *>cnp.PyArray_DATA(ids), 1)
 
     def reset(self, row, prompt=()):
         """Forget a row, and let it begin with another prompt.
@@ -234,6 +246,15 @@ cdef class History:
             numbers[i] = state[i]
         with cython.critical_section(self):
             history_pend(&self.row[row], id, numbers, min(n, STATE))
+
+
+cdef bint all_above(const int64_t *id, Py_ssize_t n, int64_t low) noexcept:
+    """Return whether each of n ids is above `low`."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if id[i] <= low:
+            return False
+    return True
 
 
 cdef Py_ssize_t _window(object last) except? -2:

@@ -98,6 +98,11 @@ _good_steps = st.one_of(
         "steps.XTC(0.5, 0.1)", "steps.RepetitionPenalty(1.3)", "steps.FrequencyPenalty(0.5)",
         "steps.PresencePenalty(-0.5, last=2)", "steps.LogitBias({0: 1.5, 2: -inf})",
         "steps.SuppressTokens([1, 2])", "steps.AllowedTokens([0, 3])",
+        "steps.SuppressTokens(np.arange(9) > 5)", "steps.XTC(1, 0.05, exempt=[0])",
+        "steps.DRY(0.8, allowed_length=1, breakers=[[0]])", "steps.NoRepeatNGram(2)",
+        "steps.BadWords([[1], [0, 2]])", "steps.SequenceBias({(0, 1): 2.0, (3,): -inf})",
+        "steps.MinLength(3, [0])", "steps.DynamicTemperature(0.7, 0.5)", "steps.SoftCap(30.0)",
+        "steps.Mirostat()", "steps.AdaptiveP(0.4)",
     )
 )  # fmt: skip
 _bad_steps = texts(
@@ -116,7 +121,8 @@ _bad_steps = texts(
 #: What is given wrong arguments.
 STEPS = words(
     "Temperature TopK TopP MinP TypicalP TopNSigma Epsilon Eta XTC RepetitionPenalty "
-    "FrequencyPenalty PresencePenalty LogitBias SuppressTokens AllowedTokens"
+    "FrequencyPenalty PresencePenalty LogitBias SuppressTokens AllowedTokens DRY NoRepeatNGram "
+    "BadWords SequenceBias MinLength DynamicTemperature SoftCap Mirostat AdaptiveP"
 )
 
 

