@@ -32,6 +32,8 @@ def prompts(value: Any) -> list[np.ndarray]:
 def appended(ids: Any, rows: int) -> np.ndarray:
     """Return the token ids that each of the `rows` takes as int64 of shape (rows, m)."""
     array = id_array(ids, "ids")
+    if array.ndim == 0 and rows == 1:
+        array = array.reshape(1)
     if array.ndim not in (1, 2) or array.shape[0] != rows:
         raise ValueError(f"ids has shape {array.shape}; allowed are ({rows},) and ({rows}, m)")
     array = _int64(array, "ids", -1, "token ids from 0, and -1 for none")

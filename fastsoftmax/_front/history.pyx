@@ -147,7 +147,7 @@ cdef class History:
         ----------
         ids : (rows,) or (rows, m) array_like of int
             The token ids; -1 takes none, so that what ``on_invalid="flag"`` returns can be given as
-            it is.
+            it is. For one row, an id alone will do.
 
         Raises
         ------

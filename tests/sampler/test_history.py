@@ -120,6 +120,10 @@ def test_append_takes_several_tokens_and_reset_forgets(impl):
     )
     assert repr(impl.History([[]] * 5)).endswith(", ...")
     assert len(impl.History([])) == 0
+    one = impl.History([[]])
+    for token in (3, np.int64(4), np.array(5), [6]):
+        one.append(token)
+    assert one.tokens(0).tolist() == [3, 4, 5, 6]
 
 
 def test_the_state_is_that_of_the_token_appended(impl):
