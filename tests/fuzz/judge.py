@@ -2,6 +2,7 @@
 
 import re
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -56,6 +57,8 @@ def _function(impl, name):
         return _workers
     if name == "show_config":
         return fastsoftmax.show_config
+    if name == "History":
+        return partial(_history, impl)
     if not name.startswith("Sampler"):
         return getattr(impl, name)
 
@@ -70,6 +73,12 @@ def _function(impl, name):
 def _workers(workers):
     with fastsoftmax.set_workers(workers):
         return min(8, fastsoftmax.get_workers())
+
+
+def _history(impl, prompts, ids, row, last, prompt):
+    history = impl.History(prompts)
+    history.append(ids)
+    return [history.tokens(row), *history.counts(row, last, prompt), history.prompt(row)]
 
 
 @contextmanager

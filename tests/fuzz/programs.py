@@ -149,6 +149,23 @@ def samplers(draw):
 
 
 @st.composite
+def histories(draw):
+    """Return a History, what is appended, and a question of one row."""
+    rows = draw(st.integers(0, 3))
+    given = {
+        "prompts": draw(ids(9, (rows, draw(st.integers(0, 6))))),
+        "ids": draw(ids(9, (rows, *draw(st.sampled_from([(), (1,), (5,)]))))),
+        "row": draw(texts(0, 0, 1, rows - 1, rows, -1)),
+        "last": draw(texts("None", 0, 1, 3, "2**70", -1)),
+        "prompt": draw(texts(True, False)),
+    }
+    if draw(st.integers(0, 2)) == 0:
+        name = draw(st.sampled_from(list(given)))
+        given[name] = draw(wrong_argument(name, "prompts"))
+    return Call("History", given)
+
+
+@st.composite
 def switches(draw):
     """Return a call of one of the functions that compute nothing."""
     name, argument = draw(st.sampled_from([("set_workers", "workers"), ("show_config", "mode")]))
@@ -156,4 +173,5 @@ def switches(draw):
     return Call(name, {argument: draw(evil) if draw(st.booleans()) else good})
 
 
-anything = st.one_of(calls(), calls(), calls(), calls(), calls(), calls(), samplers(), switches())
+anything = st.one_of(calls(), calls(), calls(), calls(), calls(), calls(), samplers(),
+                   histories(), switches())  # fmt: skip
