@@ -30,6 +30,7 @@ from fastsoftmax._front.columns cimport columns_of_arrays
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.execute cimport parse_workers, run_rows
+from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
 from fastsoftmax._front.plan cimport (
     Operand,
     Plan,
@@ -55,6 +56,7 @@ from fastsoftmax._kernels.abi cimport (
     CrossEntropyCall,
     LossKernels,
     Op,
+    PackedRows,
     PackingKernels,
     rows_fn,
     temperature_in_range,
@@ -257,12 +259,16 @@ cdef class LossFunctions:
         cdef uint64_t environment
         cdef rows_fn kernel = self.kernels.cross_entropy
         cdef const PackingKernels *packing = &self.packing
+        cdef PackedRows rows
         cdef Py_ssize_t most = (
             self.kernels.max_column_float32 if p.dtype == FLOAT32
             else self.kernels.max_column_float64
         )
         cdef double loss
         finish_plan(p, False)
+        # Where scores are rewritten, no long row is worked on as a whole.
+        call.packed = packed_rows(&rows, packing, p, not temperature_in_range(call.temperature))
+        packing = packing_for(call.packed, packing)
         if 0 < p.n <= most and temperature_in_range(call.temperature):
             call.inner = columns_of_arrays(p)
             if call.inner > 0:  # it gets at the columns itself
@@ -313,6 +319,7 @@ cdef class LossFunctions:
         """Return the gradient of softmax or log_softmax, by what it gave and that of its result."""
         cdef Plan p
         cdef BackwardCall call
+        cdef PackedRows rows
         cdef Operand operand
         cdef double one = 1
         cdef double *each
@@ -343,9 +350,10 @@ cdef class LossFunctions:
             call.n = p.n
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
+            call.packed = packed_rows(&rows, &self.packing, &p)
             try:
                 run_rows(
-                    &self.packing, self.vjp.backward, &call, &p,
+                    packing_for(call.packed, &self.packing), self.vjp.backward, &call, &p,
                     cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), 1,
                 )
             finally:

@@ -5,9 +5,24 @@ from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
 
 
-cdef const PackedRows *packed_rows(
-    PackedRows *rows, const PackingKernels *packing, const Plan *p
+cdef enum:
+    LONG_ROW = 1 << 20  # elements from which on a row is packed by parts
+
+
+cdef const PackedRows *long_rows(
+    PackedRows *rows, const PackingKernels *packing, const Plan *p, bint any_row
 ) noexcept
+
+
+cdef inline const PackedRows *packed_rows(
+    PackedRows *rows, const PackingKernels *packing, const Plan *p, bint any_row=False
+) noexcept:
+    """Return `rows`, set to those of a plan, if a kernel is to read them by parts; else NULL.
+
+    For a plan that is finished. Those are long rows that must be packed, or `any_row` that is long.
+    The kernel is to run without packing then.
+    """
+    return long_rows(rows, packing, p, any_row) if p.n >= LONG_ROW else NULL
 
 
 cdef inline const PackingKernels *packing_for(

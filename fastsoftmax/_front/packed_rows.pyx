@@ -1,12 +1,10 @@
 # cython: language_level=3, cdivision=True
 """Long rows that must be packed, for kernels that read a row part by part."""
 
+from fastsoftmax._front.execute cimport row_pointer
 from fastsoftmax._front.pack cimport LOAD, STORE, pack_part
-from fastsoftmax._front.plan cimport PACKED, Plan
+from fastsoftmax._front.plan cimport PACKED, Operand, Plan
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
-
-cdef enum:
-    LONG_ROW = 1 << 20  # elements from which on a row is packed by parts
 
 
 cdef void load_part(
@@ -17,6 +15,14 @@ cdef void load_part(
     pack_part(rows.packing, p, &p.x, NULL, row, start, n, <char *>part, LOAD)
 
 
+cdef void load_part_of_x2(
+    const PackedRows *rows, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, void *part
+) noexcept nogil:
+    """Load a part of a row of the second input; a `move_part_fn`."""
+    cdef const Plan *p = <const Plan *>rows.plan
+    pack_part(rows.packing, p, &p.x2, NULL, row, start, n, <char *>part, LOAD)
+
+
 cdef void store_part(
     const PackedRows *rows, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, void *part
 ) noexcept nogil:
@@ -25,17 +31,30 @@ cdef void store_part(
     pack_part(rows.packing, p, &p.y, NULL, row, start, n, <char *>part, STORE)
 
 
-cdef const PackedRows *packed_rows(
-    PackedRows *rows, const PackingKernels *packing, const Plan *p
-) noexcept:
-    """Return `rows`, set to those of a plan, if a kernel is to read them by parts; else NULL.
+cdef void *place_part(const PackedRows *rows, Py_ssize_t row, Py_ssize_t start) noexcept nogil:
+    """Return where a part of a row's result lies; a `place_part_fn`."""
+    cdef const Plan *p = <const Plan *>rows.plan
+    return row_pointer(p, &p.y, row) + start * p.y.itemsize
 
-    For a plan that is finished. The kernel is to run without packing then.
-    """
-    if p.n < LONG_ROW or p.x.access != PACKED and (p.y.data == NULL or p.y.access != PACKED):
+
+cdef bint is_packed(const Operand *o) noexcept:
+    """Return whether there is such an array, and it must be packed."""
+    return o.data != NULL and o.access == PACKED
+
+
+cdef const PackedRows *long_rows(
+    PackedRows *rows, const PackingKernels *packing, const Plan *p, bint any_row
+) noexcept:
+    """Do what `packed_rows` does for rows that are long."""
+    if not (any_row or is_packed(&p.x) or is_packed(&p.x2) or is_packed(&p.y)):
         return NULL
     rows.load = load_part
+    rows.load_x2 = load_part_of_x2
     rows.store = store_part
+    rows.place = NULL
+    if is_packed(&p.x) and p.y.data != NULL and p.y.access != PACKED:
+        if p.y.data != p.x.data and p.y.data != p.x2.data:  # what is packed there spoils no input
+            rows.place = place_part
     rows.packing = packing
     rows.plan = p
     return rows

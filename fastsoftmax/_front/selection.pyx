@@ -20,6 +20,7 @@ from fastsoftmax._front.arrays cimport as_input, empty_array, is_narrow_float, n
 from fastsoftmax._front.cost cimport cost_select
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.long_selection cimport run_packed_top_k
+from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
 from fastsoftmax._front.plan cimport (
     MAX_AXES,
     Operand,
@@ -45,6 +46,7 @@ from fastsoftmax._kernels.abi cimport (
     FLOAT64,
     INT64,
     MANY_IDS,
+    PackedRows,
     PackingKernels,
     RankCall,
     SelectionKernels,
@@ -245,6 +247,7 @@ cdef class SelectionFunctions:
     def rank(self, logits, ids):
         cdef Plan p
         cdef RankCall call
+        cdef PackedRows rows
         cdef cnp.ndarray given, checked, ranks
         given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
@@ -258,8 +261,11 @@ cdef class SelectionFunctions:
             call.dtype = p.dtype
             call.n = p.n
             call.m = cnp.PyArray_SIZE(checked) // p.rows
+            call.packed = packed_rows(&rows, &self.packing, &p)
             call.ids = <const int64_t *>cnp.PyArray_DATA(checked)
             call.ranks = <int64_t *>cnp.PyArray_DATA(ranks)
             p.effort = p.n * min(call.m, <Py_ssize_t>MANY_IDS) + call.m
-            run_rows(&self.packing, self.kernels.rank, &call, &p, 0, 1)
+            run_rows(
+                packing_for(call.packed, &self.packing), self.kernels.rank, &call, &p, 0, 1
+            )
         return scalar_or_array(ranks)

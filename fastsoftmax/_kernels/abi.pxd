@@ -73,14 +73,21 @@ cdef struct PackingKernels:
 
 # A kernel that gets `PackedRows` reads a row part by part, rather than the rows that it is called
 # with: `load` moves n elements of a row, from `start` on, to `part`, contiguous, of the type that
-# is computed in; `store` moves them from there to the result.
+# is computed in, `load_x2` those of the second input; `store` moves them back to the result. Where
+# that can be worked on as it stands, `place` returns where a part of it lies; else it is NULL.
 ctypedef void (*move_part_fn)(
     const PackedRows *rows, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, void *part,
 ) noexcept nogil
 
+ctypedef void *(*place_part_fn)(
+    const PackedRows *rows, Py_ssize_t row, Py_ssize_t start,
+) noexcept nogil
+
 cdef struct PackedRows:
     move_part_fn load
+    move_part_fn load_x2
     move_part_fn store
+    place_part_fn place
     const PackingKernels *packing
     const void *plan
 
@@ -112,6 +119,7 @@ cdef struct BackwardCall:  # x: gradient of the result, x2: the result
     Py_ssize_t n
     const double *temperature
     Py_ssize_t temperature_stride
+    const PackedRows *packed  # NULL: rows come as they are
 
 
 # One long row, shared by threads.
@@ -173,6 +181,7 @@ cdef struct RankCall:
     Py_ssize_t m  # ids a row
     const int64_t *ids  # may change meanwhile: an id outside the row gets the rank -1
     int64_t *ranks
+    const PackedRows *packed  # NULL: rows come as they are
 
 
 # ---- sampling ------------------------------------------------------------------------------------
@@ -257,6 +266,7 @@ cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient, not x2; e
     double factor  # of the gradient, without 1 / temperature
     double *losses
     Py_ssize_t inner  # of columns, which lie in (outer, n, inner)
+    const PackedRows *packed  # NULL: rows come as they are
 
 # Of `rows` targets, return where the first one is that is neither `ignore_index` nor one of n
 # classes, or -1 and in `total` the sum of the weights of those that are not `ignore_index`.

@@ -6,7 +6,7 @@ Formula
     softmax: (g - sum(g p)) p / T,     log_softmax: (g - exp(log_p) sum(g)) / T
 
 Passes over memory
-    Sum (read), result (read, write).
+    Sum (read), result (read, write); of long rows that must be packed part by part.
 
 Precision policy
     The sum in float64 for float32 rows, where the products are exact, in a pair of float64 for
@@ -28,6 +28,17 @@ from fastsoftmax._kernels.abi cimport (
     Op,
 )
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
+from fastsoftmax._kernels.packed_parts cimport (
+    PackedParts,
+    allocate_parts,
+    first_part,
+    free_parts,
+    part_again,
+    part_of_x2,
+    part_size,
+    place_of_result,
+    store_part,
+)
 from fastsoftmax._kernels.short_backward cimport (
     backward_of_short_rows,
     finite_factor,
@@ -148,28 +159,42 @@ cdef adder32 add_products32 = accumulate_products[float]
 cdef adder64 add_products64 = accumulate_products[double]
 
 
-cdef inline double dot(const real *a, const real *b, Py_ssize_t n) noexcept nogil:
-    """Return sum a * b; b NULL is 1."""
+cdef inline void add_dot(
+    DoubleDouble *s, const real *a, const real *b, Py_ssize_t n
+) noexcept nogil:
+    """Add sum a * b of a row, or of a part of one that begins at a block; b NULL is 1."""
     cdef Py_ssize_t start, j
     cdef Py_ssize_t b_step = STEP if b != NULL else 0
-    cdef DoubleDouble s
     cdef LaneSums lanes
     cdef real ones[STEP]
-    s.high = s.low = 0
     if b == NULL:
         for j in range(STEP):
             ones[j] = 1
         b = ones
-    if real is float and n <= BLOCK:
-        return 0.0 + add_products32(NULL, a, b, n, b_step)  # what a pair would have
     for start from 0 <= start < n by BLOCK:
         if real is float:
             add_products32(&lanes, a + start, b, min(BLOCK, n - start), b_step)
         else:
             add_products64(&lanes, a + start, b, min(BLOCK, n - start), b_step)
-        fold_lanes(&s, &lanes, <real>0)
+        fold_lanes(s, &lanes, <real>0)
         if b_step:
             b += BLOCK
+
+
+cdef inline double dot(const real *a, const real *b, Py_ssize_t n) noexcept nogil:
+    """Return sum a * b; b NULL is 1."""
+    cdef Py_ssize_t j
+    cdef Py_ssize_t b_step = STEP if b != NULL else 0
+    cdef DoubleDouble s
+    cdef real ones[STEP]
+    if real is float and n <= BLOCK:
+        if b == NULL:
+            for j in range(STEP):
+                ones[j] = 1
+            b = ones
+        return 0.0 + add_products32(NULL, a, b, n, b_step)  # what a pair would have
+    s.high = s.low = 0
+    add_dot(&s, a, b, n)
     return to_double(s)
 
 
@@ -277,6 +302,52 @@ cdef void backward(
                 )
 
 
+cdef void backward_of_packed_row(
+    const BackwardCall *call, const PackedParts *parts, real like
+) noexcept nogil:
+    """Store the gradient of a packed row."""
+    cdef double inverse = inverse_of(call.temperature[parts.row * call.temperature_stride])
+    cdef double total
+    cdef Py_ssize_t start, m, n = call.n
+    cdef const real *g
+    cdef const real *p = NULL
+    cdef real *y
+    cdef DoubleDouble s
+    s.high = s.low = 0
+    for start from 0 <= start < n by BLOCK:
+        m = part_size(start, n)
+        g = <const real *>first_part(parts, start, m)
+        if call.op != LOG_SOFTMAX:
+            p = <const real *>part_of_x2(parts, start, m)
+        add_dot(&s, g, p, m)
+    total = to_double(s)
+    for start from 0 <= start < n by BLOCK:
+        m = part_size(start, n)
+        g = <const real *>part_again(parts, start, m)
+        p = <const real *>part_of_x2(parts, start, m)
+        y = <real *>place_of_result(parts, start)
+        if call.op == LOG_SOFTMAX:
+            backward_row(LOG_SOFTMAX, g, p, y, m, total, inverse)
+        else:
+            backward_row(SOFTMAX, g, p, y, m, total, inverse)
+        store_part(parts, start, m)
+
+
+cdef int packed_backward(
+    const BackwardCall *call, Py_ssize_t first, Py_ssize_t rows, real like
+) noexcept nogil:
+    """Store the gradients of packed rows; return -1 without memory."""
+    cdef PackedParts parts
+    cdef Py_ssize_t i
+    if not allocate_parts(&parts, call.packed):
+        return -1
+    for i in range(first, first + rows):
+        parts.row = i
+        backward_of_packed_row(call, &parts, like)
+    free_parts(&parts)
+    return 0
+
+
 # ---- the table of this instruction set -----------------------------------------------------------
 
 
@@ -286,6 +357,10 @@ cdef int backward_entry(
     """Write gradients of rows; a `rows_fn`. x is the result's gradient, x2 the result."""
     cdef const BackwardCall *call = <const BackwardCall *>_call
     cdef const double *t = call.temperature + first * call.temperature_stride
+    if call.packed != NULL:
+        if call.dtype == FLOAT32:
+            return packed_backward(call, first, rows, <float>0)
+        return packed_backward(call, first, rows, <double>0)
     if call.dtype == FLOAT32:
         backward(call, t, rows, <const float *>x, <const float *>x2, <float *>y)
     else:

@@ -11,7 +11,8 @@ Passes over memory
     By batches of rows that fill L1: maxima and exponentials (read), gradient (written). Rows too
     long for that go one by one, by blocks that fit L1: maximum (read); exponentials and their sum
     (read; they go to where the gradient will be, if it is wanted); scale (read, write). Labels
-    other than one target a row cost another reading pass.
+    other than one target a row cost another reading pass. Long rows that must be packed come by
+    parts (``long_loss.pxd``).
 
 Precision policy
     Exponentials and gradient in the row's own type; sums, losses and labels in float64
@@ -34,15 +35,23 @@ from fastsoftmax._kernels.abi cimport FLOAT32, CrossEntropyCall, LossKernels, te
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SCALE_FIELDS
 from fastsoftmax._kernels.column_losses cimport cross_entropy_columns
 from fastsoftmax._kernels.labels cimport Labels, set_labels
-from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.limit_loss cimport (
+    LimitTerms,
+    add_limit_terms,
+    init_limit,
+    is_limit,
+    limit_of_terms,
+)
+from fastsoftmax._kernels.long_loss cimport loss_of_packed_row
 from fastsoftmax._kernels.loss_batch cimport BATCH_DOUBLES, RowTerms, loss_of_rows, set_loss_scales
 from fastsoftmax._kernels.loss_row cimport losses_sequential
-from fastsoftmax._kernels.maxima cimport RowMax, row_max
+from fastsoftmax._kernels.maxima cimport row_max
+from fastsoftmax._kernels.packed_parts cimport PackedParts, allocate_parts, free_parts
 from fastsoftmax._kernels.short_losses cimport LABEL_ROWS, loss_of_short_rows, max_short_length
 from fastsoftmax._kernels.sums cimport LANES, STEP
 from fastsoftmax._kernels.targets cimport read_targets, sum_losses, weigh_targets as c_weigh_targets
 from fastsoftmax._kernels.transpose cimport STRIP, padded_rows
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport real
 
 
 # ---- batches -------------------------------------------------------------------------------------
@@ -137,43 +146,13 @@ cdef void cross_entropy_rows(
         start += r
 
 
-cdef double limit_loss(
-    const Labels *labels, const real *x, const real *label, Py_ssize_t n, Py_ssize_t target,
-) noexcept nogil:
-    """Return the loss of a row at T = 0 or infinity, where some classes are equally likely.
-
-    At 0 that is the first maximum alone, else all above -inf. It is infinite where another class
-    has a label; NaN for a row without probabilities.
-    """
-    cdef RowMax top = row_max(x, n)
-    cdef Py_ssize_t c, likely = 0
-    cdef bint wrong = False, elsewhere = False
-    cdef double q, total = 0
-    for c in range(n):
-        wrong |= x[c] != x[c]
-        if label != NULL:
-            q = labels.kept * label[c] + labels.uniform
-        else:
-            q = labels.uniform + (labels.kept if c == target else 0)
-        q *= labels.weight[c] if labels.weight != NULL else 1
-        total += q
-        if x[c] > -infinity(<real>0) and (
-            labels.temperature != 0 or likely == 0 and x[c] == top.value
-        ):
-            likely += 1
-        elif q != 0:
-            elsewhere = True
-    if wrong or not -infinity(<double>0) < top.value < infinity(<double>0):
-        return NAN
-    return infinity(<double>0) if elsewhere else total * log1p_nonneg(likely - 1)
-
-
 cdef void limit_losses(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
     const real *label, real *y,
 ) noexcept nogil:
     """Write the losses of rows at T = 0 or infinity, and the gradient 0: softmax is constant."""
     cdef Labels labels
+    cdef LimitTerms terms
     cdef Py_ssize_t target
     cdef Py_ssize_t i, j, n = call.n
     cdef double loss
@@ -182,9 +161,11 @@ cdef void limit_losses(
         read_targets(call, first + i, 1, &target)
         loss = 0
         if target >= 0 and n:
-            loss = limit_loss(
-                &labels, x + i * n, label + i * n if label != NULL else NULL, n, target
+            init_limit(&terms, row_max(x + i * n, n).value)
+            add_limit_terms(
+                &labels, x + i * n, label + i * n if label != NULL else NULL, n, target, &terms
             )
+            loss = limit_of_terms(&terms)
         call.losses[first + i] = loss
         for j in range(n if y != NULL else 0):
             y[i * n + j] = NAN if loss != loss else 0
@@ -196,7 +177,7 @@ cdef int cross_entropy(
 ) noexcept nogil:
     """Do what `cross_entropy_rows` does, at any temperature; return -1 without memory."""
     cdef real *scores
-    if call.temperature == 0 or call.temperature == infinity(<double>0):
+    if is_limit(call.temperature):
         limit_losses(call, first, rows, x, label, y)
         return 0
     if temperature_in_range(call.temperature):
@@ -210,6 +191,26 @@ cdef int cross_entropy(
     return 0
 
 
+cdef int packed_cross_entropy(
+    const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, bint has_y, real like
+) noexcept nogil:
+    """Write the losses of packed rows, and store their gradients; return -1 without memory."""
+    cdef Labels labels
+    cdef PackedParts parts
+    cdef Py_ssize_t i, target
+    if not allocate_parts(&parts, call.packed):
+        return -1
+    set_labels(call, &labels)
+    for i in range(first, first + rows):
+        parts.row = i
+        read_targets(call, i, 1, &target)
+        call.losses[i] = loss_of_packed_row(
+            &labels, &parts, call.n, target, call.targets == NULL, has_y, like
+        )
+    free_parts(&parts)
+    return 0
+
+
 # ---- the table of this instruction set -----------------------------------------------------------
 
 
@@ -218,6 +219,10 @@ cdef int cross_entropy_entry(
 ) noexcept nogil:
     """Write losses and gradients of rows; a `rows_fn`. x2 are label probabilities, or NULL."""
     cdef const CrossEntropyCall *call = <const CrossEntropyCall *>_call
+    if call.packed != NULL:
+        if call.dtype == FLOAT32:
+            return packed_cross_entropy(call, first, rows, y != NULL, <float>0)
+        return packed_cross_entropy(call, first, rows, y != NULL, <double>0)
     if call.dtype == FLOAT32:
         return cross_entropy(
             call, first, rows, <const float *>x, <const float *>x2, <float *>y

@@ -59,6 +59,14 @@ cdef inline void set_labels(const CrossEntropyCall *call, Labels *labels) noexce
         labels.factor = max(-most, min(labels.factor, most))
 
 
+cdef inline Labels labels_from(const Labels *labels, Py_ssize_t start) noexcept nogil:
+    """Return the labels of the classes from `start` on."""
+    cdef Labels part = labels[0]
+    if part.weight != NULL:
+        part.weight += start
+    return part
+
+
 cdef inline double own_label(const Labels *labels, Py_ssize_t target) noexcept nogil:
     """Return what smoothing leaves of the weighted label of the class `target`."""
     return labels.kept * (labels.weight[target] if labels.weight != NULL else 1.0)
@@ -177,17 +185,19 @@ cdef inline void accumulate_terms(
             lanes.high[l] = lane[l]
 
 
-cdef inline double cross_term(
+cdef inline void add_cross_terms(
     const Labels *labels, const real *x, const real *label, Py_ssize_t n, real highest,
-    double *total,
+    DoubleDouble *cross, DoubleDouble *sum_q,
 ) noexcept nogil:
-    """Return sum q (highest - x) over a row, and write sum q; both without `own` of a target."""
+    """Add q (highest - x) and, where there are label probabilities, q of a row to the sums.
+
+    Or of a part of a row that begins at a block, as `labels` and `label` do; both without `own` of
+    a target.
+    """
     cdef Py_ssize_t start, j, m, whole
-    cdef DoubleDouble cross, sum_q
     cdef LaneSums cross_lanes, q_lanes
     cdef double q[PIECE]
     cdef double term[PIECE]
-    cross.high = cross.low = sum_q.high = sum_q.low = 0
     zero(&cross_lanes)
     zero(&q_lanes)
     for start from 0 <= start < n by PIECE:
@@ -206,10 +216,20 @@ cdef inline double cross_term(
         if label != NULL:
             accumulate_terms(&q_lanes, q, whole, <real>0)
         if (start + PIECE) % BLOCK == 0 or start + PIECE >= n:
-            fold_lanes(&cross, &cross_lanes, <real>0)
-            fold_lanes(&sum_q, &q_lanes, <real>0)
+            fold_lanes(cross, &cross_lanes, <real>0)
+            fold_lanes(sum_q, &q_lanes, <real>0)
             zero(&cross_lanes)
             zero(&q_lanes)
+
+
+cdef inline double cross_term(
+    const Labels *labels, const real *x, const real *label, Py_ssize_t n, real highest,
+    double *total,
+) noexcept nogil:
+    """Return sum q (highest - x) over a row, and write sum q; both without `own` of a target."""
+    cdef DoubleDouble cross, sum_q
+    cross.high = cross.low = sum_q.high = sum_q.low = 0
+    add_cross_terms(labels, x, label, n, highest, &cross, &sum_q)
     total[0] = labels.uniform_sum if label == NULL else to_double(sum_q)
     return to_double(cross)
 

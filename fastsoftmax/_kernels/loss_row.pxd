@@ -24,6 +24,16 @@ cdef extern from *:
     #pragma GCC diagnostic ignored "-Wattributes"
     """
 
+cdef struct RowLoss:  # what the loss of a row and its gradient are made of
+    double highest  # the largest score
+    double gap  # the target's
+    double own  # the target's label, without what smoothing gives it
+    double others  # the sum of the other labels
+    double linear  # sum q (highest - x)
+    DoubleDouble rest  # the sum of exponentials without the largest entry's, which is 1
+    bint spread  # whether every class has a label
+
+
 # Not within loss_of_row: gcc would not put exp into so large a function, but call it each time.
 
 
@@ -44,6 +54,71 @@ cdef inline noinline_void noinline_exp_of_row(
     exp_of_row(x, y, n, exp_scale, False, &lanes, rest, top, next_row)
 
 
+cdef inline double loss_of_sums(const Labels *labels, RowLoss *r, real like) noexcept nogil:
+    """Return the loss of a row, whose sums are made."""
+    cdef double log_sum
+    if not (-infinity(<real>0) < r.highest < infinity(<real>0)):
+        r.rest.high = infinity(<double>0) - infinity(<double>0)
+    log_sum = log1p_nonneg(r.rest.high + r.rest.low)
+    return one_nan(r.linear * labels.inverse + (r.own + r.others) * log_sum)
+
+
+cdef inline void gradient_of_sums(
+    const Labels *labels, const RowLoss *r, const real *x, const real *label, real *y,
+    Py_ssize_t n, Py_ssize_t target,
+) noexcept nogil:
+    """Make the exponentials y, which `exp_of_row` made of x, the gradient.
+
+    Those of a row, or of a part of one, where `labels`, `label` and `target` begin; there a target
+    may lie outside.
+    """
+    cdef DoubleDouble s = r.rest
+    cdef double total = r.own + r.others
+    cdef double sum_e, inverse_sum, rate
+    cdef double target_e = 0, others_e = 0
+    cdef real high = 0, low = 0
+    cdef bint has_target = label == NULL and 0 <= target < n
+    two_sum(&s, 1.0)
+    sum_e = s.high + s.low
+    inverse_sum = 1 / sum_e
+    rate = quotient(labels.factor * total, sum_e, inverse_sum, <real>0)
+    if has_target:
+        target_e = y[target]
+        others_e = r.rest.high + r.rest.low
+        if r.gap != r.highest:
+            others_e = ((1.0 - target_e) + r.rest.high) + r.rest.low
+    rate_of_sum(labels.factor * total, s, inverse_sum, &high, &low)
+    if r.spread or not -infinity(<real>0) < high < infinity(<real>0):
+        labels_gradient(labels, <const real *>y, label, y, n, rate)
+    else:
+        scale_row(x, y, n, high, low)
+    if has_target:
+        y[target] = <real>(labels.factor * at_target(
+            target_e, sum_e, inverse_sum, others_e, r.own, uniform_label(labels, target), r.others,
+            <real>0,
+        ))
+
+
+cdef inline void set_target(
+    const Labels *labels, RowLoss *r, real highest, real gap, Py_ssize_t target
+) noexcept nogil:
+    """Begin the terms of a row with the label of a `target`, of which the score is `gap`."""
+    r.gap = gap
+    r.own = own_label(labels, target)
+    if r.own != 0:
+        r.linear = r.own * (<double>highest - <double>gap)
+
+
+cdef inline void init_loss(
+    const Labels *labels, RowLoss *r, real highest, bint has_labels
+) noexcept nogil:
+    """Begin the terms of a row, of which `highest` is the maximum."""
+    r.highest = highest
+    r.own = r.others = r.linear = r.gap = 0
+    r.rest.high = r.rest.low = 0
+    r.spread = has_labels or labels.uniform != 0
+
+
 cdef inline double loss_of_row(
     const Labels *labels, const real *x, const real *scores, const real *label, real *y,
     Py_ssize_t n, Py_ssize_t target, real highest, RowMax *top, const real *next_row,
@@ -55,54 +130,25 @@ cdef inline double loss_of_row(
     made of it. `top` is their maximum, and becomes that of `next_row`, if that is not NULL. y may
     be x.
     """
-    cdef DoubleDouble rest, s
-    cdef double loss = 0, own = 0, others = 0, total, log_sum, sum_e, inverse_sum, rate
-    cdef double target_e = 0, others_e = 0
-    cdef real gap = 0
-    cdef real high = 0, low = 0
+    cdef RowLoss r
+    cdef DoubleDouble rest
+    cdef double loss
     cdef ExpScale exp_scale
-    cdef bint spread = label != NULL or labels.uniform != 0
+    init_loss(labels, &r, highest, label != NULL)
     if label == NULL:
-        gap = x[target]
-        own = own_label(labels, target)
-        if own != 0:
-            loss = own * (<double>highest - <double>gap)
-    if spread:
-        loss += cross_term(labels, x, label, n, highest, &others)
-    total = own + others
+        set_target(labels, &r, highest, x[target], target)
+    if r.spread:
+        r.linear += cross_term(labels, x, label, n, highest, &r.others)
     exp_scale = loss_scale(<real>top.value, labels.temperature if scores == x else 1.0)
+    rest.high = rest.low = 0
     if y == NULL:
         noinline_sum_excluding_max(scores, n, &exp_scale, &rest, top, next_row)
     else:
-        rest.high = rest.low = 0
         noinline_exp_of_row(scores, y, n, &exp_scale, &rest, top, next_row)
-    if not (-infinity(<real>0) < highest < infinity(<real>0)):
-        rest.high = infinity(<double>0) - infinity(<double>0)
-    log_sum = log1p_nonneg(rest.high + rest.low)
-    loss = one_nan(loss * labels.inverse + total * log_sum)
-    if y == NULL:
-        return loss
-
-    s = rest
-    two_sum(&s, 1.0)
-    sum_e = s.high + s.low
-    inverse_sum = 1 / sum_e
-    rate = quotient(labels.factor * total, sum_e, inverse_sum, <real>0)
-    if label == NULL:
-        target_e = y[target]
-        others_e = rest.high + rest.low
-        if gap != highest:
-            others_e = ((1.0 - target_e) + rest.high) + rest.low
-    rate_of_sum(labels.factor * total, s, inverse_sum, &high, &low)
-    if spread or not -infinity(<real>0) < high < infinity(<real>0):
-        labels_gradient(labels, <const real *>y, label, y, n, rate)
-    else:
-        scale_row(x, y, n, high, low)
-    if label == NULL:
-        y[target] = <real>(labels.factor * at_target(
-            target_e, sum_e, inverse_sum, others_e, own, uniform_label(labels, target), others,
-            <real>0,
-        ))
+    r.rest = rest
+    loss = loss_of_sums(labels, &r, <real>0)
+    if y != NULL:
+        gradient_of_sums(labels, &r, x, label, y, n, target)
     return loss
 
 

@@ -24,7 +24,7 @@ Source
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -37,6 +37,7 @@ from fastsoftmax._kernels.abi cimport (
 from fastsoftmax._kernels.batch_select cimport batch_select, selects_in_batch
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
 from fastsoftmax._kernels.block_select cimport select_oriented_superset
+from fastsoftmax._kernels.packed_row cimport PART, PackedRow, part_length, row_element, row_part
 from fastsoftmax._kernels.radix cimport (
     Ascending,
     Descending,
@@ -124,58 +125,76 @@ cdef Py_ssize_t count_before_nan(const value_t *x, Py_ssize_t n, Py_ssize_t inde
 
 
 cdef void rank_row(
-    const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks
+    const value_t *x, Py_ssize_t n, const int64_t *ids, Py_ssize_t m, int64_t *ranks,
+    PackedRow *packed,
 ) noexcept nogil:
-    """Write the rank of each of m entries of x[0:n]; -1 for an id outside it.
+    """Write the rank of each of m entries of a row of n; -1 for an id outside it.
 
     Each id is read once: another thread may write `ids` meanwhile.
     """
     cdef value_t maxima[MAXIMA]
+    cdef value_t values[IDS]
     cdef int64_t chosen[IDS]
+    cdef const value_t *part
+    cdef Py_ssize_t block = part_length(BLOCK, packed)
     cdef Py_ssize_t start, size, count, i
-    cdef value_t v
     while m > 0:
         count = min(<Py_ssize_t>IDS, m)
         for i in range(count):
             chosen[i] = ids[i]
             ranks[i] = 0 if 0 <= chosen[i] < n else -1
-        for start from 0 <= start < n by BLOCK:
-            size = min(<Py_ssize_t>BLOCK, n - start)
-            block_maxima(x + start, size, CHUNK, maxima, <value_t *>NULL)
+            if ranks[i] == 0:
+                values[i] = row_element(x, chosen[i], packed)
+        for start from 0 <= start < n by block:
+            size = min(block, n - start)
+            part = row_part(x, start, size, packed)
+            block_maxima(part, size, CHUNK, maxima, <value_t *>NULL)
             for i in range(count):
                 if not 0 <= chosen[i] < n:
                     continue
-                v = x[chosen[i]]
-                if is_nan(v):
-                    ranks[i] += count_before_nan(x + start, size, chosen[i] - start)
+                if is_nan(values[i]):
+                    ranks[i] += count_before_nan(part, size, chosen[i] - start)
                 else:
-                    ranks[i] += rank_in_block(v, chosen[i] - start, x + start, size, maxima)
+                    ranks[i] += rank_in_block(values[i], chosen[i] - start, part, size, maxima)
         ids += count
         ranks += count
         m -= count
 
 
-cdef bint rank(
-    const value_t *x, Py_ssize_t rows, Py_ssize_t n,
-    const int64_t *ids, Py_ssize_t m, int64_t *ranks,
+cdef int rank(
+    const RankCall *call, Py_ssize_t first, Py_ssize_t rows, const value_t *x
 ) noexcept nogil:
-    """Write the ranks of m entries of each row, as `rank_row`; return if memory sufficed."""
-    cdef Py_ssize_t i
-    cdef uint64_t *scratch
-    if m < MANY_IDS:
-        for i in range(rows):
-            rank_row(x + i * n, n, ids + i * m, m, ranks + i * m)
-        return True
-    scratch = <uint64_t *>malloc(4 * n * sizeof(uint64_t))
-    if scratch == NULL:
-        return False
+    """Write the ranks of the entries of each row, as `rank_row`; return -1 without memory."""
+    cdef Py_ssize_t i, place, n = call.n, m = call.m
+    cdef uint64_t *scratch = NULL
+    cdef PackedRow row
+    cdef PackedRow *packed = &row if call.packed != NULL else NULL
+    row.rows = call.packed
+    row.over = False
+    row.part = calloc(PART, sizeof(value_t)) if packed != NULL else NULL
+    if m >= MANY_IDS:
+        scratch = <uint64_t *>malloc(4 * n * sizeof(uint64_t))
+    if packed != NULL and row.part == NULL or m >= MANY_IDS and scratch == NULL:
+        free(row.part)
+        free(scratch)
+        return -1
     for i in range(rows):
-        ranks_by_sort(
-            x + i * n, n, ids + i * m, m, ranks + i * m, scratch, <Py_ssize_t *>(scratch + n),
-            scratch + 2 * n, <Py_ssize_t *>(scratch + 3 * n),
-        )
+        place = (first + i) * m
+        row.index = first + i
+        if scratch == NULL:
+            rank_row(x, n, call.ids + place, m, call.ranks + place, packed)
+        else:
+            if packed != NULL:  # into what is written when the row is no longer read
+                x = <const value_t *>(scratch + 2 * n)
+                packed.rows.load(packed.rows, row.index, 0, n, scratch + 2 * n)
+            ranks_by_sort(
+                x, n, call.ids + place, m, call.ranks + place, scratch,
+                <Py_ssize_t *>(scratch + n), scratch + 2 * n, <Py_ssize_t *>(scratch + 3 * n),
+            )
+        x += n
+    free(row.part)
     free(scratch)
-    return True
+    return 0
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -210,17 +229,12 @@ cdef int rank_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Write the ranks of entries of `rows` for a `RankCall`; a `rows_fn`."""
-    cdef RankCall *call = <RankCall *>_call
-    cdef const int64_t *ids = call.ids + first * call.m
-    cdef int64_t *ranks = call.ranks + first * call.m
-    cdef bint done
+    cdef const RankCall *call = <const RankCall *>_call
     if call.dtype == FLOAT32:
-        done = rank(<const float *>x, rows, call.n, ids, call.m, ranks)
-    elif call.dtype == FLOAT64:
-        done = rank(<const double *>x, rows, call.n, ids, call.m, ranks)
-    else:
-        done = rank(<const int64_t *>x, rows, call.n, ids, call.m, ranks)
-    return 0 if done else -1
+        return rank(call, first, rows, <const float *>x)
+    if call.dtype == FLOAT64:
+        return rank(call, first, rows, <const double *>x)
+    return rank(call, first, rows, <const int64_t *>x)
 
 
 cdef SelectionKernels table

@@ -42,6 +42,8 @@ class Call(ctypes.Structure):
         ("ignore_index", ctypes.c_int64),
         ("factor", ctypes.c_double),
         ("losses", ctypes.c_void_p),
+        ("inner", ctypes.c_ssize_t),
+        ("packed", ctypes.c_void_p),  # NULL: rows come as they are
     )
 
 
