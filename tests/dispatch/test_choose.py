@@ -48,7 +48,7 @@ def fake(pure):
                 f"print('{kernel}_{isa.name}')"
             )
     for module in _isa.FRONT:
-        family = next((cls for m, cls, _ in _isa.FAMILIES if m == module), None)
+        family = next((cls for m, cls, _ in _isa.FAMILIES if m == module), module.title())
         (pure / "_front" / f"{module}.py").write_text(
             "from .. import _reference\n"
             f"class {family}:\n"
