@@ -113,13 +113,20 @@ def share(call: Callable[[int, int], None], size: int, work: float, threads: int
 
     The first exception from any of them is raised, once all of them have stopped.
     """
-    shared = _Shared(call, size, work, threads)
+    try:
+        shared = _Shared(call, size, work, threads)
+        pool = _pools.get(os.getpid()) or _pools.setdefault(os.getpid(), _Pool())
+    except (MemoryError, RuntimeError):  # of a lock: the caller does it alone, then
+        pool = None
+    if pool is None:
+        call(0, size)
+        return
     begun = False
     while True:
         try:
             if not begun:
                 begun = True
-                _pools.setdefault(os.getpid(), _Pool()).hand(shared.help, threads - 1)
+                pool.hand(shared.help, threads - 1)
                 shared.take_part()
             shared.close()
             break
@@ -168,8 +175,8 @@ class _Shared:
         """Take part from another thread than the caller's."""
         with self._lock:
             self._helping += 1
-        here.shared = self
         try:
+            here.shared = self
             self.take_part()
         except BaseException as error:
             self.error = self.error or error
@@ -204,10 +211,13 @@ class _Pool:
                 while self._threads < times:
                     start_new_thread(self._serve, ())
                     self._threads += 1
-        except RuntimeError:  # a limit, or the interpreter is shutting down
+        except (MemoryError, RuntimeError):  # a limit, or the interpreter is shutting down
             pass
-        for _ in range(min(times, self._threads)):
-            self._tasks.put(task)
+        try:
+            for _ in range(min(times, self._threads)):
+                self._tasks.put(task)
+        except MemoryError:  # then with those who have it
+            pass
 
     def _serve(self) -> None:
         while True:

@@ -7,12 +7,12 @@ scratch that stays in cache; the kernel works there in place.
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, llabs, malloc
+from libc.stdlib cimport llabs
 
 from .. import _threads
 
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.execute cimport threads_for
+from fastsoftmax._front.execute cimport allocate_reserves, free_reserves, threads_for
 from fastsoftmax._front.pack cimport (
     FILL,
     LOAD,
@@ -38,8 +38,10 @@ from fastsoftmax._kernels.abi cimport (
     Block,
     PackingKernels,
     SoftmaxCall,
+    columns_bytes_fn,
     columns_fn,
 )
+from fastsoftmax._kernels.reserve cimport borrow, give_back
 
 cdef enum:
     # Columns side by side below which rows are faster; twice as many for columns of some length.
@@ -124,6 +126,22 @@ cdef bint has_nan_column(
     return False
 
 
+cdef Py_ssize_t columns_at_once(const Plan *p) noexcept nogil:
+    """Return how many columns a packed block has."""
+    cdef Py_ssize_t most = BLOCK_BYTES // (p.n * size_of(p.dtype))
+    return min(max(most, <Py_ssize_t>NEIGHBOURS), p.rows)
+
+
+cdef inline bint is_read_in_place(const Plan *p) noexcept nogil:
+    """Return whether the kernel can read the columns as they stand."""
+    return p.mask.data == NULL and stands(p, &p.x)
+
+
+cdef inline bint is_written_in_place(const Plan *p, const SoftmaxCall *call) noexcept nogil:
+    """Return whether the kernel can write results where they belong."""
+    return is_line(p, &p.y) if call.op == LOGSUMEXP else stands(p, &p.y)
+
+
 cdef int run_column_range(
     const PackingKernels *packing, columns_fn kernel, SoftmaxCall *call, const Plan *p,
     Py_ssize_t start, Py_ssize_t stop,
@@ -131,22 +149,17 @@ cdef int run_column_range(
     """Run the kernel on columns `start` to `stop`, with looks for Ctrl-C on the way."""
     cdef Py_ssize_t size = size_of(p.dtype)
     cdef Py_ssize_t columns = p.batch_shape[p.batch_ndim - 1]
-    cdef Py_ssize_t most = max(BLOCK_BYTES // (p.n * size), <Py_ssize_t>NEIGHBOURS)
+    cdef Py_ssize_t most = columns_at_once(p)
     cdef Py_ssize_t within, width, pieces, count, done = 0
     cdef const Operand *mask = &p.mask if p.mask.data != NULL else NULL
     cdef bint reduces = call.op == LOGSUMEXP
-    cdef bint reads = mask == NULL and stands(p, &p.x)
-    cdef bint writes = is_line(p, &p.y) if reduces else stands(p, &p.y)
+    cdef bint writes = is_written_in_place(p, call)
     cdef char *e
     cdef char *y
     cdef SoftmaxCall part = call[0]
-    if reads and writes:
+    if writes and is_read_in_place(p):
         return kernel(call, columns, start, stop, p.x.data, p.y.data)
-    most = min(most, stop - start)
-    e = <char *>malloc((most * p.n + most) * size)
-    if e == NULL:
-        with gil:
-            raise MemoryError(f"no memory to work on columns of {p.n} elements")
+    e = borrow(&p.scratch)
     try:
         while start < stop:
             within = start % columns
@@ -175,7 +188,7 @@ cdef int run_column_range(
                 with gil:
                     PyErr_CheckSignals()
     finally:
-        free(e)
+        give_back(&p.scratch, e)
     return 0
 
 
@@ -209,15 +222,25 @@ cdef class ColumnsJob:
 
 
 cdef int run_columns(
-    const PackingKernels *packing, columns_fn kernel, SoftmaxCall *call, Plan *p, double work,
-    object workers,
+    const PackingKernels *packing, columns_fn kernel, columns_bytes_fn bytes_fn, SoftmaxCall *call,
+    Plan *p, double work, object workers,
 ) except -1:
     """Run the kernel on all columns of a plan, which take `work` ns; `workers` is parsed."""
     cdef Py_ssize_t threads = threads_for(work, workers)
+    cdef Py_ssize_t most = p.rows
     cdef ColumnsJob job
-    if threads < 2:
-        return run_columns_here(packing, kernel, call, p, 0, p.rows)
-    job = ColumnsJob.__new__(ColumnsJob)
-    job.packing, job.kernel, job.call, job.plan = packing, kernel, call, p
-    _threads.share(job, p.rows, work, threads)
+    if not (is_written_in_place(p, call) and is_read_in_place(p)):
+        most = columns_at_once(p)
+        p.scratch.bytes = (most * p.n + most) * size_of(p.dtype)
+    p.workspace.bytes = bytes_fn(call, most)
+    call.workspace = &p.workspace
+    allocate_reserves(p, threads)
+    try:
+        if threads < 2:
+            return run_columns_here(packing, kernel, call, p, 0, p.rows)
+        job = ColumnsJob.__new__(ColumnsJob)
+        job.packing, job.kernel, job.call, job.plan = packing, kernel, call, p
+        _threads.share(job, p.rows, work, threads)
+    finally:
+        free_reserves(p)
     return 0

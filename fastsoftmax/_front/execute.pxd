@@ -16,6 +16,8 @@ cdef int run_range(
     const PackingKernels *packing, rows_fn kernel, void *call, const Plan *p, Py_ssize_t start,
     Py_ssize_t stop,
 ) except -1
+cdef int allocate_reserves(Plan *p, Py_ssize_t threads) except -1
+cdef void free_reserves(Plan *p) noexcept nogil
 cdef int run_rows(
     const PackingKernels *packing, rows_fn kernel, void *call, Plan *p, double work, object workers,
 ) except -1

@@ -5,7 +5,7 @@ Where a kernel cannot read an array as it stands
 (strides, half types, byte order, misalignment, integers, masks), the block is packed into scratch
 in the type that is computed in; the kernel answers from there, into the result if that can be
 written as it stands, else into scratch, from which it is stored. Nothing of the array's size is
-ever copied.
+ever copied, and all scratch is allocated before anything is written.
 
 Between pieces of some milliseconds there is a look for Ctrl-C, within long rows the kernels ask for
 it (``signals.pyx``). Kernels run in a floating-point
@@ -14,7 +14,6 @@ environment of their own (``environment.pxd``), in threads too.
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc
 
 from .. import _threads, _workers
 
@@ -24,19 +23,25 @@ from fastsoftmax._front.plan cimport (
     BLOCK_BYTES,
     BY_ROW,
     CONTIGUOUS,
-    LINE,
     PACKED,
     SIGNAL_INTERVAL,
     WITH_GIL,
+    Blocks,
     Operand,
     Plan,
-    first_line,
     is_nan,
     place_of,
     size_of,
 )
 from fastsoftmax._front.signals cimport raise_if_stopped
 from fastsoftmax._kernels.abi cimport PackingKernels, rows_fn
+from fastsoftmax._kernels.reserve cimport (
+    LINE,
+    allocate_reserve,
+    borrow,
+    free_reserve,
+    give_back,
+)
 
 cdef enum:
     LONG_ROW_BYTES = 1 << 11  # from which on a call for a row alone costs less than to move it
@@ -102,6 +107,25 @@ cdef Py_ssize_t rows_at_once(const Plan *p) noexcept nogil:
     return max(<Py_ssize_t>1, BLOCK_BYTES // bytes)
 
 
+cdef inline bint is_moved(const Operand *o, Py_ssize_t rows) noexcept nogil:
+    """Return whether blocks of `rows` rows of an array, if there is one, go through scratch."""
+    return o.data != NULL and (o.access == PACKED or o.access == BY_ROW and rows > 1)
+
+
+cdef void set_blocks(Plan *p) noexcept nogil:
+    """Plan the blocks, what of them goes through scratch, and how much that is."""
+    cdef Blocks *b = &p.blocks
+    b.rows = min(rows_at_once(p), p.rows)
+    b.load_x = is_moved(&p.x, b.rows)
+    b.load_x2 = is_moved(&p.x2, b.rows)
+    b.store_y = is_moved(&p.y, b.rows)
+    b.in_place = b.load_x and b.store_y and p.y.n == p.n and (
+        p.n < PIVOT_ROW or p.x2.data != NULL
+    )
+    b.bytes = (b.rows * p.n * size_of(p.dtype) + LINE - 1) // LINE * LINE
+    p.scratch.bytes = b.bytes * (b.load_x + b.load_x2 + b.store_y - b.in_place)
+
+
 cdef int run_blocks(
     const PackingKernels *packing, rows_fn kernel, void *call, const Plan *p, Py_ssize_t start,
     Py_ssize_t stop,
@@ -110,14 +134,7 @@ cdef int run_blocks(
 
     If `packing` is NULL, the kernel gets at the rows itself, from where the arrays begin.
     """
-    cdef Py_ssize_t at_once = min(rows_at_once(p), stop - start)
-    cdef Py_ssize_t bytes = at_once * p.n * size_of(p.dtype)
-    cdef bint load_x = p.x.access == PACKED or p.x.access == BY_ROW and at_once > 1
-    cdef bint has_x2 = p.x2.data != NULL
-    cdef bint load_x2 = has_x2 and (p.x2.access == PACKED or p.x2.access == BY_ROW and at_once > 1)
-    cdef bint has_y = p.y.data != NULL
-    cdef bint store_y = has_y and (p.y.access == PACKED or p.y.access == BY_ROW and at_once > 1)
-    cdef bint in_place = load_x and p.y.n == p.n and (p.n < PIVOT_ROW or has_x2)
+    cdef const Blocks *b = &p.blocks
     cdef const Operand *mask = &p.mask if p.mask.data != NULL else NULL
     cdef char *scratch = NULL
     cdef char *x_scratch
@@ -134,43 +151,39 @@ cdef int run_blocks(
         result = kernel(call, start, stop - start, p.x.data, p.x2.data, p.y.data)
         leave_environment(environment)
         return result
-    bytes = (bytes + LINE - 1) // LINE * LINE
-    if load_x or load_x2 or store_y:
-        scratch = <char *>malloc(
-            bytes * (load_x + load_x2 + (store_y and not in_place)) + 2 * LINE
-        )
-        if scratch == NULL:
-            return -1
-    x_scratch = first_line(scratch)
-    x2_scratch = x_scratch + (bytes if load_x else 0)
-    y_scratch = x_scratch if in_place else x2_scratch + (bytes if load_x2 else 0)
+    if p.scratch.bytes > 0:
+        scratch = borrow(&p.scratch)
+    x_scratch = scratch
+    x2_scratch = x_scratch + (b.bytes if b.load_x else 0)
+    y_scratch = x_scratch if b.in_place else x2_scratch + (b.bytes if b.load_x2 else 0)
     environment = enter_environment()
     while start < stop:
-        count = min(at_once, stop - start)
-        if load_x:
+        count = min(b.rows, stop - start)
+        if b.load_x:
             x = x_scratch
             pack(packing, p, &p.x, mask, start, count, p.dtype, x, LOAD)
         else:
             x = row_pointer(p, &p.x, start)
-        if load_x2:
+        if b.load_x2:
             x2 = x2_scratch
             pack(packing, p, &p.x2, NULL, start, count, p.dtype, x2, LOAD)
-        elif has_x2:
+        elif p.x2.data != NULL:
             x2 = row_pointer(p, &p.x2, start)
-        if store_y:
+        if b.store_y:
             y = y_scratch
-        elif has_y:
+        elif p.y.data != NULL:
             y = row_pointer(p, &p.y, start)
         result = kernel(call, start, count, x, x2, y)
         if result < 0:
             break
-        if mask != NULL and has_y and p.y.n == p.n:
+        if mask != NULL and p.y.data != NULL and p.y.n == p.n:
             mend_rows(packing, p, start, count, y)
-        if store_y:
+        if b.store_y:
             pack(packing, p, &p.y, NULL, start, count, p.dtype, y, STORE)
         start += count
     leave_environment(environment)
-    free(scratch)
+    if scratch != NULL:
+        give_back(&p.scratch, scratch)
     return result
 
 
@@ -211,15 +224,42 @@ cdef class RowsJob:
         run_range(self.packing, self.kernel, self.call, self.plan, start, stop)
 
 
+cdef int allocate_reserves(Plan *p, Py_ssize_t threads) except -1:
+    """Allocate what so many threads need; before any of them writes, so that none runs short."""
+    p.scratch.memory = p.spare.memory = NULL
+    if (
+        allocate_reserve(&p.workspace, threads) and allocate_reserve(&p.scratch, threads)
+        and allocate_reserve(&p.spare, threads)
+    ):
+        return 0
+    free_reserves(p)
+    raise MemoryError(f"no memory to work on rows of {p.n} elements")
+
+
+cdef void free_reserves(Plan *p) noexcept nogil:
+    """Free what `allocate_reserves` has allocated."""
+    free_reserve(&p.spare)
+    free_reserve(&p.scratch)
+    free_reserve(&p.workspace)
+
+
 cdef int run_rows(
     const PackingKernels *packing, rows_fn kernel, void *call, Plan *p, double work, object workers,
 ) except -1:
     """Run the kernel on all rows of a plan, which take `work` ns; `workers` is parsed."""
-    cdef Py_ssize_t threads = threads_for(work, workers)
+    cdef Py_ssize_t threads = min(threads_for(work, workers), p.rows)
     cdef RowsJob job
-    if threads < 2 or p.rows < 2:
+    if packing != NULL:
+        set_blocks(p)
+    if threads < 2 and p.scratch.bytes + p.workspace.bytes == 0:
         return run_range(packing, kernel, call, p, 0, p.rows)
-    job = RowsJob.__new__(RowsJob)
-    job.packing, job.kernel, job.call, job.plan = packing, kernel, call, p
-    _threads.share(job, p.rows, work, min(threads, p.rows))
+    allocate_reserves(p, max(<Py_ssize_t>1, threads))
+    try:
+        if threads < 2:
+            return run_range(packing, kernel, call, p, 0, p.rows)
+        job = RowsJob.__new__(RowsJob)
+        job.packing, job.kernel, job.call, job.plan = packing, kernel, call, p
+        _threads.share(job, p.rows, work, threads)
+    finally:
+        free_reserves(p)
     return 0

@@ -9,7 +9,7 @@ cdef bint run_by_pieces(
     const PackingKernels *packing, const SoftmaxKernels *kernels, SoftmaxCall *call, Plan *p,
     double work, object workers,
 ) except -1
-cdef bint run_long_row(
+cdef bint run_long_rows(
     const PackingKernels *packing, const SoftmaxKernels *kernels, const SoftmaxCall *call,
-    const Plan *p, Py_ssize_t index, double work, Py_ssize_t threads,
+    Plan *p, double work, Py_ssize_t threads,
 ) except -1

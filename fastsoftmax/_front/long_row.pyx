@@ -8,26 +8,18 @@ it at a time is, in each phase. Exponentials stay in the result, or where that m
 in scratch of a row that stays in cache; those of a longer one are made a second time.
 """
 
+from libc.math cimport NAN
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport free, malloc
 
 from .._threads import share
 
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.execute cimport row_pointer, run_blocks, run_rows
+from fastsoftmax._front.execute cimport allocate_reserves, free_reserves, row_pointer, run_rows
 from fastsoftmax._front.pack cimport FILL, LOAD, STORE, pack, pack_part
-from fastsoftmax._front.plan cimport (
-    LINE,
-    PACKED,
-    SIGNAL_INTERVAL,
-    Operand,
-    Plan,
-    first_line,
-    is_nan,
-    size_of,
-)
+from fastsoftmax._front.plan cimport PACKED, SIGNAL_INTERVAL, Operand, Plan, is_nan, size_of
 from fastsoftmax._front.signals cimport look, raise_if_stopped
 from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
     LOGSUMEXP,
     ROW_MAXIMA,
     ROW_MAXIMUM,
@@ -43,6 +35,7 @@ from fastsoftmax._kernels.abi cimport (
     phase_fn,
     temperature_in_range,
 )
+from fastsoftmax._kernels.reserve cimport borrow, give_back
 
 cdef enum:
     PIECE_BLOCKS = 8  # that are packed at once: they stay in cache, and results are whole lines
@@ -80,42 +73,62 @@ cdef int next_phase(int phase, bint done) noexcept nogil:
     return ROW_DONE
 
 
-cdef int allocate(
-    Parts *parts, const SoftmaxKernels *kernels, const SoftmaxCall *call
+cdef Py_ssize_t block_count(const SoftmaxKernels *kernels, const Plan *p) noexcept nogil:
+    """Return how many blocks a row has."""
+    return (p.n + kernels.row_block - 1) // kernels.row_block
+
+
+cdef bint keeps_exps(const SoftmaxKernels *kernels, int op, const Plan *p) noexcept nogil:
+    """Return whether a copy of a row's exponentials stays in scratch."""
+    return op == SOFTMAX and p.y.access == PACKED and block_count(kernels, p) <= CACHED_BLOCKS
+
+
+cdef void set_reserves(const SoftmaxKernels *kernels, int op, Plan *p) noexcept nogil:
+    """Plan what a thread needs: `workspace` for a row, `scratch` for a piece of it."""
+    p.workspace.bytes = block_count(kernels, p) * 16 * sizeof(double)
+    if keeps_exps(kernels, op, p):
+        p.workspace.bytes += p.n * size_of(p.dtype)
+    p.scratch.bytes = 0
+    if p.x.access == PACKED or p.y.access == PACKED:
+        p.scratch.bytes = 2 * PIECE_BLOCKS * kernels.row_block * size_of(p.dtype)
+
+
+cdef bint are_in_range(const SoftmaxCall *call, Py_ssize_t rows) noexcept:
+    """Return whether rows can go in parts by their temperatures."""
+    cdef Py_ssize_t i
+    for i in range(rows if call.temperature_stride else 1):
+        if not temperature_in_range(call.temperature[i]):
+            return False
+    return True
+
+
+cdef void set_parts(
+    Parts *parts, const SoftmaxKernels *kernels, const SoftmaxCall *call, char *memory
 ) noexcept nogil:
-    """Set all of `parts`, of which plan and packing are set, but the row; return 0, or -1."""
+    """Set all of `parts`, of which plan and packing are set, but the row."""
     cdef const Plan *p = parts.plan
-    cdef bint stores = p.y.access == PACKED and call.op != LOGSUMEXP
-    cdef Py_ssize_t exps = 0
     parts.do_phase = kernels.long_row
     parts.block = kernels.row_block
-    parts.blocks = (call.n + kernels.row_block - 1) // kernels.row_block
+    parts.blocks = block_count(kernels, p)
     parts.loads = p.x.access == PACKED
-    parts.stores = stores
+    parts.stores = p.y.access == PACKED and call.op != LOGSUMEXP
     parts.row.dtype = call.dtype
     parts.row.op = call.op
     parts.row.n = call.n
     parts.row.next_part = NULL
-    if stores and call.op == SOFTMAX and parts.blocks <= CACHED_BLOCKS:
-        exps = call.n * size_of(call.dtype) + LINE
-    parts.row.lanes = <double *>malloc(parts.blocks * 16 * sizeof(double) + exps)
+    parts.row.lanes = <double *>memory
     parts.exps = NULL
-    if parts.row.lanes == NULL:
-        return -1
-    if exps > 0:
-        parts.exps = first_line(<char *>(parts.row.lanes + parts.blocks * 16))
-    return 0
+    if keeps_exps(kernels, call.op, p):
+        parts.exps = memory + parts.blocks * 16 * sizeof(double)
 
 
 cdef int first_phase(Parts *parts, const SoftmaxCall *call, Py_ssize_t index) noexcept nogil:
-    """Set which row it is; return the phase to begin with."""
+    """Set which row it is, at a temperature in range; return the phase to begin with."""
     cdef const Plan *p = parts.plan
     parts.index = index
     parts.row.temperature = call.temperature[index * call.temperature_stride]
     parts.row.x = row_pointer(p, &p.x, index)
     parts.row.y = row_pointer(p, &p.y, index)
-    if not temperature_in_range(parts.row.temperature):
-        return ROW_FAILED
     # In place, exponentials would overwrite what another try has to read.
     return ROW_PIVOT if call.op == SOFTMAX and p.x.data != p.y.data else ROW_MAXIMA
 
@@ -123,13 +136,6 @@ cdef int first_phase(Parts *parts, const SoftmaxCall *call, Py_ssize_t index) no
 cdef Py_ssize_t piece_bytes(const Parts *parts) noexcept nogil:
     """Return the bytes of a piece."""
     return PIECE_BLOCKS * parts.block * size_of(parts.row.dtype)
-
-
-cdef Py_ssize_t scratch_bytes(const Parts *parts) noexcept nogil:
-    """Return the bytes of scratch that `do_blocks` needs."""
-    if parts.plan.x.access != PACKED and parts.plan.y.access != PACKED:
-        return 0
-    return 2 * piece_bytes(parts) + LINE
 
 
 cdef int do_piece(
@@ -174,13 +180,12 @@ cdef int do_piece(
 cdef int do_blocks(
     Parts *parts, int phase, Py_ssize_t start, Py_ssize_t stop, char *scratch
 ) noexcept nogil:
-    """Do `phase` for blocks `start` to `stop`, with `scratch_bytes`; return what it does."""
+    """Do `phase` for blocks `start` to `stop`, with scratch; return what it does."""
     cdef const Plan *p = parts.plan
     cdef bint in_result = phase == ROW_RESULT and parts.row.op == SOFTMAX and not parts.stores
     cdef Py_ssize_t step = stop - start if in_result else PIECE_BLOCKS
     cdef Py_ssize_t looked = max(step, SIGNAL_INTERVAL // parts.block // step * step)
     cdef Py_ssize_t at
-    scratch = first_line(scratch)
     if phase == ROW_PIVOT and parts.loads:
         return do_piece(parts, phase, 0, 1, scratch)
     if phase == ROW_RESULT and parts.row.op == LOGSUMEXP and p.y.access == PACKED:
@@ -201,6 +206,65 @@ cdef int do_blocks(
     return 1
 
 
+cdef bint has_nan(Parts *parts, char *scratch) noexcept nogil:
+    """Return whether there is NaN in a row."""
+    cdef const Plan *p = parts.plan
+    cdef const Operand *mask = &p.mask if p.mask.data != NULL else NULL
+    cdef Py_ssize_t size = size_of(p.dtype)
+    cdef Py_ssize_t first, count, i
+    cdef const char *x
+    for first from 0 <= first < p.n by PIECE_BLOCKS * parts.block:
+        if first > 0 and first % SIGNAL_INTERVAL == 0 and look():
+            return False
+        count = min(PIECE_BLOCKS * parts.block, p.n - first)
+        x = <const char *>parts.row.x + first * size
+        if parts.loads:
+            pack_part(parts.packing, p, &p.x, mask, parts.index, first, count, scratch, LOAD)
+            x = scratch
+        for i in range(count):
+            if is_nan(x + i * size, p.dtype):
+                return True
+    return False
+
+
+cdef inline void write_number(char *y, double number, int dtype) noexcept nogil:
+    """Write a number of `dtype`."""
+    if dtype == FLOAT32:
+        (<float *>y)[0] = <float>number
+    else:
+        (<double *>y)[0] = number
+
+
+cdef void write_failed(Parts *parts, char *scratch) noexcept nogil:
+    """Write the result of a row without a finite maximum: NaN, but where it is masked.
+
+    Of LOGSUMEXP the maximum, unless there is NaN.
+    """
+    cdef const Plan *p = parts.plan
+    cdef const Operand *mask = &p.mask if p.mask.data != NULL else NULL
+    cdef Py_ssize_t size = size_of(p.dtype)
+    cdef Py_ssize_t first, count, i
+    cdef char *y = <char *>parts.row.y
+    if parts.row.op == LOGSUMEXP:
+        if p.y.access == PACKED:
+            y = scratch + piece_bytes(parts)
+        write_number(y, NAN if has_nan(parts, scratch) else parts.row.pivot, p.dtype)
+        if p.y.access == PACKED:
+            pack(parts.packing, p, &p.y, NULL, parts.index, 1, p.dtype, y, STORE)
+        return
+    for first from 0 <= first < p.n by PIECE_BLOCKS * parts.block:
+        if first > 0 and first % SIGNAL_INTERVAL == 0 and look():
+            return
+        count = min(PIECE_BLOCKS * parts.block, p.n - first)
+        y = scratch if parts.stores else <char *>parts.row.y + first * size
+        for i in range(count):
+            write_number(y + i * size, NAN, p.dtype)
+        if mask != NULL:
+            pack_part(parts.packing, p, mask, NULL, parts.index, first, count, y, FILL)
+        if parts.stores:
+            pack_part(parts.packing, p, &p.y, NULL, parts.index, first, count, y, STORE)
+
+
 # ---- by one thread -------------------------------------------------------------------------------
 
 
@@ -217,28 +281,24 @@ cdef int rows_by_pieces(
 ) noexcept nogil:
     """Write the results of rows that are packed by pieces; a `rows_fn` that finds them itself."""
     cdef const PiecesCall *packed = <const PiecesCall *>context
+    cdef const Plan *p = packed.plan
     cdef Parts parts
     cdef Py_ssize_t i
-    cdef int phase, result = -1
-    cdef char *scratch
+    cdef int phase
+    cdef char *memory = borrow(&p.workspace)
+    cdef char *scratch = borrow(&p.scratch)
     parts.packing = packed.packing
-    parts.plan = packed.plan
-    if allocate(&parts, packed.kernels, packed.call) < 0:
-        return -1
-    scratch = <char *>malloc(scratch_bytes(&parts))
-    if scratch != NULL:
-        result = 0
-        for i in range(first, first + rows):
-            phase = first_phase(&parts, packed.call, i)
-            while phase >= 0:
-                phase = next_phase(phase, do_blocks(&parts, phase, 0, parts.blocks, scratch))
-            if phase == ROW_FAILED and not look():
-                result |= run_blocks(
-                    packed.packing, packed.kernels.softmax_rows, packed.call, packed.plan, i, i + 1
-                )
-    free(scratch)
-    free(parts.row.lanes)
-    return result
+    parts.plan = p
+    set_parts(&parts, packed.kernels, packed.call, memory)
+    for i in range(first, first + rows):
+        phase = first_phase(&parts, packed.call, i)
+        while phase >= 0:
+            phase = next_phase(phase, do_blocks(&parts, phase, 0, parts.blocks, scratch))
+        if phase == ROW_FAILED and not look():
+            write_failed(&parts, scratch)
+    give_back(&p.scratch, scratch)
+    give_back(&p.workspace, memory)
+    return 0
 
 
 cdef bint run_by_pieces(
@@ -247,12 +307,15 @@ cdef bint run_by_pieces(
 ) except -1:
     """Run a plan of rows that are packed by pieces; return False for other rows."""
     cdef PiecesCall packed
-    cdef Py_ssize_t blocks = (p.n + kernels.row_block - 1) // kernels.row_block
+    cdef Py_ssize_t blocks = block_count(kernels, p)
     if p.x.access != PACKED and (p.y.access != PACKED or call.op == LOGSUMEXP):
         return False
     # Logarithms pack a row as often as they have phases.
     if blocks < (MIN_PACKED_BLOCKS if call.op == SOFTMAX else CACHED_BLOCKS):
         return False
+    if not are_in_range(call, p.rows):
+        return False
+    set_reserves(kernels, call.op, p)
     packed.kernels, packed.packing, packed.plan, packed.call = kernels, packing, p, call
     run_rows(NULL, rows_by_pieces, &packed, p, work, workers)
     return True
@@ -267,57 +330,68 @@ cdef class _Phases:
     cdef Parts parts
     cdef int phase
 
-    def __dealloc__(self):
-        free(self.parts.row.lanes)
-
     def __call__(self, Py_ssize_t start, Py_ssize_t stop):
         self.do(start, stop)
 
     cdef int do(self, Py_ssize_t start, Py_ssize_t stop) except -1:
         """Do the phase for blocks `start` to `stop`; return what it does."""
+        cdef const Plan *p = self.parts.plan
         cdef int done = 0
         cdef uint64_t environment
-        cdef Py_ssize_t bytes = scratch_bytes(&self.parts)
-        cdef char *scratch = <char *>malloc(bytes) if bytes > 0 else NULL
-        if bytes > 0 and scratch == NULL:
-            raise MemoryError(f"no memory to work on rows of {self.parts.row.n} elements")
+        cdef char *scratch = NULL
         with nogil:
+            if p.scratch.bytes > 0:
+                scratch = borrow(&p.scratch)
             environment = enter_environment()
-            done = do_blocks(&self.parts, self.phase, start, stop, scratch)
+            if self.phase == ROW_FAILED:
+                write_failed(&self.parts, scratch)
+            else:
+                done = do_blocks(&self.parts, self.phase, start, stop, scratch)
             leave_environment(environment)
-        free(scratch)
+            if scratch != NULL:
+                give_back(&p.scratch, scratch)
         raise_if_stopped()
         return done
 
 
-cdef bint run_long_row(
+cdef bint run_long_rows(
     const PackingKernels *packing, const SoftmaxKernels *kernels, const SoftmaxCall *call,
-    const Plan *p, Py_ssize_t index, double work, Py_ssize_t threads,
+    Plan *p, double work, Py_ssize_t threads,
 ) except -1:
-    """Write the result of `call` for one row of a plan by `threads` threads.
+    """Write the results of `call` for the rows of a plan, each by `threads` threads.
 
-    `work` is what one thread would take, in nanoseconds. Return False, with nothing written that
-    counts, where a row is for one thread: its maximum is not finite, or its temperature not in
-    range.
+    `work` is what one thread would take for a row, in nanoseconds. Return False, with nothing
+    written, where rows are for one thread: a temperature is not in range.
     """
     cdef _Phases phases = _Phases()
     cdef Parts *parts = &phases.parts
     cdef bint done
+    cdef Py_ssize_t i
+    if not are_in_range(call, p.rows):
+        return False
+    set_reserves(kernels, call.op, p)
+    allocate_reserves(p, threads)
     parts.packing = packing
     parts.plan = p
-    if allocate(parts, kernels, call) < 0:
-        raise MemoryError(f"no memory to work on rows of {p.n} elements")
-    phases.phase = first_phase(parts, call, index)
-    while phases.phase >= 0:
-        done = True
-        if (
-            phases.phase == ROW_MAXIMA or phases.phase == ROW_SUMS
-            or phases.phase == ROW_RESULT and call.op != LOGSUMEXP
-        ):
-            share(
-                phases, parts.blocks, work / 2 if phases.phase == ROW_SUMS else work / 4, threads
-            )
-        else:
-            done = phases.do(0, parts.blocks)
-        phases.phase = next_phase(phases.phase, done)
-    return phases.phase == ROW_DONE
+    set_parts(parts, kernels, call, borrow(&p.workspace))
+    try:
+        for i in range(p.rows):
+            phases.phase = first_phase(parts, call, i)
+            while phases.phase >= 0:
+                done = True
+                if (
+                    phases.phase == ROW_MAXIMA or phases.phase == ROW_SUMS
+                    or phases.phase == ROW_RESULT and call.op != LOGSUMEXP
+                ):
+                    share(
+                        phases, parts.blocks, work / 2 if phases.phase == ROW_SUMS else work / 4,
+                        threads,
+                    )
+                else:
+                    done = phases.do(0, parts.blocks)
+                phases.phase = next_phase(phases.phase, done)
+            if phases.phase == ROW_FAILED:
+                phases.do(0, parts.blocks)
+    finally:
+        free_reserves(p)
+    return True

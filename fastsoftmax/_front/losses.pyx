@@ -252,7 +252,7 @@ cdef class LossFunctions:
         self, Plan *p, CrossEntropyCall *call, reduction, double total, workers
     ):
         """Run a plan; return the losses, or their sum, or that divided by `total`."""
-        cdef cnp.ndarray each
+        cdef cnp.ndarray each = None  # before anything is written
         cdef double *losses
         cdef Py_ssize_t i
         cdef bint mean = reduction == "mean"
@@ -274,6 +274,13 @@ cdef class LossFunctions:
             if call.inner > 0:  # it gets at the columns itself
                 kernel = self.kernels.cross_entropy_columns
                 packing = NULL
+        if call.inner > 0:
+            p.workspace.bytes = self.kernels.cross_entropy_columns_bytes(call)
+        else:
+            p.workspace.bytes = self.kernels.cross_entropy_bytes(call)
+        call.workspace = &p.workspace
+        if reduction == "none":
+            each = np.empty(batch_shape_of(p), np.float32 if p.dtype == FLOAT32 else np.float64)
         losses = <double *>allocate(p.rows, sizeof(double))
         if losses == NULL:
             raise MemoryError(f"no memory for {p.rows} losses")
@@ -286,8 +293,7 @@ cdef class LossFunctions:
                 packing, kernel, call, p,
                 cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), workers,
             )
-            if reduction == "none":
-                each = np.empty(batch_shape_of(p), np.float32 if p.dtype == FLOAT32 else np.float64)
+            if each is not None:
                 if p.dtype == FLOAT32:
                     environment = enter_environment()
                     for i in range(p.rows):
@@ -351,6 +357,7 @@ cdef class LossFunctions:
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
             call.packed = packed_rows(&rows, &self.packing, &p)
+            p.workspace.bytes = self.vjp.packed_bytes if call.packed != NULL else 0
             try:
                 run_rows(
                     packing_for(call.packed, &self.packing), self.vjp.backward, &call, &p,

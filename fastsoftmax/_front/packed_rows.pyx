@@ -57,4 +57,5 @@ cdef const PackedRows *long_rows(
             rows.place = place_part
     rows.packing = packing
     rows.plan = p
+    rows.workspace = &p.workspace
     return rows

@@ -9,12 +9,12 @@ cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
 
 from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64
+from fastsoftmax._kernels.reserve cimport Reserve
 
 cdef enum:
     MAX_AXES = 64  # NumPy's limit
     SIGNAL_INTERVAL = 1 << 21  # elements between two looks for Ctrl-C: some milliseconds
     WITH_GIL = 16384  # elements; below, the GIL's release would be felt
-    LINE = 64  # bytes of a line of cache
     BLOCK_BYTES = 3 << 15  # of scratch: it stays in the second cache, and malloc keeps it at hand
 
 cdef enum Access:  # how a kernel gets at an array's rows
@@ -34,6 +34,14 @@ cdef struct Operand:
     Py_ssize_t batch[MAX_AXES]  # then along the axes that count the rows,
     Py_ssize_t inner[MAX_AXES]  # and along those of a row
 
+cdef struct Blocks:  # of rows that go to a kernel together
+    Py_ssize_t rows
+    bint load_x  # into scratch
+    bint load_x2
+    bint store_y  # from scratch
+    bint in_place  # the kernel's result goes where x was loaded
+    Py_ssize_t bytes  # of scratch for one array
+
 cdef struct Plan:
     int dtype  # DType: what is computed in
     Py_ssize_t n
@@ -52,6 +60,10 @@ cdef struct Plan:
     Operand y
     Operand t  # temperatures, one a row
     double masked  # what the result has where the mask is False
+    Blocks blocks
+    Reserve scratch  # for the blocks that are packed
+    Reserve workspace  # for the kernel; whoever plans the call sets its bytes,
+    Reserve spare  # and of more of it for a row that turns out to need it
 
 
 cdef cnp.ndarray empty_result(const Plan *p, cnp.ndarray x, str name)
@@ -80,11 +92,6 @@ cdef inline void *allocate(Py_ssize_t count, Py_ssize_t size) noexcept nogil:
     if count > PY_SSIZE_T_MAX // size - 1:
         return NULL
     return malloc((count + 1) * size)
-
-
-cdef inline char *first_line(char *scratch) noexcept nogil:
-    """Return where the first whole line of some scratch begins."""
-    return scratch + (-<size_t>scratch & (LINE - 1))
 
 
 cdef inline Py_ssize_t place_of(const Plan *p, const Operand *o, Py_ssize_t row) noexcept nogil:

@@ -183,6 +183,7 @@ cdef int begin_plan(Plan *p, cnp.ndarray x, object axis) except -1:
     p.x2.data = p.mask.data = p.y.data = p.t.data = NULL
     p.masked = 0
     p.effort = 0
+    p.scratch.bytes = p.workspace.bytes = p.spare.bytes = 0
     return 0
 
 

@@ -261,6 +261,8 @@ cdef class SamplingFunctions:
             call.largest = largest_of(y)
             if p.dtype == FLOAT32:
                 call.largest = min(call.largest, 3.4028234663852886e+38)
+            call.workspace, call.spare = &p.workspace, &p.spare
+            self.kernels.filter_logits_bytes(&call, p.rows, &p.workspace.bytes, &p.spare.bytes)
             run_rows(
                 packing_for(call.packed, &self.packing), self.kernels.filter_logits, &call, &p,
                 cost_draw(<double>p.rows * p.n, args.fewest() * p.rows, 0), workers,

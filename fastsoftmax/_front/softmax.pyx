@@ -22,8 +22,8 @@ from fastsoftmax._front.arrays cimport as_input, empty_array, result_dtype
 from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.execute cimport parse_workers, run_range, run_rows, threads_for
-from fastsoftmax._front.long_row cimport run_by_pieces, run_long_row
+from fastsoftmax._front.execute cimport parse_workers, run_rows, threads_for
+from fastsoftmax._front.long_row cimport run_by_pieces, run_long_rows
 from fastsoftmax._front.plan cimport (
     CONTIGUOUS,
     MAX_AXES,
@@ -239,7 +239,10 @@ cdef class SoftmaxFunctions:
         try:
             ordinary = are_ordinary(call.temperature, p.rows if each != NULL else 1)
             if ordinary and is_by_columns(p):
-                run_columns(&self.packing, self.kernels.softmax_columns, &call, p, work, workers)
+                run_columns(
+                    &self.packing, self.kernels.softmax_columns,
+                    self.kernels.softmax_columns_bytes, &call, p, work, workers,
+                )
             elif self.run_long(p, &call, work, workers):
                 pass
             elif are_large_and_plain(p) and threads_for(work, workers) == 1:
@@ -266,18 +269,13 @@ cdef class SoftmaxFunctions:
 
         Return False for other ones.
         """
-        cdef Py_ssize_t i, threads
+        cdef Py_ssize_t threads
         if work < LONG_ROW_NS or work / p.rows < LONG_ROW_NS:
             return False
         threads = threads_for(work / p.rows, workers)
         if p.n < MAX_WHOLE_ROW and (threads < 2 or p.rows >= 2 * threads):
             return False
-        for i in range(p.rows):
-            if not run_long_row(
-                &self.packing, &self.kernels, call, p, i, work / p.rows, threads
-            ):
-                run_range(&self.packing, self.kernels.softmax_rows, call, p, i, i + 1)
-        return True
+        return run_long_rows(&self.packing, &self.kernels, call, p, work / p.rows, threads)
 
     cdef void run_small(self, x, void *y, double temperature, Op op) noexcept:
         """Run the rows of a small plain array."""

@@ -11,6 +11,8 @@ have one entry a row are counted from there. It returns 0, or -1 if there was no
 
 from libc.stdint cimport int64_t
 
+from fastsoftmax._kernels.reserve cimport Reserve
+
 cdef enum DType:  # what is computed in
     FLOAT32
     FLOAT64
@@ -90,6 +92,7 @@ cdef struct PackedRows:
     place_part_fn place
     const PackingKernels *packing
     const void *plan
+    const Reserve *workspace  # for losses and gradients
 
 
 # ---- softmax -------------------------------------------------------------------------------------
@@ -105,13 +108,19 @@ cdef struct SoftmaxCall:
     Py_ssize_t n
     const double *temperature
     Py_ssize_t temperature_stride  # 1 if there is one for each row (or column), else 0
+    const Reserve *workspace  # for columns
 
 # For columns `start` to `stop` of (outer, n, inner), along the middle axis; -1 with an exception
-# set, also for a signal.
+# set, which is that of a signal.
 ctypedef int (*columns_fn)(
     SoftmaxCall *call, Py_ssize_t inner, Py_ssize_t start, Py_ssize_t stop,
     const void *x, void *y,
 ) except -1 nogil
+
+# Return the bytes of workspace that `columns` columns, or fewer, need.
+ctypedef Py_ssize_t (*columns_bytes_fn)(
+    const SoftmaxCall *call, Py_ssize_t columns,
+) noexcept nogil
 
 cdef struct BackwardCall:  # x: gradient of the result, x2: the result
     int dtype  # DType
@@ -220,6 +229,14 @@ cdef struct FilterLogitsCall:
     Py_ssize_t filter_stride
     bint every_tie
     double largest  # finite number of the result's type
+    const Reserve *workspace  # of `filter_logits_bytes`, as the next
+    const Reserve *spare
+
+# Set the bytes of workspace for `rows` rows, or fewer, and those of the spare: what a row is worked
+# on in that turns out to need more, 0 if none can or it is the only one.
+ctypedef void (*filter_logits_bytes_fn)(
+    const FilterLogitsCall *call, Py_ssize_t rows, Py_ssize_t *bytes, Py_ssize_t *spare,
+) noexcept nogil
 
 cdef struct SupportCall:
     int dtype  # DType
@@ -267,6 +284,10 @@ cdef struct CrossEntropyCall:  # x2: label probabilities, y: gradient, not x2; e
     double *losses
     Py_ssize_t inner  # of columns, which lie in (outer, n, inner)
     const PackedRows *packed  # NULL: rows come as they are
+    const Reserve *workspace  # of `cross_entropy_bytes`, or `cross_entropy_columns_bytes`
+
+# Return the bytes of workspace that rows, or columns, need.
+ctypedef Py_ssize_t (*loss_bytes_fn)(const CrossEntropyCall *call) noexcept nogil
 
 # Of `rows` targets, return where the first one is that is neither `ignore_index` nor one of n
 # classes, or -1 and in `total` the sum of the weights of those that are not `ignore_index`.
@@ -285,11 +306,13 @@ ctypedef double (*sum_losses_fn)(const double *losses, Py_ssize_t rows) noexcept
 cdef struct SoftmaxKernels:
     rows_fn softmax_rows
     columns_fn softmax_columns
+    columns_bytes_fn softmax_columns_bytes
     phase_fn long_row
     Py_ssize_t row_block
 
 cdef struct BackwardKernels:
     rows_fn backward
+    Py_ssize_t packed_bytes  # of workspace for packed rows
 
 cdef struct SelectionKernels:
     rows_fn top_k
@@ -303,6 +326,7 @@ cdef struct SamplingKernels:
     rows_fn token_logprobs
     rows_fn top_logprobs
     look_fn *look  # for the front to set
+    filter_logits_bytes_fn filter_logits_bytes
 
 cdef struct LossKernels:
     rows_fn cross_entropy
@@ -313,3 +337,5 @@ cdef struct LossKernels:
     rows_fn cross_entropy_columns
     Py_ssize_t max_column_float32
     Py_ssize_t max_column_float64
+    loss_bytes_fn cross_entropy_bytes
+    loss_bytes_fn cross_entropy_columns_bytes

@@ -30,13 +30,14 @@ from fastsoftmax._kernels.abi cimport (
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
 from fastsoftmax._kernels.packed_parts cimport (
     PackedParts,
-    allocate_parts,
+    borrow_parts,
     first_part,
-    free_parts,
     part_again,
     part_of_x2,
     part_size,
+    parts_bytes,
     place_of_result,
+    return_parts,
     store_part,
 )
 from fastsoftmax._kernels.short_backward cimport (
@@ -333,19 +334,17 @@ cdef void backward_of_packed_row(
         store_part(parts, start, m)
 
 
-cdef int packed_backward(
+cdef void packed_backward(
     const BackwardCall *call, Py_ssize_t first, Py_ssize_t rows, real like
 ) noexcept nogil:
-    """Store the gradients of packed rows; return -1 without memory."""
+    """Store the gradients of packed rows."""
     cdef PackedParts parts
     cdef Py_ssize_t i
-    if not allocate_parts(&parts, call.packed):
-        return -1
+    borrow_parts(&parts, call.packed)
     for i in range(first, first + rows):
         parts.row = i
         backward_of_packed_row(call, &parts, like)
-    free_parts(&parts)
-    return 0
+    return_parts(&parts)
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -357,11 +356,11 @@ cdef int backward_entry(
     """Write gradients of rows; a `rows_fn`. x is the result's gradient, x2 the result."""
     cdef const BackwardCall *call = <const BackwardCall *>_call
     cdef const double *t = call.temperature + first * call.temperature_stride
-    if call.packed != NULL:
-        if call.dtype == FLOAT32:
-            return packed_backward(call, first, rows, <float>0)
-        return packed_backward(call, first, rows, <double>0)
-    if call.dtype == FLOAT32:
+    if call.packed != NULL and call.dtype == FLOAT32:
+        packed_backward(call, first, rows, <float>0)
+    elif call.packed != NULL:
+        packed_backward(call, first, rows, <double>0)
+    elif call.dtype == FLOAT32:
         backward(call, t, rows, <const float *>x, <const float *>x2, <float *>y)
     else:
         backward(call, t, rows, <const double *>x, <const double *>x2, <double *>y)
@@ -370,6 +369,7 @@ cdef int backward_entry(
 
 cdef BackwardKernels table
 table.backward = backward_entry
+table.packed_bytes = parts_bytes()
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.BackwardKernels", NULL)

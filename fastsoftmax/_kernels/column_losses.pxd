@@ -5,7 +5,6 @@ A plane of a batch is a row of neighbouring columns already: where rows are tran
 copied.
 """
 
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport CrossEntropyCall
@@ -14,6 +13,7 @@ from fastsoftmax._kernels.column_io cimport copy_row
 from fastsoftmax._kernels.labels cimport Labels, set_labels
 from fastsoftmax._kernels.loss_batch cimport BATCH_DOUBLES, RowTerms, set_loss_scales
 from fastsoftmax._kernels.loss_row cimport losses_sequential
+from fastsoftmax._kernels.reserve cimport borrow, give_back
 from fastsoftmax._kernels.short_losses cimport LABEL_ROWS, loss_of_planes
 from fastsoftmax._kernels.targets cimport read_targets
 from fastsoftmax._kernels.transpose cimport padded_rows
@@ -133,13 +133,18 @@ cdef inline noinline_void column_batch(
                 soa[j * BATCH_ROWS + r] = 0
 
 
-cdef inline int cross_entropy_columns(
+cdef inline Py_ssize_t columns_bytes(Py_ssize_t n, real like) noexcept nogil:
+    """Return the bytes that `cross_entropy_columns` works in."""
+    return BATCHES * spacing(n) * sizeof(real)
+
+
+cdef inline void cross_entropy_columns(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t columns, const real *x,
     const real *label, real *y,
 ) noexcept nogil:
     """Write the losses of columns of (outer, n, inner) from number `first` on, and gradients.
 
-    Return 0, or -1 without memory. n is at most `max_short_length`, the temperature in range. x,
+    n is at most `max_short_length`, the temperature in range. x,
     `label` and y are whole arrays; y is NULL without gradients, and may be x.
     """
     cdef real exp_scale[SCALE_FIELDS * BATCH_ROWS]
@@ -152,9 +157,7 @@ cdef inline int cross_entropy_columns(
     cdef Labels labels
     cdef double _e[BATCH_DOUBLES]
     cdef real *e = <real *>_e
-    cdef real *soa = <real *>malloc(BATCHES * spacing(n) * sizeof(real))
-    if soa == NULL:
-        return -1
+    cdef real *soa = <real *>borrow(call.workspace)
     set_labels(call, &labels)
     set_loss_scales(labels.temperature, exp_scale)
     memset(e, 0, sizeof(_e))
@@ -171,5 +174,4 @@ cdef inline int cross_entropy_columns(
         if y != NULL:
             move_planes(y, n, inner, first, m, size, soa, False)
         first += m
-    free(soa)
-    return 0
+    give_back(call.workspace, <char *>soa)

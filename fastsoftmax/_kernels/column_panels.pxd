@@ -7,8 +7,6 @@ other out of the caches, are met only in the array. Columns too long for that ar
 times, a part after the other.
 """
 
-from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, SOFTMAX, Op, SoftmaxCall
@@ -57,7 +55,8 @@ from fastsoftmax._kernels.columns cimport (
 )
 from fastsoftmax._kernels.exp_scale cimport ExpVariant, inverse_temperature
 from fastsoftmax._kernels.normalize cimport all_finite, propagate_nan, write_logsumexp
-from fastsoftmax._kernels.row cimport LINE, prefetch_lines
+from fastsoftmax._kernels.reserve cimport LINE, borrow, give_back
+from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.sums cimport STEP
 from fastsoftmax._kernels.types cimport HAS_FMA, out_ptr, out_ptr32, out_ptr64, real
 
@@ -241,6 +240,34 @@ cdef inline Py_ssize_t even_panel_width(Py_ssize_t inner, Py_ssize_t at_most) no
     return inner if parts == 1 else round_to_vector((inner + parts - 1) // parts)
 
 
+cdef inline Py_ssize_t panel_rows(Py_ssize_t n, Py_ssize_t at_once, real like) noexcept nogil:
+    """Return how many rows of panels of `at_once` columns are kept between looks for Ctrl-C."""
+    if n * at_once > SIGNAL_INTERVAL:
+        return PANEL_BYTES // (at_once * <Py_ssize_t>sizeof(real)) // STEP * STEP
+    return n
+
+
+cdef inline Py_ssize_t panel_bytes(Py_ssize_t n, Py_ssize_t at_once, real like) noexcept nogil:
+    """Return the bytes, in whole lines, that panels of `at_once` columns are worked on in."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef Py_ssize_t pitch = plane_pitch(n) if n <= STEP else at_once
+    cdef Py_ssize_t planes = planes_summed(n) if n <= STEP else 0
+    cdef Py_ssize_t rows = max(panel_rows(n, at_once, like), planes)
+    return ((rows * pitch + VECTOR) * size + LINE) // LINE * LINE
+
+
+cdef inline Py_ssize_t softmax_columns_bytes(
+    Py_ssize_t n, Py_ssize_t columns, real like
+) noexcept nogil:
+    """Return the bytes that `softmax_columns` works in, with `columns` columns or fewer."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef Py_ssize_t at_once = min(max_panel_width(n, like), round_to_vector(columns))
+    cdef Py_ssize_t most = panel_bytes(n, at_once, like)
+    if panel_rows(n, at_once, like) < n:  # of fewer columns all rows may be kept
+        most = max(most, ((SIGNAL_INTERVAL + VECTOR) * size + LINE) // LINE * LINE)
+    return 2 * most + LINE + PANEL_COLUMNS * (VECTORS * size + DOUBLE_VECTORS * 8)
+
+
 cdef inline int softmax_columns(
     SoftmaxCall *call, Py_ssize_t inner, Py_ssize_t start, Py_ssize_t stop, const real *x, real *y
 ) except -1 nogil:
@@ -259,16 +286,15 @@ cdef inline int softmax_columns(
     cdef Py_ssize_t part = even_panel_width(inner, at_once)
     cdef Py_ssize_t end = (stop + inner - 1) // inner * inner * n  # of what may be read
     cdef Py_ssize_t pitch = plane_pitch(n) if n <= STEP else at_once
-    cdef Py_ssize_t planes = planes_summed(n) if n <= STEP else 0
-    cdef Py_ssize_t columns, within, first, scratch
+    cdef Py_ssize_t columns, within, first
     cdef PanelState state
     cdef Panel p
     cdef real pivot_scale[SCALE_FIELDS]
-    cdef char *memory
-    cdef double *s
-    cdef real *v
-    cdef real *e
-    cdef real *kept
+    cdef char *memory = borrow(call.workspace)
+    cdef double *s = <double *>memory
+    cdef real *v = <real *>(s + DOUBLE_VECTORS * PANEL_COLUMNS)
+    cdef real *e = v + VECTORS * PANEL_COLUMNS
+    cdef real *kept = e + panel_bytes(n, at_once, <real>0) // size
     state.op = op
     state.since_check = 0
     state.temperature = temperature[0]
@@ -277,27 +303,14 @@ cdef inline int softmax_columns(
     state.from_pivot = not temperature_stride and (temperature[0] == 1 or HAS_FMA)
     p.n = n
     p.stride = inner
-    p.rows = n
-    if n * at_once > SIGNAL_INTERVAL:
-        p.rows = PANEL_BYTES // (at_once * size) // STEP * STEP
+    p.rows = panel_rows(n, at_once, <real>0)
     if op != SOFTMAX and (n * at_once * size > PANEL_BYTES or p.rows < n):
         state.from_pivot = False
-    scratch = (max(p.rows, planes) * pitch + VECTOR) * size + LINE
-    memory = <char *>malloc(
-        2 * scratch + VECTORS * PANEL_COLUMNS * size + DOUBLE_VECTORS * PANEL_COLUMNS * 8 + LINE
-    )
-    if memory == NULL:
-        with gil:
-            raise MemoryError
     try:
-        s = <double *>((<uintptr_t>memory + LINE - 1) & ~<uintptr_t>(LINE - 1))
-        v = <real *>(s + DOUBLE_VECTORS * PANEL_COLUMNS)
-        e = v + VECTORS * PANEL_COLUMNS
-        kept = e + scratch // LINE * LINE // size
         memset(v + ZEROS * PANEL_COLUMNS, 0, at_once * size)
         memset(s + REST * PANEL_COLUMNS, 0, at_once * sizeof(double))
-        if planes > n:
-            memset(e + n * pitch, 0, (planes - n) * pitch * size)
+        if n <= STEP and planes_summed(n) > n:
+            memset(e + n * pitch, 0, (planes_summed(n) - n) * pitch * size)
         if not temperature_stride:
             set_temperatures(temperature, 0, at_once, v)
         while start < stop:
@@ -330,5 +343,5 @@ cdef inline int softmax_columns(
                 )
             start += columns * p.tiles
     finally:
-        free(memory)
+        give_back(call.workspace, memory)
     return 0

@@ -28,12 +28,11 @@ Source
 
 from cpython.pycapsule cimport PyCapsule_New
 from libc.math cimport NAN
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport FLOAT32, CrossEntropyCall, LossKernels, temperature_in_range
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SCALE_FIELDS
-from fastsoftmax._kernels.column_losses cimport cross_entropy_columns
+from fastsoftmax._kernels.column_losses cimport columns_bytes, cross_entropy_columns
 from fastsoftmax._kernels.labels cimport Labels, set_labels
 from fastsoftmax._kernels.limit_loss cimport (
     LimitTerms,
@@ -46,7 +45,8 @@ from fastsoftmax._kernels.long_loss cimport loss_of_packed_row
 from fastsoftmax._kernels.loss_batch cimport BATCH_DOUBLES, RowTerms, loss_of_rows, set_loss_scales
 from fastsoftmax._kernels.loss_row cimport losses_sequential
 from fastsoftmax._kernels.maxima cimport row_max
-from fastsoftmax._kernels.packed_parts cimport PackedParts, allocate_parts, free_parts
+from fastsoftmax._kernels.packed_parts cimport PackedParts, borrow_parts, parts_bytes, return_parts
+from fastsoftmax._kernels.reserve cimport borrow, give_back
 from fastsoftmax._kernels.short_losses cimport LABEL_ROWS, loss_of_short_rows, max_short_length
 from fastsoftmax._kernels.sums cimport LANES, STEP
 from fastsoftmax._kernels.targets cimport read_targets, sum_losses, weigh_targets as c_weigh_targets
@@ -171,35 +171,35 @@ cdef void limit_losses(
             y[i * n + j] = NAN if loss != loss else 0
 
 
-cdef int cross_entropy(
+cdef inline bint is_limit(double temperature) noexcept nogil:
+    """Return whether a temperature is 0 or infinity."""
+    return temperature == 0 or temperature == infinity(<double>0)
+
+
+cdef void cross_entropy(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
     const real *label, real *y,
 ) noexcept nogil:
-    """Do what `cross_entropy_rows` does, at any temperature; return -1 without memory."""
+    """Do what `cross_entropy_rows` does, at any temperature."""
     cdef real *scores
     if is_limit(call.temperature):
         limit_losses(call, first, rows, x, label, y)
-        return 0
-    if temperature_in_range(call.temperature):
+    elif temperature_in_range(call.temperature):
         cross_entropy_rows(call, first, rows, x, label, y, <real *>NULL)
-        return 0
-    scores = <real *>malloc(max(1, call.n) * sizeof(real))
-    if scores == NULL:
-        return -1
-    cross_entropy_rows(call, first, rows, x, label, y, scores)
-    free(scores)
-    return 0
+    else:
+        scores = <real *>borrow(call.workspace)
+        cross_entropy_rows(call, first, rows, x, label, y, scores)
+        give_back(call.workspace, <char *>scores)
 
 
-cdef int packed_cross_entropy(
+cdef void packed_cross_entropy(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, bint has_y, real like
 ) noexcept nogil:
-    """Write the losses of packed rows, and store their gradients; return -1 without memory."""
+    """Write the losses of packed rows, and store their gradients."""
     cdef Labels labels
     cdef PackedParts parts
     cdef Py_ssize_t i, target
-    if not allocate_parts(&parts, call.packed):
-        return -1
+    borrow_parts(&parts, call.packed)
     set_labels(call, &labels)
     for i in range(first, first + rows):
         parts.row = i
@@ -207,8 +207,7 @@ cdef int packed_cross_entropy(
         call.losses[i] = loss_of_packed_row(
             &labels, &parts, call.n, target, call.targets == NULL, has_y, like
         )
-    free_parts(&parts)
-    return 0
+    return_parts(&parts)
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -219,17 +218,24 @@ cdef int cross_entropy_entry(
 ) noexcept nogil:
     """Write losses and gradients of rows; a `rows_fn`. x2 are label probabilities, or NULL."""
     cdef const CrossEntropyCall *call = <const CrossEntropyCall *>_call
+    if call.packed != NULL and call.dtype == FLOAT32:
+        packed_cross_entropy(call, first, rows, y != NULL, <float>0)
+    elif call.packed != NULL:
+        packed_cross_entropy(call, first, rows, y != NULL, <double>0)
+    elif call.dtype == FLOAT32:
+        cross_entropy(call, first, rows, <const float *>x, <const float *>x2, <float *>y)
+    else:
+        cross_entropy(call, first, rows, <const double *>x, <const double *>x2, <double *>y)
+    return 0
+
+
+cdef Py_ssize_t cross_entropy_bytes(const CrossEntropyCall *call) noexcept nogil:
+    """Return the bytes that rows are worked on in; a `loss_bytes_fn`."""
     if call.packed != NULL:
-        if call.dtype == FLOAT32:
-            return packed_cross_entropy(call, first, rows, y != NULL, <float>0)
-        return packed_cross_entropy(call, first, rows, y != NULL, <double>0)
-    if call.dtype == FLOAT32:
-        return cross_entropy(
-            call, first, rows, <const float *>x, <const float *>x2, <float *>y
-        )
-    return cross_entropy(
-        call, first, rows, <const double *>x, <const double *>x2, <double *>y
-    )
+        return parts_bytes()
+    if temperature_in_range(call.temperature) or is_limit(call.temperature):
+        return 0
+    return max(1, call.n) * (4 if call.dtype == FLOAT32 else 8)
 
 
 cdef int cross_entropy_columns_entry(
@@ -238,17 +244,28 @@ cdef int cross_entropy_columns_entry(
     """Write losses and gradients of columns; a `rows_fn` but that it gets the arrays whole."""
     cdef const CrossEntropyCall *call = <const CrossEntropyCall *>_call
     if call.dtype == FLOAT32:
-        return cross_entropy_columns(
+        cross_entropy_columns(
             call, first, columns, <const float *>x, <const float *>x2, <float *>y
         )
-    return cross_entropy_columns(
-        call, first, columns, <const double *>x, <const double *>x2, <double *>y
-    )
+    else:
+        cross_entropy_columns(
+            call, first, columns, <const double *>x, <const double *>x2, <double *>y
+        )
+    return 0
+
+
+cdef Py_ssize_t cross_entropy_columns_bytes(const CrossEntropyCall *call) noexcept nogil:
+    """Return the bytes that columns are worked on in; a `loss_bytes_fn`."""
+    if call.dtype == FLOAT32:
+        return columns_bytes(call.n, <float>0)
+    return columns_bytes(call.n, <double>0)
 
 
 cdef LossKernels table
 table.cross_entropy = cross_entropy_entry
+table.cross_entropy_bytes = cross_entropy_bytes
 table.cross_entropy_columns = cross_entropy_columns_entry
+table.cross_entropy_columns_bytes = cross_entropy_columns_bytes
 table.max_column_float32 = max_short_length(<float>0)
 table.max_column_float64 = max_short_length(<double>0)
 table.weigh_targets = c_weigh_targets

@@ -4,19 +4,31 @@
 from libc.math cimport NAN, frexp, ldexp
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.abi cimport Filters
+from fastsoftmax._kernels.abi cimport FilterLogitsCall, Filters
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.packed_row cimport PackedRow, part_length, row_part
 from fastsoftmax._kernels.partition cimport Nucleus
+from fastsoftmax._kernels.reserve cimport borrow, give_back
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.sums cimport BLOCK
-from fastsoftmax._kernels.truncation cimport apply_filters, has_filters
+from fastsoftmax._kernels.truncation cimport (
+    apply_filters,
+    has_filters,
+    initial_room,
+    max_selected_of,
+)
 from fastsoftmax._kernels.types cimport infinity, largest_finite, real
 from fastsoftmax._kernels.weights cimport Prefix
-from fastsoftmax._kernels.workspace cimport Workspace
+from fastsoftmax._kernels.workspace cimport (
+    Workspace,
+    enlarge_workspace,
+    free_workspace,
+    place_workspace,
+    workspace_bytes,
+)
 
 cdef struct Quotient:
     # y = (x - shift) * inverse, held at `least`
@@ -256,3 +268,58 @@ cdef inline void filter_row(
     if stopped(n):
         return
     write_list(y, n, count, -infinity(<real>0), work)
+
+
+cdef inline Py_ssize_t max_filtered(
+    const FilterLogitsCall *call, Py_ssize_t first, Py_ssize_t rows
+) noexcept nogil:
+    """Return for how many elements of a row there is to be room, in any of some rows."""
+    cdef Py_ssize_t most = max_selected_of(
+        call.n, call.filters + first * call.filter_stride, rows if call.filter_stride else 1, 0
+    )
+    if call.every_tie:  # with its ties, top_k may remove nothing
+        most = max(most, initial_room(call.n))
+    return most
+
+
+cdef inline void filter_logits_bytes(
+    const FilterLogitsCall *call, Py_ssize_t rows, Py_ssize_t *bytes, Py_ssize_t *spare
+) noexcept nogil:
+    """Set the bytes that rows are worked on in; a `filter_logits_bytes_fn`."""
+    cdef Py_ssize_t most = max_filtered(call, 0, rows)
+    bytes[0] = workspace_bytes(call.n, most, call.packed)
+    spare[0] = 0
+    # Others are written already when a row turns out to need all the room. Unused it costs nothing.
+    if rows > 1 and initial_room(call.n) <= most < call.n:
+        spare[0] = workspace_bytes(call.n, call.n, call.packed)
+
+
+cdef inline bint filter_some(
+    FilterLogitsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x, real *y,
+) noexcept nogil:
+    """Write the filtered logits of rows; return False if there is no memory for one alone."""
+    cdef const Filters *f = call.filters + first * call.filter_stride
+    cdef Py_ssize_t i = 0, n = call.n
+    cdef Workspace work
+    cdef char *memory = borrow(call.workspace)
+    cdef char *spare = NULL
+    place_workspace(&work, memory, n, max_filtered(call, first, rows), call.packed)
+    while i < rows:
+        work.row.index = first + i
+        filter_row(
+            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, call.largest,
+            &work,
+        )
+        if work.is_full and work.most < n:  # once more
+            if call.spare.bytes > 0:
+                spare = borrow(call.spare)
+                place_workspace(&work, spare, n, n, call.packed)
+            elif not enlarge_workspace(&work, n):
+                break
+            continue
+        i += 1
+    free_workspace(&work)
+    if spare != NULL:
+        give_back(call.spare, spare)
+    give_back(call.workspace, memory)
+    return i == rows

@@ -5,9 +5,8 @@ Parts of x are packed where those of the result lie, if those can be written as 
 from there when they are wanted again; else all parts go through scratch.
 """
 
-from libc.stdlib cimport free, malloc
-
 from fastsoftmax._kernels.abi cimport PackedRows
+from fastsoftmax._kernels.reserve cimport borrow, give_back
 from fastsoftmax._kernels.sums cimport BLOCK
 
 cdef struct PackedParts:
@@ -18,19 +17,23 @@ cdef struct PackedParts:
     void *y
 
 
-cdef inline bint allocate_parts(PackedParts *parts, const PackedRows *rows) noexcept nogil:
-    """Allocate the scratch; return whether it could. `free_parts` frees it."""
-    cdef double *scratch = <double *>malloc(3 * BLOCK * sizeof(double))
+cdef inline Py_ssize_t parts_bytes() noexcept nogil:
+    """Return the bytes of scratch that a thread needs."""
+    return 3 * BLOCK * sizeof(double)
+
+
+cdef inline void borrow_parts(PackedParts *parts, const PackedRows *rows) noexcept nogil:
+    """Borrow the scratch of a call; `return_parts` gives it back."""
+    cdef double *scratch = <double *>borrow(rows.workspace)
     parts.rows = rows
     parts.x = scratch
     parts.x2 = scratch + BLOCK
     parts.y = scratch + 2 * BLOCK
-    return scratch != NULL
 
 
-cdef inline void free_parts(PackedParts *parts) noexcept nogil:
-    """Free what `allocate_parts` has allocated."""
-    free(parts.x)
+cdef inline void return_parts(PackedParts *parts) noexcept nogil:
+    """Give back what `borrow_parts` has borrowed."""
+    give_back(parts.rows.workspace, <char *>parts.x)
 
 
 cdef inline Py_ssize_t part_size(Py_ssize_t start, Py_ssize_t n) noexcept nogil:

@@ -32,6 +32,7 @@ from fastsoftmax._kernels.maxima cimport (
     max_of_lanes,
     update_max,
 )
+from fastsoftmax._kernels.reserve cimport LINE
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
     STEP,
@@ -55,7 +56,6 @@ from fastsoftmax._kernels.types cimport (
 )
 
 cdef enum:
-    LINE = 64  # bytes of a cache line
     ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements from which on vectors that share no line pay
 
 

@@ -48,7 +48,7 @@ from fastsoftmax._kernels.abi cimport (
 )
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
-from fastsoftmax._kernels.filter_logits cimport filter_row
+from fastsoftmax._kernels.filter_logits cimport filter_logits_bytes, filter_some
 from fastsoftmax._kernels.inverse_cdf cimport (
     draw_from_row,
     draw_with_replacement,
@@ -71,13 +71,12 @@ from fastsoftmax._kernels.token_logprobs cimport (
 from fastsoftmax._kernels.truncation cimport (
     apply_filters,
     has_filters,
-    initial_room,
     max_selected_of,
 )
 from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.workspace cimport (
     Workspace,
-    allocate_for_rows,
+    allocate_workspace,
     enlarge_workspace,
     free_workspace,
 )
@@ -161,7 +160,7 @@ cdef bint draw(
     cdef Workspace work
     cdef Py_ssize_t i = 0
     cdef Py_ssize_t most = max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)
-    if not allocate_for_rows(&work, n, most, packed):
+    if not allocate_workspace(&work, n, most, packed):
         return False
     while i < rows:
         work.row.index = first + i
@@ -189,7 +188,7 @@ cdef bint logprobs(
     cdef Workspace work
     cdef RowMax top
     cdef Py_ssize_t i
-    if not allocate_for_rows(&work, n, 0, packed):
+    if not allocate_workspace(&work, n, 0, packed):
         return False
     if real is float:
         if packed == NULL:
@@ -258,33 +257,6 @@ cdef int sample_entry(
     ) else -1
 
 
-cdef bint filter_some(
-    FilterLogitsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x, real *y,
-) noexcept nogil:
-    """Write the filtered logits of rows; return False if there is no memory."""
-    cdef const Filters *f = call.filters + first * call.filter_stride
-    cdef Py_ssize_t i = 0, n = call.n
-    cdef Workspace work
-    cdef Py_ssize_t most = max_selected_of(n, f, rows if call.filter_stride else 1, 0)
-    if call.every_tie:  # with its ties, top_k may remove nothing
-        most = max(most, initial_room(n))
-    if not allocate_for_rows(&work, n, most, call.packed):
-        return False
-    while i < rows:
-        work.row.index = first + i
-        filter_row(
-            x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, call.largest,
-            &work,
-        )
-        if work.is_full and work.most < n:  # once more
-            if not enlarge_workspace(&work, n):
-                return False
-            continue
-        i += 1
-    free_workspace(&work)
-    return True
-
-
 cdef int filter_logits_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
@@ -302,7 +274,7 @@ cdef bint support_some(
     cdef const Filters *f = call.filters + first * call.filter_stride
     cdef Py_ssize_t i = 0, at, n = call.n
     cdef Workspace work
-    if not allocate_for_rows(
+    if not allocate_workspace(
         &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, n), call.packed
     ):
         return False
@@ -354,7 +326,7 @@ cdef bint top_logprobs_some(
     cdef Workspace work
     if k == 0:
         return True
-    if not allocate_for_rows(&work, n, k, call.packed):
+    if not allocate_workspace(&work, n, k, call.packed):
         return False
     for i in range(rows):
         work.row.index = first + i
@@ -379,6 +351,7 @@ cdef int top_logprobs_entry(
 cdef SamplingKernels table
 table.sample = sample_entry
 table.filter_logits = filter_logits_entry
+table.filter_logits_bytes = filter_logits_bytes
 table.support = support_entry
 table.token_logprobs = token_logprobs_entry
 table.top_logprobs = top_logprobs_entry

@@ -103,7 +103,7 @@ cdef bint top_k(
     if selects_in_batch(rows, n, k, sizeof(value_t)):
         batch_select(x, rows, n, k, largest, sort, values, indices)
         return True
-    if not allocate_workspace(&work, n, k):
+    if not allocate_workspace(&work, n, k, NULL):
         return False
     for i in range(rows):
         if largest:

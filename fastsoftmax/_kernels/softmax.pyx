@@ -40,7 +40,7 @@ from fastsoftmax._kernels.abi cimport (
     temperature_in_range,
 )
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SCALE_FIELDS, set_rate
-from fastsoftmax._kernels.column_panels cimport softmax_columns
+from fastsoftmax._kernels.column_panels cimport softmax_columns, softmax_columns_bytes
 from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, scale_from_pivot
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
 from fastsoftmax._kernels.row cimport exp_block
@@ -192,6 +192,15 @@ cdef int softmax_columns_entry(
     return softmax_columns(call, inner, start, stop, <const double *>x, <double *>y)
 
 
+cdef Py_ssize_t softmax_columns_bytes_entry(
+    const SoftmaxCall *call, Py_ssize_t columns,
+) noexcept nogil:
+    """Return the bytes that columns are worked on in; a `columns_bytes_fn`."""
+    if call.dtype == FLOAT32:
+        return softmax_columns_bytes(call.n, columns, <float>0)
+    return softmax_columns_bytes(call.n, columns, <double>0)
+
+
 cdef int long_row_entry(
     LongRow *row, int phase, Py_ssize_t start, Py_ssize_t stop,
 ) noexcept nogil:
@@ -204,6 +213,7 @@ cdef int long_row_entry(
 cdef SoftmaxKernels table
 table.softmax_rows = softmax_rows_entry
 table.softmax_columns = softmax_columns_entry
+table.softmax_columns_bytes = softmax_columns_bytes_entry
 table.long_row = long_row_entry
 table.row_block = BLOCK
 

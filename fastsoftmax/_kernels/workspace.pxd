@@ -2,13 +2,15 @@
 """The scratch of a row's selection: room for what is selected, and for the row's block maxima."""
 
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport PackedRows
 from fastsoftmax._kernels.block_maxima cimport CHUNK, LANES
 from fastsoftmax._kernels.packed_row cimport PART, PackedRow
 
 cdef struct Workspace:
+    void *memory  # what is to be freed, NULL where it is the caller's
     void *maxima  # the block maxima of the row, behind them those of the maxima, and so on
     void *value  # the values selected (of the row's type),
     Py_ssize_t *index  # their indices,
@@ -22,51 +24,68 @@ cdef struct Workspace:
     PackedRow row
 
 
-cdef inline bint allocate_workspace(Workspace *work, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    """Allocate what selecting k of n elements of up to 8 bytes needs; return whether it could."""
-    # The candidates are 5/2 k at most, and a chunk. One piece: seven of them would go back to the
-    # system at each call, and be zeroed again.
-    cdef Py_ssize_t blocks = n // 7 + 16 * LANES
-    cdef Py_ssize_t room = n // CHUNK + 2 * CHUNK + min(n, 3 * k)
-    cdef double *start = <double *>malloc(8 * (blocks + 5 * room))
-    work.maxima = start
-    if start == NULL:
-        return False
-    start += blocks
+cdef inline Py_ssize_t room_for(Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Return how many candidates there can be: 5/2 k at most, and a chunk."""
+    return n // CHUNK + 2 * CHUNK + min(n, 3 * k)
+
+
+cdef inline Py_ssize_t maxima_of(Py_ssize_t n) noexcept nogil:
+    """Return how many block maxima there can be, those of the maxima included, and so on."""
+    return n // 7 + 16 * LANES
+
+
+cdef inline Py_ssize_t workspace_bytes(
+    Py_ssize_t n, Py_ssize_t k, const PackedRows *packed
+) noexcept nogil:
+    """Return the bytes that selecting k of n elements of up to 8 bytes needs."""
+    return 8 * (maxima_of(n) + 5 * room_for(n, k) + (PART if packed != NULL else 0))
+
+
+cdef inline void place_workspace(
+    Workspace *work, void *memory, Py_ssize_t n, Py_ssize_t k, const PackedRows *packed
+) noexcept nogil:
+    """Set up a workspace in memory of `workspace_bytes`, which it does not free.
+
+    For rows that are packed, unless `packed` is NULL.
+    """
+    # One piece: seven of them would go back to the system at each call, and be zeroed again.
+    cdef Py_ssize_t room = room_for(n, k)
+    cdef double *start = <double *>memory + maxima_of(n)
+    work.memory = NULL
+    work.maxima = memory
     work.room = room
     work.most = k
     work.is_full = False
-    work.packed = NULL
-    work.row.part = NULL
     work.value = start
     work.index = <Py_ssize_t *>(start + room)
     work.weight = start + 2 * room
     work.keys = <uint64_t *>(start + 3 * room)
     work.masses = start + 4 * room
+    work.row.rows = packed
+    work.row.part = start + 5 * room
+    work.row.over = False
+    work.packed = NULL
+    if packed != NULL:
+        work.packed = &work.row
+        memset(work.row.part, 0, 8 * PART)  # it is read after a signal, whatever it holds
+
+
+cdef inline bint allocate_workspace(
+    Workspace *work, Py_ssize_t n, Py_ssize_t k, const PackedRows *packed
+) noexcept nogil:
+    """Call `place_workspace` with memory of its own; return whether there was some."""
+    cdef void *memory = malloc(workspace_bytes(n, k, packed))
+    if memory == NULL:
+        return False
+    place_workspace(work, memory, n, k, packed)
+    work.memory = memory
     return True
 
 
 cdef inline void free_workspace(Workspace *work) noexcept nogil:
     """Free what `allocate_workspace` has allocated."""
-    free(work.row.part)
-    free(work.maxima)
-
-
-cdef inline bint allocate_for_rows(
-    Workspace *work, Py_ssize_t n, Py_ssize_t k, const PackedRows *packed
-) noexcept nogil:
-    """Call `allocate_workspace` for rows that are packed, unless `packed` is NULL."""
-    if not allocate_workspace(work, n, k):
-        return False
-    if packed == NULL:
-        return True
-    work.row.rows = packed
-    work.row.over = False
-    work.row.part = calloc(PART, 8)  # it is read after a signal, whatever it holds
-    work.packed = &work.row
-    if work.row.part == NULL:
-        free(work.maxima)
-    return work.row.part != NULL
+    free(work.memory)
+    work.memory = NULL
 
 
 cdef inline bint enlarge_workspace(Workspace *work, Py_ssize_t n) noexcept nogil:
@@ -74,10 +93,9 @@ cdef inline bint enlarge_workspace(Workspace *work, Py_ssize_t n) noexcept nogil
 
     Else nothing is allocated any more.
     """
-    cdef const PackedRows *packed = work.row.rows if work.packed != NULL else NULL
     cdef Py_ssize_t index = work.row.index
     free_workspace(work)
-    if not allocate_for_rows(work, n, n, packed):
+    if not allocate_workspace(work, n, n, work.row.rows):
         return False
     work.row.index = index
     return True

@@ -24,6 +24,7 @@ MAY_IMPORT = {
         "_kernels.history",
         "_kernels.history_queries",
         "_kernels.philox",
+        "_kernels.reserve",
         "_threads",
         "_workers",
     },
@@ -36,9 +37,8 @@ MAY_IMPORT = {
 }
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "abi", "signals", "types", "history", "history_queries",
-    "exp", "log1p", "philox", "exp_scale", "sums", "maxima", "row",
-    "normalize",
+    "reserve", "abi", "signals", "types", "history", "history_queries", "exp", "log1p", "philox",
+    "exp_scale", "sums", "maxima", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",

@@ -29,6 +29,16 @@ SUM_FN = ctypes.CFUNCTYPE(ctypes.c_double, ctypes.c_void_p, ctypes.c_ssize_t)
 LENGTHS = [1, 2, 3, 9, 16, 17, 21, 32, 33, 100, 130, 1500, 2100]
 
 
+class Reserve(ctypes.Structure):
+    """The struct of that name in ``_kernels/reserve.pxd``."""
+
+    _fields_ = (
+        ("memory", ctypes.c_void_p),
+        ("bytes", ctypes.c_ssize_t),
+        ("pieces", ctypes.c_ssize_t),
+    )
+
+
 class Call(ctypes.Structure):
     """The struct CrossEntropyCall of ``_kernels/abi.pxd``."""
 
@@ -44,6 +54,7 @@ class Call(ctypes.Structure):
         ("losses", ctypes.c_void_p),
         ("inner", ctypes.c_ssize_t),
         ("packed", ctypes.c_void_p),  # NULL: rows come as they are
+        ("workspace", ctypes.POINTER(Reserve)),
     )
 
 
@@ -69,6 +80,8 @@ def run(table, x, targets=None, labels=None, temperature=1.0, smoothing=0.0, wei
     rows, n = x.shape
     losses = np.full(rows, 77.0)
     y = np.full_like(x, 77) if out is None else out
+    scores = np.full(n * x.itemsize + 128, 77, np.uint8)
+    workspace = Reserve(scores.ctypes.data, n * x.itemsize, 1)
     call = Call(
         x.dtype == np.float64,
         n,
@@ -79,6 +92,8 @@ def run(table, x, targets=None, labels=None, temperature=1.0, smoothing=0.0, wei
         -100,
         0.25,
         losses.ctypes.data,
+        0,
+        ctypes.pointer(workspace),
     )
     arrays = x.ctypes.data, address(labels), y.ctypes.data
     assert table[0](ctypes.addressof(call), 0, rows, *arrays) == 0

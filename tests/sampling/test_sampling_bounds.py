@@ -48,6 +48,8 @@ class FilterLogitsCall(ctypes.Structure):
         ("filter_stride", ctypes.c_ssize_t),
         ("every_tie", ctypes.c_int),
         ("largest", ctypes.c_double),
+        ("workspace", ctypes.c_void_p),
+        ("spare", ctypes.c_void_p),
     ]
 
 
@@ -131,7 +133,11 @@ def test_quotients_fit_a_type_of_smaller_range(compiled, n, filters):
     for name, value in filters.items():
         f[name] = value
     y = np.empty_like(x)
-    call = FilterLogitsCall(0, n, None, f.ctypes.data, 0, 0, 65504)
+    memory = np.empty(8 * (n + 5 * 4 * n + 10_000), np.uint8)
+    reserve = np.array([memory.ctypes.data, memory.size, 1])  # a Reserve
+    spare = np.zeros(3, np.int64)
+    reserves = reserve.ctypes.data, spare.ctypes.data
+    call = FilterLogitsCall(0, n, None, f.ctypes.data, 0, 0, 65504, *reserves)
     rows = kernel(compiled, "filter_logits")
     assert rows(ctypes.addressof(call), 0, 2, x.ctypes.data, None, y.ctypes.data) == 0
     kept = y > -INF

@@ -29,6 +29,7 @@ class SoftmaxCall(ctypes.Structure):
         ("n", ctypes.c_ssize_t),
         ("temperature", ctypes.c_void_p),
         ("temperature_stride", ctypes.c_ssize_t),
+        ("workspace", ctypes.c_void_p),
     )
 
 
@@ -51,7 +52,7 @@ def test_a_maximum_that_is_gone(compiled, dtype, n):
     x[:] = 0
     x[n - 1] = 3
     temperature = np.zeros(1)
-    call = SoftmaxCall(dtype == np.float64, SOFTMAX, n, temperature.ctypes.data, 0)
+    call = SoftmaxCall(dtype == np.float64, SOFTMAX, n, temperature.ctypes.data, 0, None)
     first = x[n : 2 * n]
     softmax_rows(compiled)(ctypes.byref(call), 0, 2, x.ctypes.data, None, first.ctypes.data)
     assert (memory[:8] == GUARD).all()
