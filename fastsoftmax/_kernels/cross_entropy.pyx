@@ -171,11 +171,6 @@ cdef void limit_losses(
             y[i * n + j] = NAN if loss != loss else 0
 
 
-cdef inline bint is_limit(double temperature) noexcept nogil:
-    """Return whether a temperature is 0 or infinity."""
-    return temperature == 0 or temperature == infinity(<double>0)
-
-
 cdef void cross_entropy(
     const CrossEntropyCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
     const real *label, real *y,
