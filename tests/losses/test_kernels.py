@@ -93,6 +93,7 @@ def run(table, x, targets=None, labels=None, temperature=1.0, smoothing=0.0, wei
         0.25,
         losses.ctypes.data,
         0,
+        None,
         ctypes.pointer(workspace),
     )
     arrays = x.ctypes.data, address(labels), y.ctypes.data
