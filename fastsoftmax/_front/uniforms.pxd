@@ -4,3 +4,4 @@
 from fastsoftmax._front.plan cimport Plan
 
 cdef object uniforms_for(const Plan *p, Py_ssize_t m, rng, seed, position, double *one)
+cdef object independent_uniforms(const Plan *p, Py_ssize_t m, rng, seed, position, double *one)

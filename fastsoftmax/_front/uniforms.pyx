@@ -54,23 +54,48 @@ cdef bint parse_words(
     return True
 
 
-def philox(const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m):
+cdef object philox_array(
+    const uint64_t[::1] seed, const uint64_t[::1] position, Py_ssize_t m, bint apart
+):
     """Return m uniforms for each row, of a seed and a position for each."""
     u = np.empty((seed.shape[0], m))
     cdef double[:, ::1] target = u
     if u.size:
-        philox_rows(&seed[0], 1, &position[0], 1, seed.shape[0], m, &target[0, 0])
+        philox_rows(&seed[0], 1, &position[0], 1, seed.shape[0], m, apart, &target[0, 0])
     return u
+
+
+def philox(seed, position, m):
+    """Return m uniforms for each row; those behind the first four are of the positions behind."""
+    return philox_array(seed, position, m, False)
+
+
+def philox_apart(seed, position, m):
+    """Return m uniforms for each row, all of its own position."""
+    return philox_array(seed, position, m, True)
 
 
 cdef object uniforms_for(const Plan *p, Py_ssize_t m, rng, seed, position, double *one):
     """Return m uniforms for each row, in an array or, if it is a single one, in `one`."""
+    return uniforms_of(p, m, rng, seed, position, one, False)
+
+
+cdef object independent_uniforms(const Plan *p, Py_ssize_t m, rng, seed, position, double *one):
+    """Do as `uniforms_for`, but those of a seed are independent at all positions, for any m."""
+    return uniforms_of(p, m, rng, seed, position, one, True)
+
+
+cdef object uniforms_of(
+    const Plan *p, Py_ssize_t m, rng, seed, position, double *one, bint apart
+):
+    """Do what `uniforms_for` and `independent_uniforms` do."""
     cdef uint64_t s, t
     cdef const uint64_t *seeds
     cdef const uint64_t *positions
     cdef Py_ssize_t seed_stride, position_stride
     cdef bitgen_t *bits
     cdef cnp.ndarray u
+    cdef cnp.npy_intp size
     if type(rng) is Generator and seed is None and position is None:
         if p.rows * m != 1:
             return rng.random(p.rows * m)
@@ -85,13 +110,16 @@ cdef object uniforms_for(const Plan *p, Py_ssize_t m, rng, seed, position, doubl
         and parse_words(position, p, &t, &positions, &position_stride)
     ):
         if p.rows * m == 1:
-            philox_rows(seeds, seed_stride, positions, position_stride, 1, 1, one)
+            philox_rows(seeds, seed_stride, positions, position_stride, 1, 1, apart, one)
             return None
-        u = np.empty(p.rows * m)
+        size = p.rows * m
+        u = cnp.PyArray_EMPTY(1, &size, cnp.NPY_FLOAT64, 0)  # np.empty keeps a reference to a dtype
         philox_rows(
-            seeds, seed_stride, positions, position_stride, p.rows, m,
+            seeds, seed_stride, positions, position_stride, p.rows, m, apart,
             <double *>cnp.PyArray_DATA(u),
         )
         return u
-    given = values.uniforms(rng, seed, position, batch_shape_of(p), m, philox)
+    given = values.uniforms(
+        rng, seed, position, batch_shape_of(p), m, philox_apart if apart else philox
+    )
     return np.require(given, dtype=np.float64, requirements=["C", "A"])

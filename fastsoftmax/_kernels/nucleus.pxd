@@ -316,18 +316,17 @@ cdef inline Py_ssize_t count_listed(
     return m
 
 
-cdef inline Py_ssize_t draw_from_nucleus(
-    const real *x, Py_ssize_t n, double u, double highest, double inverse, const Nucleus *left,
-    Workspace *work,
+cdef inline double sum_nucleus(
+    Py_ssize_t n, const Nucleus *left, Workspace *work
 ) noexcept nogil:
-    """Draw from a nucleus that has just been found: by blocks, then within one."""
+    """Make the blocks' sums those of what a nucleus keeps, once; return the sum of these.
+
+    For one that has just been found, with sums.
+    """
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     cdef double *sums = <double *>work.maxima
     cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
-    cdef double target, kept, margin = 0
-    cdef Py_ssize_t block, i, m = 0, ties = left.prefix.ties
-    if not left.has_sums:
-        return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums, work.packed)
+    cdef Py_ssize_t block, m = 0
     if not left.is_listed:
         for block in range(blocks):
             sums[block] += (
@@ -338,7 +337,22 @@ cdef inline Py_ssize_t draw_from_nucleus(
         add_listed(blocks, left, work, <float>0)
     else:
         add_listed(blocks, left, work, <double>0)
-    kept = sum_in_order(sums, blocks)
+    return sum_in_order(sums, blocks)
+
+
+cdef inline Py_ssize_t draw_from_nucleus(
+    const real *x, Py_ssize_t n, double u, double highest, double inverse, const Nucleus *left,
+    Workspace *work,
+) noexcept nogil:
+    """Draw from a nucleus that has just been found: by blocks, then within one."""
+    cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    cdef double *sums = <double *>work.maxima
+    cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
+    cdef double target, kept, margin = 0
+    cdef Py_ssize_t block, i, m, ties = left.prefix.ties
+    if not left.has_sums:
+        return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums, work.packed)
+    kept = sum_nucleus(n, left, work)
     target = u * kept
     block = cdf_search(sums, blocks, 0, target)
     m = ends[block - 1] if block > 0 else 0
