@@ -7,7 +7,15 @@ one and why): compiled for this CPU's instruction set, or the pure-Python refere
 from importlib import import_module
 from typing import Any
 
-from ._arguments.results import LossAndGrad, SampleResult, Support, TopK, TopLogprobs
+from ._arguments.results import (
+    BeamStep,
+    LossAndGrad,
+    SampleResult,
+    Support,
+    TopK,
+    TopLogprobs,
+    Verified,
+)
 from ._dispatch import active as _active
 from ._dispatch import show_config
 from ._threads import set_workers
@@ -31,8 +39,11 @@ sample_with_logprobs = _active.sample_with_logprobs
 token_logprobs = _active.token_logprobs
 top_logprobs = _active.top_logprobs
 rank = _active.rank
+verify = _active.verify
+beam_step = _active.beam_step
 
 __all__ = [
+    "BeamStep",
     "History",
     "LossAndGrad",
     "SampleResult",
@@ -40,6 +51,8 @@ __all__ = [
     "Support",
     "TopK",
     "TopLogprobs",
+    "Verified",
+    "beam_step",
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
@@ -58,6 +71,7 @@ __all__ = [
     "token_logprobs",
     "top_k",
     "top_logprobs",
+    "verify",
 ]
 
 

@@ -10,6 +10,7 @@ from ._sampler import Sampler as Sampler
 
 __version__: str
 __all__ = [
+    "BeamStep",
     "History",
     "LossAndGrad",
     "SampleResult",
@@ -17,6 +18,8 @@ __all__ = [
     "Support",
     "TopK",
     "TopLogprobs",
+    "Verified",
+    "beam_step",
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
@@ -35,6 +38,7 @@ __all__ = [
     "token_logprobs",
     "top_k",
     "top_logprobs",
+    "verify",
 ]
 
 class SampleResult(NamedTuple):
@@ -42,6 +46,15 @@ class SampleResult(NamedTuple):
     logprobs: Any
     filtered_logprobs: Any
     ranks: Any
+
+class Verified(NamedTuple):
+    ids: NDArray[np.int64]
+    counts: Any
+
+class BeamStep(NamedTuple):
+    scores: NDArray[np.float64]
+    parents: NDArray[np.int64]
+    ids: NDArray[np.int64]
 
 class LossAndGrad(NamedTuple):
     loss: Any
@@ -209,6 +222,33 @@ def sample_with_logprobs(
 def token_logprobs(logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0) -> Any: ...
 def top_logprobs(logits: ArrayLike, n: int, *, temperature: ArrayLike = 1.0) -> TopLogprobs: ...
 def rank(logits: ArrayLike, ids: ArrayLike) -> Any: ...
+def verify(
+    draft_ids: ArrayLike,
+    logits: ArrayLike,
+    draft_logits: ArrayLike | None = None,
+    *,
+    temperature: ArrayLike = 1.0,
+    top_k: ArrayLike | None = None,
+    top_p: ArrayLike | None = None,
+    min_p: ArrayLike | None = None,
+    min_keep: int = 1,
+    rng: int | np.random.Generator | None = None,
+    seed: ArrayLike | None = None,
+    position: ArrayLike | None = None,
+    method: Literal["chain", "block"] = "chain",
+    on_invalid: Literal["raise", "flag"] = "raise",
+    workers: int | None = None,
+) -> Verified: ...
+def beam_step(
+    logits: ArrayLike,
+    scores: ArrayLike,
+    beams: int,
+    *,
+    length: ArrayLike | None = None,
+    length_penalty: float = 0.0,
+    on_invalid: Literal["raise", "flag"] = "raise",
+    workers: int | None = None,
+) -> BeamStep: ...
 def set_workers(workers: int) -> AbstractContextManager[object]: ...
 def get_workers() -> int: ...
 @overload

@@ -33,6 +33,24 @@ def few(x):
     return min(3, x.shape[-1] if x.ndim else 1)
 
 
+def blocks(x, rows):
+    """Return a view of x with so many times the same row in place of each."""
+    if isinstance(x, np.matrix):
+        return x
+    x = x if x.ndim else x.reshape(1)
+    return np.broadcast_to(x[..., None, :], (*x.shape[:-1], rows, x.shape[-1]), subok=True)
+
+
+def drafts(x):
+    """Return two drafted ids for each row of x."""
+    return np.zeros((*x.shape[:-1], 2), np.int64)
+
+
+def running(x):
+    """Return the scores of three beams for each row of x."""
+    return np.full((*x.shape[:-1], 3), [-1.0, -0.5, -0.75])
+
+
 FILTERS = {"temperature": 0.8, "top_k": 30, "top_p": 0.9, "min_p": 0.01}
 
 #: The first word of a key is the function's name.
@@ -62,6 +80,20 @@ CALLS = {
     ),
     "token_logprobs": lambda f, x: f.token_logprobs(x, classes(x)),
     "top_logprobs": lambda f, x: f.top_logprobs(x, few(x)),
+    "verify": lambda f, x: f.verify(
+        drafts(x), blocks(x, 3), seed=3, position=4, on_invalid="flag"
+    ),
+    "verify filters": lambda f, x: f.verify(
+        drafts(x), blocks(other(x), 3), blocks(x, 2), **FILTERS, seed=3, position=4,
+        on_invalid="flag",
+    ),
+    "verify blocks": lambda f, x: f.verify(
+        drafts(x), blocks(x, 3), blocks(other(x), 2), method="block", top_p=0.9, seed=3,
+        position=4, on_invalid="flag",
+    ),
+    "beam_step": lambda f, x: f.beam_step(
+        blocks(x, 3), running(x), few(x), length=9, length_penalty=0.5, on_invalid="flag"
+    ),
     "cross_entropy": lambda f, x: f.cross_entropy(x, classes(x), reduction="none"),
     "cross_entropy labels": lambda f, x: f.cross_entropy(
         x, other(x), reduction="none", label_smoothing=0.1

@@ -38,11 +38,32 @@ class SampleResult(NamedTuple):
     ranks: Any
 
 
+class Verified(NamedTuple):
+    """What `verify` returns: the ids of each request, padded with -1, and how many there are."""
+
+    ids: np.ndarray
+    counts: Any
+
+
+class BeamStep(NamedTuple):
+    """What `beam_step` returns of each group, best first: scores, beams that go on, their ids."""
+
+    scores: np.ndarray
+    parents: np.ndarray
+    ids: np.ndarray
+
+
 class LossAndGrad(NamedTuple):
     """What `cross_entropy_with_grad` returns: the loss, and its gradient by the logits."""
 
     loss: Any
     grad: np.ndarray
+
+
+#: What a row of logits must be where an error says so.
+VALID_ROWS = (
+    "allowed are rows of finite numbers and -inf, one of them finite (or pass on_invalid='flag')"
+)
 
 
 def finish_draw(
@@ -76,18 +97,19 @@ def finish_draw(
                 f"size is {size}; allowed without replacement is 0 to {(ids[i] >= 0).sum()}, what "
                 f"can be drawn from row {place} (or pass on_invalid='flag')"
             )
-        why = "nothing above -inf"
-        with np.errstate(all="ignore"):  # of a NaN that signals
-            row = np.asarray(rows[i]).astype(np.float64)
-        if np.isnan(row).any():
-            why = "NaN"
-        elif np.isposinf(row).any():
-            why = "+inf"
         raise ValueError(
-            f"logits has {why} in row {place}; allowed are rows of finite numbers and -inf, one of "
-            "them finite (or pass on_invalid='flag')"
+            f"logits has {why_invalid(rows[i])} in row {place}; {VALID_ROWS}"
         )
     return ids.reshape(shape if size is None else (*shape, size))[()]
+
+
+def why_invalid(row: Any) -> str:
+    """Say what is wrong with a row of logits that has no probabilities."""
+    with np.errstate(all="ignore"):  # of a NaN that signals
+        row = np.asarray(row).astype(np.float64)
+    if np.isnan(row).any():
+        return "NaN"
+    return "+inf" if np.isposinf(row).any() else "nothing above -inf"
 
 
 def clip_to_dtype(y: np.ndarray, dtype: np.dtype) -> np.ndarray:

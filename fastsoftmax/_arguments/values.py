@@ -59,10 +59,10 @@ def number(value: Any, name: str, low: float, high: float) -> float:
         If `value` is NaN or out of range.
     """
     allowed = f"is a number from {low:g} to {high:g}"
-    array = _reals(value, name, allowed)
+    array = reals(value, name, allowed)
     if array.ndim:
         raise TypeError(f"{name} is {shown(value)}; allowed {allowed}")
-    _require((array >= low) & (array <= high), array, name, f"{low:g} to {high:g}")
+    require((array >= low) & (array <= high), array, name, f"{low:g} to {high:g}")
     return float(array)
 
 
@@ -120,9 +120,9 @@ def temperatures(temperature: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return `temperature`, from 0 to inf, as float64: one, or one for each row of `shape`."""
     if type(temperature) is float and temperature >= 0:  # the common case, quickly
         return np.array([temperature])
-    t = _reals(temperature, "temperature", "are real numbers from 0 to inf")
-    _require(t >= 0, t, "temperature", "0 to inf")
-    return _for_rows(t, "temperature", shape)
+    t = reals(temperature, "temperature", "are real numbers from 0 to inf")
+    require(t >= 0, t, "temperature", "0 to inf")
+    return for_rows(t, "temperature", shape)
 
 
 def probabilities(value: Any, name: str, no_op: float, shape: tuple[int, ...]) -> np.ndarray:
@@ -133,9 +133,9 @@ def probabilities(value: Any, name: str, no_op: float, shape: tuple[int, ...]) -
     value = no_op if value is None else value
     if type(value) is float and 0 <= value <= 1:
         return np.array([value])
-    p = _reals(value, name, "are real numbers from 0 to 1, or None")
-    _require((p >= 0) & (p <= 1), p, name, "0 to 1, or None")
-    return _for_rows(p, name, shape)
+    p = reals(value, name, "are real numbers from 0 to 1, or None")
+    require((p >= 0) & (p <= 1), p, name, "0 to 1, or None")
+    return for_rows(p, name, shape)
 
 
 def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -145,10 +145,10 @@ def counts(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     value = 0 if value is None else value
     k = _integers(value, name, "integers from 0, or None")
-    _require(k >= 0, k, name, "0 (no limit) and above, or None")
+    require(k >= 0, k, name, "0 (no limit) and above, or None")
     if k.dtype != np.int64:
         k = np.asarray(np.minimum(k.astype(object), _MANY)).astype(np.int64)
-    return _for_rows(np.minimum(k, _MANY), name, shape)
+    return for_rows(np.minimum(k, _MANY), name, shape)
 
 
 def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:
@@ -234,10 +234,10 @@ def words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     array = _integers(value, name, f"integers, {_WORDS}, in seed and position alike")
     if array.dtype == object:
         good = (array >= -(1 << 63)) & (array < 1 << 64)
-        _require(good, array, name, f"{_WORDS}, in seed and position alike")
+        require(good, array, name, f"{_WORDS}, in seed and position alike")
         array = np.array([v & (1 << 64) - 1 for v in array.flat], np.uint64).reshape(array.shape)
     array = array.astype(np.uint64)
-    return _for_rows(array, name, shape, each=True)
+    return for_rows(array, name, shape, each=True)
 
 
 #: One row's parameters of the sampling family; the kernels know it as a struct of this layout.
@@ -290,7 +290,7 @@ def _array(value: Any, name: str, allowed: str) -> np.ndarray:
         raise TypeError(f"{name} is {shown(value)}; allowed {allowed}") from None
 
 
-def _reals(value: Any, name: str, allowed: str) -> np.ndarray:
+def reals(value: Any, name: str, allowed: str) -> np.ndarray:
     """Return real numbers as float64; bools are none, and what overflows is an error."""
     array = _array(value, name, allowed)
     if array.dtype == object:  # integers beyond 64 bits, fractions
@@ -346,14 +346,14 @@ def has_bool(value: Any) -> bool:
     return any(issubclass(kind, (list, tuple)) for kind in kinds) and any(map(has_bool, value))
 
 
-def _require(good: np.ndarray, values: np.ndarray, name: str, allowed: str) -> None:
+def require(good: np.ndarray, values: np.ndarray, name: str, allowed: str) -> None:
     """Raise a ValueError that names the first of `values` that is not `good`."""
     if not np.all(good):
         first = np.asarray(values)[~np.asarray(good, dtype=bool)].flat[0]
         raise ValueError(f"{name} is {shown(first)}; allowed is {allowed}")
 
 
-def _for_rows(
+def for_rows(
     array: np.ndarray, name: str, shape: tuple[int, ...], each: bool = False
 ) -> np.ndarray:
     """Return an array parameter for the rows of `shape`, in row order.

@@ -37,13 +37,16 @@ ISAS = (
 PACKAGE = "fastsoftmax"
 
 #: Sources in ``_kernels`` that are compiled once for each instruction set.
-KERNELS = ("softmax", "select", "sample", "cross_entropy", "backward", "packing")
+KERNELS = (
+    *("softmax", "select", "sample", "verify", "beams", "cross_entropy", "backward", "packing"),
+)
 
 #: The families of public functions: a module of ``_front``, its class, the kernels it is made over.
 FAMILIES = (
     ("softmax", "SoftmaxFunctions", ("softmax", "packing")),
     ("selection", "SelectionFunctions", ("select", "packing")),
     ("sampling", "SamplingFunctions", ("sample", "packing")),
+    ("verification", "VerificationFunctions", ("verify", "beams", "packing")),
     ("losses", "LossFunctions", ("cross_entropy", "backward", "packing")),
 )
 

@@ -18,6 +18,7 @@ from .losses import (
 from .sampling import filter_logits, sample, support
 from .selection import rank, top_k
 from .softmax import log_softmax, logsumexp, softmax
+from .verification import beam_step, verify
 
 #: The stub of each public function of an implementation, by its name.
 FUNCTIONS = {
@@ -34,6 +35,8 @@ FUNCTIONS = {
         sample_with_logprobs,
         token_logprobs,
         top_logprobs,
+        verify,
+        beam_step,
         cross_entropy,
         cross_entropy_with_grad,
         softmax_backward,

@@ -3,6 +3,7 @@
 
 from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
+from fastsoftmax._kernels.verify_abi cimport RowSource
 
 
 cdef enum:
@@ -11,6 +12,9 @@ cdef enum:
 
 cdef const PackedRows *long_rows(
     PackedRows *rows, const PackingKernels *packing, const Plan *p, bint any_row
+) noexcept
+cdef const RowSource *row_source(
+    RowSource *source, const PackingKernels *packing, const Plan *p
 ) noexcept
 
 

@@ -1,10 +1,11 @@
 # cython: language_level=3, cdivision=True
-"""Long rows that must be packed, for kernels that read a row part by part."""
+"""Rows for kernels that find them one by one, or read them part by part where they are packed."""
 
 from fastsoftmax._front.execute cimport row_pointer
 from fastsoftmax._front.pack cimport LOAD, STORE, pack_part
 from fastsoftmax._front.plan cimport PACKED, Operand, Plan
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
+from fastsoftmax._kernels.verify_abi cimport RowSource
 
 
 cdef void load_part(
@@ -59,3 +60,23 @@ cdef const PackedRows *long_rows(
     rows.plan = p
     rows.workspace = &p.workspace
     return rows
+
+
+cdef const void *locate_row(const void *plan, Py_ssize_t row) noexcept nogil:
+    """Return where a row begins, NULL if it must be packed; a `locate_fn`."""
+    cdef const Plan *p = <const Plan *>plan
+    return NULL if p.x.access == PACKED else row_pointer(p, &p.x, row)
+
+
+cdef const RowSource *row_source(
+    RowSource *source, const PackingKernels *packing, const Plan *p
+) noexcept:
+    """Return `source`, set to the rows of a finished plan."""
+    source.locate = locate_row
+    source.is_packed = p.x.access == PACKED
+    source.packed.load = load_part
+    source.packed.load_x2 = source.packed.store = NULL
+    source.packed.place = NULL
+    source.packed.packing = packing
+    source.packed.plan = p
+    return source

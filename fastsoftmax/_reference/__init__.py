@@ -1,9 +1,10 @@
 """The oracle: every public function in plain Python on NumPy, one row at a time, in float64.
 
-`softmax`, `selection`, `sampling` and `losses` hold the formulas, `rows` how an array is taken as
-rows and put together again. The compiled implementations are tested against these functions, and
-where nothing compiled can be loaded they are what runs. May import `_arguments` and `_docs`: the
-checks of arguments, the signatures and the docstrings are shared, the arithmetic is not.
+`softmax`, `selection`, `sampling`, `verification` and `losses` hold the formulas, `rows` how an
+array is taken as rows and put together again. The compiled implementations are tested against these
+functions, and where nothing compiled can be loaded they are what runs. May import `_arguments` and
+`_docs`: the checks of arguments, the signatures and the docstrings are shared, the arithmetic is
+not.
 """
 
 from .history import History as History
@@ -23,10 +24,12 @@ from .sampling import (
 )
 from .selection import rank, top_k
 from .softmax import log_softmax, logsumexp, softmax
+from .verification import beam_step, verify
 
 NAME = "reference"
 
 __all__ = [
+    "beam_step",
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
@@ -42,4 +45,5 @@ __all__ = [
     "token_logprobs",
     "top_k",
     "top_logprobs",
+    "verify",
 ]

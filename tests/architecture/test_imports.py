@@ -25,6 +25,7 @@ MAY_IMPORT = {
         "_kernels.history_queries",
         "_kernels.philox",
         "_kernels.reserve",
+        "_kernels.verify_abi",
         "_threads",
         "_workers",
     },
@@ -37,8 +38,8 @@ MAY_IMPORT = {
 }
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "reserve", "abi", "signals", "types", "history", "history_queries", "exp", "log1p", "philox",
-    "exp_scale", "sums", "maxima", "row", "normalize",
+    "reserve", "abi", "verify_abi", "signals", "types", "history", "history_queries", "exp", "log1p",
+    "philox", "exp_scale", "sums", "maxima", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
@@ -46,7 +47,8 @@ KERNELS = [
     "short_backward", "backward", "radix", "batch_select", "packed_row", "block_maxima",
     "row_maximum", "workspace", "block_select", "weights", "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
-    "filter_logits", "token_logprobs", "support", "select", "sample", "half", "conversions",
+    "filter_logits", "token_logprobs", "support", "select", "sample",
+    "found_row", "kept", "residual", "verify", "beams", "half", "conversions",
     "masks", "packing",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]

@@ -19,6 +19,14 @@ CALLS = {
     "sample_with_logprobs": lambda f, x, **w: f.sample_with_logprobs(
         x, min_p=np.full(x.shape[:-1], 0.01), rng=1, on_invalid="flag", **w
     ),
+    "verify": lambda f, x, **w: f.verify(
+        np.full((*x.shape[:-1], 1), min(1, x.shape[-1]) - 1), np.stack([x, x], -2), top_p=0.9,
+        seed=1, position=2, on_invalid="flag", **w,
+    ),
+    "beam_step": lambda f, x, **w: f.beam_step(
+        np.stack([x, x[..., ::-1]], -2), np.zeros((*x.shape[:-1], 2)), min(4, x.shape[-1]),
+        on_invalid="flag", **w,
+    ),
 }
 
 

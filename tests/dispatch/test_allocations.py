@@ -73,6 +73,12 @@ def calls(f, x):
     yield "sample_with_logprobs", lambda: f.sample_with_logprobs(x, **filters, rng=0)
     yield "token_logprobs", lambda: f.token_logprobs(x, ids)
     yield "top_logprobs", lambda: f.top_logprobs(x, 5)
+    drafts = ids[:, None]
+    two = np.broadcast_to(x[:, None], (len(x), 2, n))
+    for m in ("chain", "block"):
+        yield f"verify {m}", lambda m=m: f.verify(drafts, two, x[:, None], method=m, rng=0)
+    yield "verify filters", lambda: f.verify(drafts, two, **filters, rng=0)
+    yield "beam_step", lambda: f.beam_step(two, np.zeros((len(x), 2)), 5)
     yield "cross_entropy", lambda: f.cross_entropy(x, ids)
     yield "cross_entropy columns", lambda: f.cross_entropy(x, of_columns, axis=0)
     p = np.full(x.shape, 1 / n).astype(kind)
@@ -132,7 +138,11 @@ def test_many_rows(compiled, form):
 
 @linux
 @pytest.mark.parametrize("form", ["plain", pytest.param("float64", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("words", [" out T", "logprobs", "entropy", "backward", "top_k", "sample"])
+@pytest.mark.parametrize(
+    "words",
+    [" out T", "logprobs", "entropy", "backward", "top_k", "sample"]
+    + [pytest.param(word, marks=pytest.mark.slow) for word in ("verify", "beam")],
+)
 def test_one_row_that_is_read_as_it_stands(compiled, form, words):
     check(compiled.NAME, 1, form, words)
 

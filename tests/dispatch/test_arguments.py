@@ -60,6 +60,7 @@ def test_wrong_temperatures(impl, wrong):
         (impl.token_logprobs, FLOATS, [0, 1]),
         (impl.softmax_backward, FLOATS, FLOATS),
         (impl.top_logprobs, FLOATS, 1),
+        (impl.verify, [[0]] * 2, FLOATS[:, None].repeat(2, 1)),
     ]
     if not isinstance(value, list):  # one for all rows
         calls.append((impl.cross_entropy, FLOATS, targets))

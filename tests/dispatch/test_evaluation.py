@@ -47,6 +47,14 @@ CALLS = {
         x, np.arange(50), temperature=Reshapes(x, 2.0)
     ),
     "top_logprobs n": lambda f, x: f.top_logprobs(x, Reshapes(x, 2)),
+    "verify draft_ids": lambda f, x: f.verify(Reshapes(x, np.zeros(49, int)), x, rng=1),
+    "verify draft_logits": lambda f, x: f.verify(
+        np.zeros(49, int), x, Reshapes(x, np.zeros((49, 60))), rng=1
+    ),
+    "verify top_k": lambda f, x: f.verify(np.zeros(49, int), x, top_k=Reshapes(x, 2), rng=1),
+    "beam_step scores": lambda f, x: f.beam_step(x, Reshapes(x, np.zeros(50)), 3),
+    "beam_step beams": lambda f, x: f.beam_step(x, np.zeros(50), Reshapes(x, 3)),
+    "beam_step length": lambda f, x: f.beam_step(x, np.zeros(50), 3, length=Reshapes(x, 2)),
     "support min_keep": lambda f, x: f.support(x, min_keep=Reshapes(x, 2)),
     "filter_logits top_p": lambda f, x: f.filter_logits(x, top_p=Reshapes(x, 0.5)),
     "cross_entropy axis": lambda f, x: f.cross_entropy(x, np.arange(50), axis=Reshapes(x, -1)),

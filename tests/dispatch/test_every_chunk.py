@@ -56,6 +56,12 @@ PER_ROW = {
     "log_softmax_backward": lambda f, x: f.log_softmax_backward(
         x, x, temperature=of_row(x, 0.5, 2)
     ),
+    "verify": lambda f, x: f.verify(
+        whole(x, 0, 99)[:, None], np.stack([x, x], 1), **filters(x), seed=whole(x, 0, 9), position=1
+    ),
+    "beam_step": lambda f, x: f.beam_step(
+        x[:, None], of_row(x, -9, 0)[:, None], 3, length=whole(x, 1, 9)[:, None], length_penalty=1
+    ),
     "top_k": lambda f, x: f.top_k(x, 3),
     "logsumexp": lambda f, x: f.logsumexp(x),
 }

@@ -24,6 +24,8 @@ OF_A_ROW = {
     "support": (lambda f, x: f.support(x, top_k=2).indices, [LAST, 0]),
     "token_logprobs": (lambda f, x: f.token_logprobs(x, [LAST, 3]), [-2.009e-4, -30.0002]),
     "top_logprobs": (lambda f, x: f.top_logprobs(x, 2).indices, [LAST, 0]),
+    "verify": (lambda f, x: f.verify([LAST], np.broadcast_to(x, (2, LENGTH)), rng=0).counts, 2),
+    "beam_step": (lambda f, x: f.beam_step(x[None], [0], 2).ids, [LAST, 0]),
     "cross_entropy": (lambda f, x: f.cross_entropy(x[None], [LAST]), [2.009e-4]),
 }
 
@@ -51,6 +53,10 @@ OF_ROWS = {
     "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(x, top_k=9, seed=1, position=2),
     "token_logprobs": lambda f, x: f.token_logprobs(x, classes(x)),
     "top_logprobs": lambda f, x: f.top_logprobs(x, 3),
+    "verify": lambda f, x: f.verify(
+        np.zeros((len(x), 0), np.int64), x[:, None], seed=1, position=2
+    ),
+    "beam_step": lambda f, x: f.beam_step(x[:, None], np.zeros((len(x), 1)), 3),
     "cross_entropy": lambda f, x: f.cross_entropy(x, classes(x), reduction="none"),
     "cross_entropy_with_grad": lambda f, x: f.cross_entropy_with_grad(
         x, classes(x), reduction="none", out=outs(x)

@@ -111,6 +111,13 @@ while time.monotonic() < stop:
             impl.support(x, top_k=k, **more)
     impl.sample_with_logprobs(x, size=600, rng=0, on_invalid="flag")
     impl.token_logprobs(x, 5, temperature=0)
+    pair = np.broadcast_to(x, (2, x.size))
+    for method in ("chain", "block"):
+        for more in ({{}}, {{"top_p": 0.9}}, {{"temperature": 0}}):
+            more = {{"method": method, "on_invalid": "flag", **more}}
+            assert (impl.verify([5], pair, pair[:1], rng=0, **more).ids < x.size).all()
+    found = impl.beam_step(pair, [0, 0], 50, on_invalid="flag")
+    assert (found.ids < x.size).all()
 writer.join()
 print("survived")
 """

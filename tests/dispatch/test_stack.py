@@ -39,6 +39,11 @@ def along_rows(f, x, rng):
         f.filter_logits(x, **filters)
         f.support(x, **filters)
     f.top_logprobs(x, 2)
+    for method in ("chain", "block"):
+        for filters in ({}, {"top_k": 5, "top_p": 0.9}, {"top_p": 0.99}, {"min_p": 0.01}):
+            filters = {"method": method, **filters}
+            f.verify(ids[:, None], np.stack([x, x], 1), x[:, None], rng=rng, **filters)
+    f.beam_step(x[None], np.zeros((1, len(x))), 3)
     f.token_logprobs(x, ids)
     f.rank(x, ids)
     f.cross_entropy(x, ids)

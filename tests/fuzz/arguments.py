@@ -97,7 +97,7 @@ def texts(*values):
 @st.composite
 def per_row(draw, one, rows):
     """Return the text of one number, or of an array of one for each row."""
-    if draw(st.integers(0, 3)) < 3:
+    if draw(st.integers(0, 3)) < 3 or not rows:
         return draw(one)
     shape = draw(st.sampled_from([rows, rows[-1:], (1,) * len(rows), (*rows[:-1], 1)]))
     count = math.prod(shape)
@@ -205,9 +205,34 @@ def masks(draw, shape):
     return f"np.random.default_rng({seed}).random({part}) < {p}"
 
 
+def of_blocks(name, shape):
+    """Return a strategy for what is particular to `verify` and `beam_step`, of logits of `shape`.
+
+    None if it is nothing.
+    """
+    shape = (1,) * (2 - len(shape)) + shape
+    *batch, length, n = shape
+    drafts = (*batch, max(0, length - 1))
+    if name == "draft_ids":
+        return st.one_of(ids(n, drafts), ids(n, drafts).map("{} - 1".format))
+    if name == "draft_logits":
+        return st.one_of(texts("None"), arrays((*drafts, n)))
+    if name == "scores":
+        return arrays(shape[:-1], fills=["normal", "normal", "ties", "zeros", "-inf", "nan"])
+    if name == "beams":
+        return st.integers(0, max(0, min(length * n, 50))).map(str)
+    if name == "length":
+        return per_row(texts(1, 2, 7, 1.5, "np.int32(3)"), shape[:-1])
+    return texts("0.0", 0, 1, 0.6, -1) if name == "length_penalty" else None
+
+
 def argument(function, name, shape, given):
     """Return a strategy for the text of a good argument, after the texts `given` before it."""
     n, rows = sizes_of(shape, given.get("axis", "-1"))
+    if function in ("verify", "beam_step"):
+        if (found := of_blocks(name, shape)) is not None:
+            return found
+        rows = rows[:-1]
     if name in ("x", "logits", "grad_output", "probs", "log_probs"):
         fills = ["probabilities", "normal"] if name == "probs" else None
         return arrays(shape, fills=fills)
@@ -250,6 +275,7 @@ OTHERS = {
     "replace": texts("True", "False"),
     "on_invalid": texts("'raise'", "'flag'"),
     "ties": texts("'index'", "'all'"),
+    "method": texts("'chain'", "'block'"),
     "mode": texts("'largest'", "'smallest'"),
     "sorted": texts("True", "False"),
     "keepdims": texts("True", "False", "np.True_"),

@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 #: Arguments that are numbers to compute with; of several, the last decides the arithmetic's type.
-INPUTS = ("x", "logits", "grad_output", "probs", "log_probs")
+INPUTS = ("x", "scores", "logits", "grad_output", "probs", "log_probs")
 #: exp(-750) is 0.
 FARTHEST = 750.0
 
@@ -73,6 +73,8 @@ class Bounds:
                 return None  # a sum of labels above 1, over T, is beyond float64: inf * 0
             return bound, 8 * bound, 8 * bound * self.weight**2 / min(1.0, self.least) + smallest
         if self.function == "logsumexp":  # max + log1p(...) may be near 0
+            return bound, 0.0, 8 * u * max(1.0, self.largest) + smallest
+        if self.function == "beam_step":  # a sum with the scores, which may be near 0
             return bound, 0.0, 8 * u * max(1.0, self.largest) + smallest
         if self.function.startswith("Sampler"):
             return (1e-9 if dtype.itemsize == 8 else 4 * rounded), 1e-9, smallest

@@ -14,7 +14,8 @@ from .judge import FindingError, UnbuiltError, build, judge, run
 from .world import NAMES, root
 
 _SHAPES = [(7,), (3, 5), (4, 33), (2, 200), (60, 4), (3, 4, 5), (0, 3)]
-_CHANCE = ("sample", "sample_with_logprobs")  # a Generator of their own goes on from call to call
+#: A Generator of their own goes on from call to call.
+_CHANCE = ("sample", "sample_with_logprobs", "verify")
 
 
 class Machine(RuleBasedStateMachine):

@@ -36,6 +36,8 @@ def signature(function):
 
 
 FUNCTIONS = list(_docs.FUNCTIONS)
+ARRAYS = words("probs log_probs targets where weight ids out draft_ids draft_logits scores")
+REQUIRED = words("k n ids targets probs log_probs draft_ids logits scores beams")
 
 # ---- calls ---------------------------------------------------------------------------------------
 
@@ -45,6 +47,7 @@ def calls(draw, functions=tuple(FUNCTIONS), live=()):
     """Return a call of one of the `functions`; `live` are (name, shape) of arrays that live on."""
     function = draw(st.sampled_from(functions))
     names = signature(function)
+    first = "logits" if "logits" in names else names[0]
     known = draw(st.sampled_from(live)) if live and draw(st.integers(0, 3)) else None
     shape = known[1] if known else draw(shapes)
     wrong = draw(st.sampled_from([0, 0, 0, 0, 0, 1, 1, 1, 2]))
@@ -52,19 +55,19 @@ def calls(draw, functions=tuple(FUNCTIONS), live=()):
     keys = draw(st.sampled_from([(), ("rng",), ("seed", "position")]))
     given = {}
     for name in names:
-        required = name in names[:1] or name in ("k", "n", "ids", "targets", "probs", "log_probs")
+        required = name in names[:1] or name in REQUIRED
         if name in ("seed", "position"):
             if name in keys:
-                given[name] = draw(per_row(seeds, shape[:-1]))
+                given[name] = draw(per_row(seeds, shape[: -2 if function == "verify" else -1]))
         elif name == "rng":
             if "seed" not in keys:
                 given[name] = draw(OTHERS["rng"])
-        elif known and name in (*names[:1], "out") and draw(st.booleans()):
+        elif known and name in (first, "out") and draw(st.booleans()):
             given[name] = known[0]
         elif required or draw(st.integers(0, 2)) == 0:
             given[name] = draw(argument(function, name, shape, given))
         if name in wrong:
-            given[name] = draw(wrong_argument(name, names[0]))
+            given[name] = draw(wrong_argument(name, first))
     if "rng" in names and "rng" not in given and "seed" not in given:
         given["rng"] = "0"
     call = Call(function, given)
@@ -76,7 +79,7 @@ def calls(draw, functions=tuple(FUNCTIONS), live=()):
 @st.composite
 def wrong_argument(draw, name, first):
     """Return the text of an argument that is wrong, most likely."""
-    if name in (first, "probs", "log_probs", "targets", "where", "weight", "ids", "out"):
+    if name == first or name in ARRAYS:
         kind = draw(st.integers(0, 4))
         if kind == 0:
             return draw(arrays(draw(shapes), refused=True))

@@ -40,6 +40,21 @@ def weights(x):
     return np.ones(x.shape[-1], x.dtype)
 
 
+def drafts(x):
+    """Return the first and the last id of each row of x."""
+    return np.broadcast_to([0, x.shape[-1] - 1], (*x.shape[:-1], 2))
+
+
+def other_rows(x):
+    """Return rows in place of those of x."""
+    return np.cos(np.arange(x.size)).reshape(x.shape).astype(x.dtype)
+
+
+def scores(x):
+    """Return scores of two beams for each row of x."""
+    return np.zeros((*x.shape[:-1], 2))
+
+
 #: Calls with second inputs of other shapes, beside those of `CALLS`.
 MORE = {
     "softmax temperatures": lambda f, x: f.softmax(x, temperature=temperatures(x)),
@@ -48,6 +63,11 @@ MORE = {
     ),
     "rank ids": lambda f, x: f.rank(x, ids(x)),
     "token_logprobs ids": lambda f, x: f.token_logprobs(x, ids(x), temperature=temperatures(x)),
+    "verify drafts": lambda f, x: f.verify(
+        drafts(x), calls.blocks(x, 3), calls.blocks(other_rows(x), 2), top_k=5, seed=1, position=2,
+        on_invalid="flag",
+    ),
+    "beam_step scores": lambda f, x: f.beam_step(calls.blocks(x, 2), scores(x), 1),
     "cross_entropy weight": lambda f, x: f.cross_entropy(
         x, calls.classes(x), weight=weights(x), reduction="none"
     ),
@@ -56,8 +76,8 @@ CALLS = calls.CALLS | MORE
 
 #: The functions that give second inputs, by the names that the calls look them up by.
 SECONDS = (
-    (vars(calls), ("classes", "mask", "other")),
-    (globals(), ("temperatures", "ids", "weights")),
+    (vars(calls), ("classes", "mask", "other", "drafts", "running")),
+    (globals(), ("temperatures", "ids", "weights", "drafts", "other_rows", "scores")),
 )
 
 #: Functions that take `out`, of the shape and dtype of their first argument.

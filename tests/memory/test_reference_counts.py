@@ -110,6 +110,9 @@ def good(name):
         "n": 280,
         "ids": np.zeros((ROWS, 2), np.int64),
         "targets": np.zeros(ROWS, np.int64),
+        "draft_ids": np.zeros(ROWS - 1, np.int64),
+        "scores": np.zeros(ROWS),
+        "beams": 280,
     }
     parameters = inspect.signature(getattr(fastsoftmax, name)).parameters.values()
     needed = [p.name for p in parameters if p.default is p.empty]
@@ -152,6 +155,13 @@ BAD = {
     "label_smoothing": [-0.5, 1.5, "s"],
     "reduction": ["median"],
     "workers": [-1000, 2.5],
+    "draft_ids": [np.full(2, N), np.full(2, -2), np.zeros(2), np.zeros(7, int)],
+    "draft_logits": [np.zeros((ROWS, N)), np.zeros((ROWS - 1, N), complex), ["a", "b"]],
+    "method": ["race"],
+    "scores": [np.zeros(ROWS + 1), np.full(ROWS, np.nan), np.full(ROWS, np.inf), "3"],
+    "beams": [-1000, ROWS * N + 1, 2.5, np.array([1, 2]), "3"],
+    "length": [-1.0, np.nan, np.full(ROWS + 1, 2), "long"],
+    "length_penalty": [np.nan, 1000, "p", 1],
 }
 BAD |= dict.fromkeys(("logits", "grad_output", "probs", "log_probs"), BAD["x"])
 
