@@ -177,6 +177,33 @@ def _sampling():
     yield from over(_layouts((8, 10)), None, (3,))
 
 
+def _verification():
+    x, y, rng = _array(4, 3, 10), _array(4, 2, 10, seed=1), np.random.default_rng(0)
+    ids, scores, f, base = np.arange(8).reshape(4, 2), np.zeros((4, 3)), "verify", "(4,3,10)"
+    yield Form(f, base, (ids, x, y), {"rng": rng}, 6)
+    yield Form(f, "without draft_logits", (ids, x), {"rng": rng}, 5)
+    for form in _filters(f, base, x, 4):
+        yield Form(f, form.form, (ids, x, y), form.kwargs | {"rng": rng}, form.most, form.over)
+    for name, value, most in (("method", "block", 4), ("on_invalid", "flag", 2), ("workers", 1, 2)):
+        yield Form(f, f"{name}={value}", (ids, x, y), {"rng": rng, name: value}, most, base)
+    yield Form(f, "draft_ids a list", (ids.tolist(), x, y), {"rng": rng}, 14, base)
+    yield Form(f, "rng=1", (ids, x, y), {"rng": 1})  # a Generator is made: some 10 us
+    each = {"seed": np.arange(4), "position": np.arange(4)}
+    yield Form(f, "seed, position a row", (ids, x, y), each, 2, base)
+    f = "beam_step"
+    yield Form(f, base, (x, scores, 4), {}, 5)
+    yield Form(f, "scores a list", (x, scores.tolist(), 4), {}, 14, base)
+    penalty = {"length": 3, "length_penalty": 1}
+    yield Form(f, "length=, length_penalty=", (x, scores, 4), penalty, 40)
+    for name, value in (("on_invalid", "flag"), ("workers", 1)):
+        yield Form(f, f"{name}={value}", (x, scores, 4), {name: value}, 1, base)
+    for form, (value, most) in _layouts((12, 10)).items():
+        if form != "a list":
+            value = value.reshape(4, 3, 10)
+            yield Form("verify", form, (ids, value, y), {"rng": rng}, most and most + 2, base)
+            yield Form(f, form, (value, scores, 4), {}, most and most + 2, base)
+
+
 def _losses():
     x, y, out = _array(8, 10), np.arange(8), np.empty((8, 10), np.float32)
     soft = np.full((8, 10), 0.1, np.float32)
@@ -228,7 +255,7 @@ def _samplers():
 
 def all_forms():
     """Return every form, those of a function one after the other; bfloat16 where it is there."""
-    made = (*_softmax(), *_selection(), *_sampling(), *_losses(), *_samplers())
+    made = (*_softmax(), *_selection(), *_sampling(), *_verification(), *_losses(), *_samplers())
     return sorted(made, key=lambda form: form.function)
 
 

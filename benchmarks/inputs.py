@@ -74,3 +74,19 @@ def probabilities(x):
 def gradient(x):
     """A gradient of the shape of `x`."""
     return np.random.default_rng(5).standard_normal(x.shape, x.dtype)
+
+
+def drafts(x, top_p):
+    """Drafted ids for logits of shape (requests, K + 1, n), and the logits they were drawn from.
+
+    These are the target's with noise: some two of three drafts are accepted.
+    """
+    from fastsoftmax import sample
+
+    y = x[:, :-1] + 0.3 * np.random.default_rng(6).standard_normal(x[:, :-1].shape, "float32")
+    return sample(y, top_p=top_p, rng=0), y
+
+
+def scores(x):
+    """A score for each beam."""
+    return -5 * np.random.default_rng(7).random(x.shape[:-1])

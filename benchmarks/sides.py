@@ -65,6 +65,11 @@ def _fastsoftmax():
     def softmax_backward(x):
         return partial(fs.softmax_backward, inputs.gradient(x), inputs.probabilities(x))
 
+    def verify(x, certain, top_p):
+        ids, y = inputs.drafts(x, top_p)
+        draft, rng = None if certain else y, np.random.default_rng(0)
+        return partial(fs.verify, ids, x, draft, top_p=top_p, rng=rng)
+
     ops = {op: partial(family, getattr(fs, op)) for op in SOFTMAX_FAMILY}
     ops |= {
         "softmax where": partial(masked, fs.softmax),
@@ -78,6 +83,8 @@ def _fastsoftmax():
         "top_logprobs": lambda x, n: partial(fs.top_logprobs, x, n),
         "token_logprobs": lambda x: partial(fs.token_logprobs, x, inputs.targets(x)),
         "greedy": partial(sample, temperature=0),
+        "verify": verify,
+        "beam_step": lambda x, beams: partial(fs.beam_step, x, inputs.scores(x), beams),
         "sample": sample,
         # One value a row comes as a list; an array is what a server holds.
         "sample per row": lambda x, **lists: sample(

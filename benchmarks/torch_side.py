@@ -17,6 +17,8 @@ def side():
         os.environ.setdefault("ATEN_CPU_CAPABILITY", CAPABILITY[ours])
     import torch
 
+    from benchmarks import verifiers
+
     torch.set_num_threads(1)
     functional = torch.nn.functional
 
@@ -76,6 +78,14 @@ def side():
         x, ids = tensor(x), torch.from_numpy(inputs.targets(x))[..., None]
         return lambda: torch.log_softmax(x, -1).gather(-1, ids)[..., 0]
 
+    def verify(x, certain, top_p):
+        ids, y = inputs.drafts(x, top_p)
+        draft = None if certain else tensor(y)
+        return partial(verifiers.verify, torch.from_numpy(ids), tensor(x), draft, top_p)
+
+    def beam_step(x, beams):
+        return partial(verifiers.beam_step, tensor(x), tensor(inputs.scores(x)), beams)
+
     ops = {
         op: partial(family, getattr(torch, op)) for op in ("softmax", "log_softmax", "logsumexp")
     }
@@ -91,6 +101,8 @@ def side():
         "top_logprobs": top_logprobs,
         "token_logprobs": token_logprobs,
         "greedy": lambda x: partial(torch.argmax, tensor(x), -1),
+        "verify": verify,
+        "beam_step": beam_step,
     }
     version = f"{torch.__version__} (at {torch.backends.cpu.get_cpu_capability()})"
     return version, ops, _as_numpy, ("float32", "float64", "float16", "bfloat16", "int8")

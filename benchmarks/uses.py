@@ -83,6 +83,15 @@ def _plain(deviation, floor):
     return _own("plain draw", "sample", floor, f"deviation {deviation}")
 
 
+def _verify(torch, certain):
+    shape = (16, 5, 128256)
+    kind = "certain drafts" if certain else "drafts with logits"
+    return _use(
+        f"verify top_p=0.95 float32 {shape_text(shape)} {kind}", "sample", shape, "verify",
+        torch=torch, parameters={"certain": certain, "top_p": 0.95}, passes=limits.SUMMED,
+    )  # fmt: skip
+
+
 USES = (
     *(
         _masked(op, (32, 50257), "random", 4, _own("without where=", op, 1 / 1.4))
@@ -122,6 +131,10 @@ USES = (
          parameters={"n": 20}, passes=limits.SUMMED),
     _use("token_logprobs float32 (512,32000)", "sample", (512, 32000), "token_logprobs", torch=3,
          passes=limits.SUMMED),
+    _verify(20, certain=True),
+    _verify(20, certain=False),
+    _use("beam_step beams=8 float32 (8,4,128256)", "sample", (8, 4, 128256), "beam_step", torch=4,
+         parameters={"beams": 8}, passes=limits.SUMMED),
     *(
         _sample("top_p=0.9", _own("fastsoftmax float32", "sample", 0.8, dtype="float32", top_p=0.9),
                 dtype=dtype, top_p=0.9)

@@ -70,6 +70,15 @@ def check(cell, run, got, x, as_numpy):
     elif op == "token_logprobs":
         want = np.take_along_axis(log_softmax(x), inputs.targets(x)[..., None], -1)[..., 0]
         np.testing.assert_allclose(as_numpy(got), want, rtol=1e-5)
+    elif op == "verify":
+        check_verified(*map(as_numpy, got), x, **parameters)
+    elif op == "beam_step":
+        total = (inputs.scores(x)[..., None] + log_softmax(x)).reshape(len(x), -1)
+        want = np.argsort(-total, kind="stable")[:, : parameters["beams"]]
+        kept, parents, ids = map(as_numpy, got)
+        np.testing.assert_array_equal(parents * x.shape[-1] + ids, want)
+        best = np.take_along_axis(total, want, -1).astype(float)
+        np.testing.assert_allclose(kept, best, rtol=1e-5)
     else:
         values, ids = as_numpy(got) if run.side == "onnxruntime" else map(as_numpy, got)
         check_selection(run, values, ids.astype(np.int64), x, **parameters)
@@ -96,6 +105,19 @@ def check_family(op, got, x, axis=-1, axes=None, temperature=1, mask=None, worke
     np.testing.assert_allclose(
         got.astype(np.float64), want.astype(np.float64), rtol=100 * eps, atol=atol
     )
+
+
+def check_verified(ids, counts, x, certain, top_p):
+    """Drafts up to the last id, which is none that was drafted there, and all that top_p leaves."""
+    from fastsoftmax import filter_logits
+
+    drafted, _ = inputs.drafts(x, top_p)
+    kept = filter_logits(x, top_p=top_p) > -np.inf
+    for row, count, draft, left in zip(ids, counts, drafted, kept, strict=True):
+        assert row[: count - 1].tolist() == draft[: count - 1].tolist()
+        assert np.all(row[count:] == -1)
+        assert left[np.arange(count), row[:count]].all()
+        assert count == row.size or not certain or row[count - 1] != draft[count - 1]
 
 
 def check_loss(op, got, x, axis=-1, soft=False, smoothing=0.0):
