@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from fastsoftmax._kernels.packed_row cimport PART, PackedRow
 from fastsoftmax._kernels.verify_abi cimport RowSource
-from fastsoftmax._kernels.workspace cimport Workspace, allocate_for_rows, free_workspace
+from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
 
 cdef enum:
     LONG_ROW = 1 << 20  # elements from which on a row is packed by parts
@@ -32,7 +32,7 @@ cdef inline bint allocate_scratch(
             return False
         if n >= LONG_ROW:
             memset(s.x_packed.part, 0, 2 * width * 8)  # it may be read after a signal
-    if not allocate_for_rows(&s.work, n, most, NULL):
+    if not allocate_workspace(&s.work, n, most, NULL):
         free(s.x_packed.part)
         return False
     s.y_packed = s.x_packed
