@@ -200,6 +200,7 @@ def sample(
     rng: int | np.random.Generator | None = None,
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
+    method: Literal["inverse", "race"] = "inverse",
     on_invalid: Literal["raise", "flag"] = "raise",
     workers: int | None = None,
 ) -> Any: ...
@@ -216,6 +217,7 @@ def sample_with_logprobs(
     rng: int | np.random.Generator | None = None,
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
+    method: Literal["inverse", "race"] = "inverse",
     on_invalid: Literal["raise", "flag"] = "raise",
     workers: int | None = None,
 ) -> SampleResult: ...

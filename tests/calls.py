@@ -75,6 +75,12 @@ CALLS = {
     "sample": lambda f, x: f.sample(x, rng=0, on_invalid="flag"),
     "sample filters": lambda f, x: f.sample(x, **FILTERS, seed=-1, position=3, on_invalid="flag"),
     "sample many": lambda f, x: f.sample(x, size=4, rng=0, on_invalid="flag"),
+    "sample race": lambda f, x: f.sample(
+        x, size=2, seed=7, position=3, method="race", on_invalid="flag"
+    ),
+    "sample race filters": lambda f, x: f.sample(
+        x, **FILTERS, seed=7, position=3, method="race", on_invalid="flag"
+    ),
     "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(
         x, **FILTERS, rng=0, on_invalid="flag"
     ),

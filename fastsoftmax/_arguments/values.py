@@ -226,6 +226,21 @@ def uniforms(
     return philox(words(seed, "seed", shape), words(position, "position", shape), m)
 
 
+def race_words(
+    rng: Any, seed: Any, position: Any, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return `seed` and `position` of a race as one uint64 for each row of `shape`."""
+    if rng is not None:
+        raise ValueError(
+            f"rng is {shown(rng)}; allowed is None with method='race', which draws by seed and "
+            "position"
+        )
+    for value, name in ((seed, "seed"), (position, "position")):
+        if value is None:
+            raise TypeError(f"{name} is None; allowed with method='race' are integers, {_WORDS}")
+    return words(seed, "seed", shape), words(position, "position", shape)
+
+
 def words(value: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Return a `seed` or `position` as one uint64 for each row of `shape`.
 

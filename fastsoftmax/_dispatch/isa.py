@@ -53,7 +53,7 @@ FAMILIES = (
 #: Sources in ``_front``, compiled once, with baseline flags.
 FRONT = (
     *(module for module, _, _ in FAMILIES),
-    *("arrays", "plan", "row_arguments", "filters", "uniforms", "results"),
+    *("arrays", "plan", "row_arguments", "filters", "uniforms", "race", "results"),
     *("pack", "signals", "execute", "columns", "long_row", "long_selection", "packed_rows"),
     "history",
 )

@@ -16,6 +16,7 @@ def sample_with_logprobs(
     rng: Any = None,
     seed: Any = None,
     position: Any = None,
+    method: str = "inverse",
     on_invalid: str = "raise",
     workers: Any = None,
 ) -> Any:
@@ -28,9 +29,9 @@ def sample_with_logprobs(
     temperature, top_k, top_p, min_p, min_keep
         What `sample` filters by: one value, or one a row (they broadcast to ``logits.shape[:-1]``);
         `min_keep` is one int.
-    size, replace, rng, seed, position, on_invalid, workers
-        How many to draw and from which uniforms, what an invalid row does, and how many threads may
-        share the work, as `sample` describes them.
+    size, replace, rng, seed, position, method, on_invalid, workers
+        How many to draw, from which randomness and how, what an invalid row does, and how many
+        threads may share the work, as `sample` describes them.
 
     Returns
     -------
@@ -44,11 +45,12 @@ def sample_with_logprobs(
     Raises
     ------
     ValueError
-        A parameter out of range or NaN, `rng` beside `seed`, or a row that cannot be drawn from, or
-        not `size` times without replacement (it is named).
+        A parameter out of range or NaN, `rng` beside `seed` or in a race, or a row that cannot be
+        drawn from, or not `size` times without replacement (it is named).
     TypeError
         A dtype without probabilities, a masked array, a parameter that is no number, a `top_k`,
-        `min_keep`, `size`, `seed` or `position` that is no integer, a `replace` that is no bool.
+        `min_keep`, `size`, `seed` or `position` that is no integer (in a race, or None), a
+        `replace` that is no bool.
 
     Notes
     -----

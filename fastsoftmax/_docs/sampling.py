@@ -158,6 +158,7 @@ def sample(
     rng: Any = None,
     seed: Any = None,
     position: Any = None,
+    method: str = "inverse",
     on_invalid: str = "raise",
     workers: Any = None,
 ) -> Any:
@@ -196,6 +197,9 @@ def sample(
         ``Generator(Philox(key=seed, counter=position)).random(size)`` of numpy.random. A position
         provides four; more come from the positions behind it, so that draws of `size` are
         independent at positions ``ceil(size / 4)`` apart.
+    method : {"inverse", "race"}
+        How an index comes of the randomness, with the same probabilities: by the inverse of the
+        cumulative weights, or by a race of scores, which needs `seed` and `position` (see Notes).
     on_invalid : {"raise", "flag"}
         What a row with NaN, with +inf or with nothing to draw does, and one with fewer than `size`
         to draw without replacement: an error, or the index -1 for what is missing.
@@ -213,11 +217,12 @@ def sample(
     Raises
     ------
     ValueError
-        A parameter out of range or NaN, `rng` beside `seed`, or a row that cannot be drawn from, or
-        not `size` times without replacement (it is named).
+        A parameter out of range or NaN, `rng` beside `seed` or in a race, or a row that cannot be
+        drawn from, or not `size` times without replacement (it is named).
     TypeError
         A dtype without probabilities, a masked array, a parameter that is no number, a `top_k`,
-        `min_keep`, `size`, `seed` or `position` that is no integer, a `replace` that is no bool.
+        `min_keep`, `size`, `seed` or `position` that is no integer (in a race, or None), a
+        `replace` that is no bool.
 
     Notes
     -----
@@ -229,10 +234,22 @@ def sample(
     Nothing sorts the vocabulary. At T = inf all that `top_k` leaves (and that is not -inf) is
     equally likely: the index decides in `top_p`.
 
+    In a race the index with the largest ``logits / T + g`` wins, the lower one among equals; g is a
+    Gumbel number of `seed`, `position` and the index alone, of 64 random bits. So the index drawn
+    stays when logits change a little or others are filtered out, and winners of parts of a
+    vocabulary need only be compared. Draws with replacement have numbers of their own, each, and
+    are independent at any two positions; the first of them is the one that `size` None draws, and
+    so is the first of those without replacement, which are the largest scores of that one race, in
+    order. These end at what is -inf, not at weights that are 0 in float64. The scores are float64,
+    the same bits in every implementation: so are the indices, but for filters within rounding.
+
     Cost: one read of the row with `top_k`; one exponential an entry without. A nucleus (`top_p`
     without `top_k`) of more than some hundred entries takes up to four times as long as a smaller
     one, whatever its size. Further draws look at the survivors alone: with replacement each is a
     bisection, without it a walk over at most 2048 of them and over the sums of the others by 2048.
+    A race without filters takes one read and no exponential of an entry: of tens of thousands, a
+    half to a third of the time; of a few, twice the time. With filters it takes a fifth longer.
+    Each further draw with replacement is a race of its own, some 10 ns for each 128 entries.
 
     References
     ----------
@@ -242,6 +259,8 @@ def sample(
        Outputs", ICLR 2025, https://arxiv.org/abs/2407.01082
     .. [3] J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as
        1, 2, 3", SC 2011, https://doi.org/10.1145/2063384.2063405 (Philox)
+    .. [4] W. Kool, H. van Hoof, M. Welling, "Stochastic Beams and Where to Find Them", ICML 2019,
+       https://arxiv.org/abs/1903.06059 (the race, and without replacement)
 
     Examples
     --------
@@ -254,6 +273,8 @@ def sample(
     array([2, 0])
     >>> sample(logits, seed=[3, 4], position=17)  # request 3 and request 4, token 17
     array([2, 0])
+    >>> sample(logits, seed=[3, 4], position=17, method="race")
+    array([2, 1])
     >>> sample(logits, size=4, rng=0)
     array([[2, 1, 0, 0],
            [1, 1, 1, 1]])

@@ -14,3 +14,9 @@ cdef inline double cost_select(double size, double k) noexcept nogil:
 cdef inline double cost_draw(double size, double k, double draws) noexcept nogil:
     """Return what it takes to draw from rows of together `size`; k of them (0: all) are weighed."""
     return (cost_select(size, k) if k > 0 else 1.3 * size) + 20 * draws
+
+
+cdef inline double cost_race(double size, double drawn_from) noexcept nogil:
+    """Return what races take over rows of together `size`; `drawn_from` counts a row at each draw.
+    """
+    return cost_select(size, 0) + 0.1 * drawn_from

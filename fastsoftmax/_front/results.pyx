@@ -1,15 +1,18 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Arrays for results with some numbers a row, and their last step: rounded, or a scalar."""
+"""Arrays for results with some numbers a row, and their last step: rounded, a scalar, an error."""
 
 from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 
 import numpy as np
 
+from .._arguments.results import finish_draw
+
 from fastsoftmax._front.arrays cimport empty_array, is_narrow_float, result_dtype, same_memory
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.plan cimport MAX_AXES, Plan
+from fastsoftmax._front.plan cimport MAX_AXES, Plan, batch_shape_of
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport FLOAT32, Block, PackingKernels
 
@@ -25,6 +28,26 @@ cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int num
         shape[d] = p.shape[d]
     shape[p.ndim - 1] = m
     return cnp.PyArray_EMPTY(p.ndim if has_axis else p.ndim - 1, shape, number, 0)
+
+
+cdef cnp.ndarray first_columns(cnp.ndarray a, Py_ssize_t width, Py_ssize_t count):
+    """Return the first `count` of the `width` columns of a contiguous array, contiguous too."""
+    cdef cnp.npy_intp shape[MAX_AXES]
+    cdef Py_ssize_t size = cnp.PyArray_ITEMSIZE(a), r
+    cdef int d, ndim = cnp.PyArray_NDIM(a)
+    cdef cnp.ndarray y
+    if count == width:
+        return a
+    for d in range(ndim):
+        shape[d] = cnp.PyArray_DIM(a, d)
+    shape[ndim - 1] = count
+    y = cnp.PyArray_EMPTY(ndim, shape, cnp.PyArray_TYPE(a), 0)
+    for r in range(cnp.PyArray_SIZE(a) // width):
+        memcpy(
+            <char *>cnp.PyArray_DATA(y) + r * count * size,
+            <const char *>cnp.PyArray_DATA(a) + r * width * size, count * size,
+        )
+    return y
 
 
 cdef int number_of(const Plan *p) noexcept:
@@ -66,3 +89,32 @@ cdef object given_to(object out, cnp.ndarray y):
                 finally:
                     leave_environment(environment)
     return out
+
+
+cdef double largest_of(cnp.ndarray y) except? -1:
+    """Return the largest finite number of an array's type that is computed with."""
+    if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT32:
+        return 3.4028234663852886e+38
+    if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT64:
+        return 1.7976931348623157e+308
+    return 65504 if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT16 else 3.3895313892515355e+38
+
+
+cdef class RowsOf:
+    """The rows of logits, by their numbers: what an error looks at."""
+
+    cdef object x, shape
+
+    def __getitem__(self, i):
+        if self.x.ndim == 0:
+            return self.x.reshape(1)
+        return self.x[np.unravel_index(i, self.shape)] if self.shape else self.x
+
+
+cdef object raise_for_missing(
+    const Plan *p, object x, cnp.ndarray ids, Py_ssize_t m, object size
+):
+    """Raise the error for ids, m a row of the logits x, of which some are -1."""
+    cdef RowsOf rows = RowsOf.__new__(RowsOf)
+    rows.x, rows.shape = x, batch_shape_of(p)
+    finish_draw(ids.reshape(p.rows, m), rows, rows.shape, size, False)

@@ -7,7 +7,7 @@ drawn before, in row order, so no lock is held and no number of threads changes 
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -15,22 +15,30 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 import numpy as np
 
 from .._arguments import values
-from .._arguments.results import SampleResult, Support, TopLogprobs, finish_draw
+from .._arguments.results import SampleResult, Support, TopLogprobs
 
 from fastsoftmax._front.arrays cimport as_input
-from fastsoftmax._front.cost cimport cost_draw, cost_exp
+from fastsoftmax._front.cost cimport cost_draw, cost_exp, cost_race
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
 from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
 from fastsoftmax._front.plan cimport (
     Plan,
-    batch_shape_of,
     begin_plan,
     finish_plan,
     set_array,
     writable_result,
 )
-from fastsoftmax._front.results cimport as_result, empty_draws, given_to, number_of
+from fastsoftmax._front.race cimport RaceArgs, race_args
+from fastsoftmax._front.results cimport (
+    as_result,
+    empty_draws,
+    first_columns,
+    given_to,
+    largest_of,
+    number_of,
+    raise_for_missing,
+)
 from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
 from fastsoftmax._front.uniforms cimport uniforms_for
 from fastsoftmax._front.signals cimport look
@@ -54,26 +62,6 @@ cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three t
 cdef enum:
     INITIAL_SUPPORT_WIDTH = 1024  # survivors a row that are provided for
     MOST_DRAWS = 1 << 30  # of all rows: for more it is asked whether memory can hold them
-
-
-cdef class RowsOf:
-    """The rows of logits, by their numbers: what an error looks at."""
-
-    cdef object x, shape
-
-    def __getitem__(self, i):
-        if self.x.ndim == 0:
-            return self.x.reshape(1)
-        return self.x[np.unravel_index(i, self.shape)] if self.shape else self.x
-
-
-cdef double largest_of(cnp.ndarray y) except? -1:
-    """Return the largest finite number of an array's type that is computed with."""
-    if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT32:
-        return 3.4028234663852886e+38
-    if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT64:
-        return 1.7976931348623157e+308
-    return 65504 if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT16 else 3.3895313892515355e+38
 
 
 cdef class SamplingFunctions:
@@ -115,6 +103,7 @@ cdef class SamplingFunctions:
         rng=None,
         seed=None,
         position=None,
+        method="inverse",
         on_invalid="raise",
         workers=None,
     ):
@@ -123,7 +112,8 @@ cdef class SamplingFunctions:
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
         return self.draw(
-            &p, given, args, size, replace, rng, seed, position, on_invalid, workers, False
+            &p, given, args, size, replace, rng, seed, position, method, None, on_invalid,
+            workers, False,
         )
 
     def sample_with_logprobs(
@@ -140,6 +130,7 @@ cdef class SamplingFunctions:
         rng=None,
         seed=None,
         position=None,
+        method="inverse",
         on_invalid="raise",
         workers=None,
     ):
@@ -148,19 +139,39 @@ cdef class SamplingFunctions:
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
         return self.draw(
-            &p, given, args, size, replace, rng, seed, position, on_invalid, workers, True
+            &p, given, args, size, replace, rng, seed, position, method, None, on_invalid,
+            workers, True,
         )
 
+    def race_part(self, logits, *, first_id, highest, temperature=1.0, seed=None, position=None):
+        """Return the ids that win in a part of a vocabulary, and their scores: -1 and -inf if none.
+
+        The part begins at `first_id`, a multiple of 128; `highest` is the maximum of each whole
+        row. Of all parts the largest score wins, of equal ones the lowest id.
+        """
+        cdef Plan p
+        cdef RaceArgs race
+        cdef cnp.ndarray given = as_input(logits, "logits")
+        begin_plan(&p, given, -1)
+        race = race_args(&p, 1, None, seed, position)
+        race.set_part(&p, first_id, highest)
+        args = parse_filters(&p, &self.packing, temperature, None, None, None, 1)
+        ids = self.draw(
+            &p, given, args, None, True, None, seed, position, "race", race, "flag", None, False
+        )
+        return np.where(ids >= 0, ids + first_id, -1), race.scores
+
     cdef object draw(
-        self, Plan *p, cnp.ndarray x, FilterArgs args, size, replace, rng, seed, position,
-        on_invalid, workers, bint report,
+        self, Plan *p, cnp.ndarray x, FilterArgs args, size, replace, rng, seed, position, method,
+        RaceArgs race, on_invalid, workers, bint report,
     ):
         """Draw from the rows of a begun plan; return the ids, or a SampleResult if `report`."""
         cdef SampleCall call
         cdef PackedRows rows
+        cdef const PackingKernels *packing
         cdef cnp.ndarray ids, logprobs, filtered, ranks
         cdef Py_ssize_t m = 1, i
-        cdef double one = 0
+        cdef double one = 0, cost
         cdef bint flag, valid = True
         cdef int64_t *id
         workers = parse_workers(workers)
@@ -170,7 +181,17 @@ cdef class SamplingFunctions:
         flag = not (type(on_invalid) is str and on_invalid == "raise")
         if flag:
             values.choice(on_invalid, "on_invalid", ("raise", "flag"))
-        uniforms = uniforms_for(p, m, rng, seed, position, &one)
+        call.race = NULL
+        call.uniforms = &one
+        if type(method) is str and method == "inverse":
+            uniforms = uniforms_for(p, m, rng, seed, position, &one)
+            if uniforms is not None:
+                call.uniforms = <const double *>cnp.PyArray_DATA(uniforms)
+        else:
+            if not (type(method) is str and method == "race"):
+                values.choice(method, "method", ("inverse", "race"))
+            race = race_args(p, m, rng, seed, position) if race is None else race
+            call.race = &race.race
         ids = empty_draws(p, m, size is not None, cnp.NPY_INT64)
         call.has_output = report
         if report:
@@ -182,8 +203,7 @@ cdef class SamplingFunctions:
             call.output.ranks = <int64_t *>cnp.PyArray_DATA(ranks)
         id = <int64_t *>cnp.PyArray_DATA(ids)
         if p.n == 0:
-            for i in range(p.rows * m):
-                id[i] = -1
+            ids.fill(-1)
             if report:
                 logprobs.fill(np.nan)
                 filtered.fill(np.nan)
@@ -196,20 +216,19 @@ cdef class SamplingFunctions:
             call.filters = args.data()
             call.filter_stride = args.stride()
             call.m = m
-            call.uniforms = &one
-            if uniforms is not None:
-                call.uniforms = <const double *>cnp.PyArray_DATA(uniforms)
             call.ids = id
-            p.effort = p.n + m
-            run_rows(
-                packing_for(call.packed, &self.packing), self.kernels.sample, &call, p,
-                cost_draw(<double>p.rows * p.n, args.fewest() * p.rows, <double>p.rows * m),
-                workers,
-            )
+            if call.race != NULL:
+                p.effort = p.n + m * (8 + p.n // 8)
+                cost = cost_race(<double>p.rows * p.n, <double>p.rows * m * p.n)
+            else:
+                p.effort = p.n + m
+                cost = cost_draw(<double>p.rows * p.n, args.fewest() * p.rows, <double>p.rows * m)
+            packing = packing_for(call.packed, &self.packing)
+            run_rows(packing, self.kernels.sample, &call, p, cost, workers)
         for i in range(p.rows * m):
             valid &= id[i] >= 0
         if not valid and not flag:
-            self.fail(p, x, ids, m, size)
+            raise_for_missing(p, x, ids, m, size)
         if not report:
             return scalar_or_array(ids)
         return new_tuple(SampleResult, (
@@ -217,12 +236,6 @@ cdef class SamplingFunctions:
             as_result(&self.packing, p, x, filtered),
             scalar_or_array(ranks),
         ))
-
-    cdef object fail(self, const Plan *p, x, ids, Py_ssize_t m, size):
-        """Raise the error for ids of which some are -1."""
-        cdef RowsOf rows = RowsOf.__new__(RowsOf)
-        rows.x, rows.shape = x, batch_shape_of(p)
-        finish_draw(ids.reshape(p.rows, m), rows, rows.shape, size, False)
 
     def filter_logits(
         self,
@@ -280,7 +293,7 @@ cdef class SamplingFunctions:
         cdef FilterArgs args
         cdef cnp.ndarray given = as_input(logits, "logits")
         cdef cnp.ndarray indices, probs, counts, kept, shares
-        cdef Py_ssize_t most, width = -1, r, size
+        cdef Py_ssize_t most, width = -1, r
         cdef int64_t *count
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
@@ -309,20 +322,8 @@ cdef class SamplingFunctions:
             most = 0
             for r in range(p.rows):
                 most = max(most, count[r])
-        kept, shares = indices, probs
-        if most < width:
-            kept = empty_draws(&p, most, True, cnp.NPY_INT64)
-            shares = empty_draws(&p, most, True, number_of(&p))
-        size = cnp.PyArray_ITEMSIZE(probs)
-        for r in range(p.rows if most < width else 0):
-            memcpy(
-                <char *>cnp.PyArray_DATA(kept) + r * most * 8,
-                <char *>cnp.PyArray_DATA(indices) + r * width * 8, most * 8,
-            )
-            memcpy(
-                <char *>cnp.PyArray_DATA(shares) + r * most * size,
-                <char *>cnp.PyArray_DATA(probs) + r * width * size, most * size,
-            )
+        kept = first_columns(indices, width, most)
+        shares = first_columns(probs, width, most)
         return new_tuple(
             Support, (kept, as_result(&self.packing, &p, given, shares), scalar_or_array(counts))
         )

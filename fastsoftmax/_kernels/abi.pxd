@@ -9,7 +9,7 @@ in the type that is computed in, which begin at row `first` of the call: paramet
 have one entry a row are counted from there. It returns 0, or -1 if there was no memory.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.reserve cimport Reserve
 
@@ -208,6 +208,16 @@ cdef struct LogprobOutput:
     void *filtered
     int64_t *ranks
 
+cdef struct Race:  # the draws of a race
+    const uint64_t *seeds
+    Py_ssize_t seed_stride  # 1 if there is one for each row, else 0
+    const uint64_t *positions
+    Py_ssize_t position_stride
+    double *scores  # of the ids drawn
+    # Of a part of a vocabulary:
+    int64_t first_id  # a multiple of 128
+    const double *highest  # of all parts, of each row; NULL: the rows' own
+
 cdef struct SampleCall:
     int dtype  # DType
     Py_ssize_t n
@@ -217,6 +227,7 @@ cdef struct SampleCall:
     Py_ssize_t m  # draws a row
     const double *uniforms
     bint replace
+    const Race *race  # NULL: by the uniforms
     int64_t *ids  # -1 for a row without probabilities, or used up
     LogprobOutput output
     bint has_output

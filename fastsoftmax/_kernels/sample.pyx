@@ -38,7 +38,6 @@ from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     FilterLogitsCall,
     Filters,
-    LogprobOutput,
     PackedRows,
     SampleCall,
     SamplingKernels,
@@ -46,7 +45,7 @@ from fastsoftmax._kernels.abi cimport (
     TokenLogprobsCall,
     TopLogprobsCall,
 )
-from fastsoftmax._kernels.block_maxima cimport CHUNK
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_logits_bytes, filter_some
 from fastsoftmax._kernels.inverse_cdf cimport (
@@ -57,6 +56,9 @@ from fastsoftmax._kernels.inverse_cdf cimport (
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
 from fastsoftmax._kernels.partition cimport Nucleus
+from fastsoftmax._kernels.race cimport all_ties_are_left, race_for_draws
+from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
+from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport argmax, first_max, max_and_block_maxima
 from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.support cimport support_row
@@ -71,6 +73,7 @@ from fastsoftmax._kernels.token_logprobs cimport (
 from fastsoftmax._kernels.truncation cimport (
     apply_filters,
     has_filters,
+    list_prefix,
     max_selected_of,
 )
 from fastsoftmax._kernels.types cimport infinity, real
@@ -83,91 +86,116 @@ from fastsoftmax._kernels.workspace cimport (
 
 
 cdef void draw_row(
-    const real *x, Py_ssize_t n, const double *u, Py_ssize_t m, bint replace,
-    const Filters *f, Workspace *work, int64_t *ids, const LogprobOutput *output, Py_ssize_t at,
+    const SampleCall *call, Py_ssize_t row, const real *x, const Filters *f, Workspace *work
 ) noexcept nogil:
-    """Write the ids that the m uniforms `u` draw: -1 from a row without probabilities, or used up.
+    """Write the ids drawn from a row: -1 where it has no probabilities, or is used up.
 
-    And, unless it is NULL, what `output` is to hold of them, from its element `at` on. Nothing that
-    counts is written if the workspace is full.
+    And what is to be reported of them. Nothing that counts is written if the workspace is full.
     """
     cdef real *value = <real *>work.value
     cdef double highest
     cdef double inverse = inverse_temperature(f.temperature, <double>0) if f.temperature > 0 else 0
     cdef double *sums = <double *>work.keys  # free once the survivors are known
     cdef double log_others = 0, log_others_kept = 0
+    cdef Py_ssize_t n = call.n, m = call.m, at = row * m
+    cdef const double *u = call.uniforms + at if call.race == NULL else NULL
+    cdef int64_t *ids = call.ids + at
     cdef bint whole = f.temperature > 0 and not has_filters(f, n)
+    cdef bint by_blocks = whole and call.race != NULL
+    cdef bint report = call.has_output
+    cdef bint single = m == 1 and not report
+    cdef double least = -infinity(<double>0)
     cdef Nucleus left
     cdef bint is_prefix = False  # whether the survivors come first in the order, as ranked
     cdef Py_ssize_t i, count
-    if f.temperature == 0 and m == 1 and output == NULL:
+    if f.temperature == 0 and m == 1 and not report:
         ids[0] = argmax(x, n, <real *>work.maxima, work.packed)
         return
-    highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
+    if by_blocks:
+        highest = max_and_block_maxima(x, n, RACE_BLOCK, <real *>work.maxima, work.packed)
+    else:
+        highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     if highest != highest:
         for i in range(m):
             ids[i] = -1
     else:
-        if output != NULL and f.temperature > 0:
-            i = first_max(x, n, CHUNK, <real>highest, <real *>work.maxima, work.packed)
+        if report and f.temperature > 0:
+            i = first_max(
+                x, n, RACE_BLOCK if by_blocks else CHUNK, <real>highest, <real *>work.maxima,
+                work.packed,
+            )
             log_others = log1p_of_others(x, n, i, highest, f.temperature, sums, work.packed)
             log_others_kept = log_others
-        if whole and m == 1:
+        if by_blocks:
+            race_for_draws(call, row, x, n, NULL, highest, inverse, least, work, ids)
+        elif whole and m == 1:
             ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums, work.packed)
         else:
-            count = apply_filters(
-                x, n, highest, f, work, &left if m == 1 and output == NULL else NULL
-            )
+            count = apply_filters(x, n, highest, f, work, &left if single else NULL)
             if work.is_full:
                 return
-            if count < 0:
+            if count < 0 and call.race != NULL:
+                if all_ties_are_left(x, n, &left.prefix, work.packed):
+                    block_maxima_of_row(
+                        x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL,
+                        work.packed,
+                    )
+                    least = left.prefix.threshold
+                    race_for_draws(call, row, x, n, NULL, highest, inverse, least, work, ids)
+                    return
+                count = list_prefix(x, n, &left.prefix, work)
+                if work.is_full:
+                    return
+            elif count < 0:
                 ids[0] = draw_from_nucleus(x, n, u[0], highest, inverse, &left, work)
                 return
-            if output != NULL and not whole:
+            if report and not whole:
                 log_others_kept = log1p_excluding_max(value, work.weight, count, highest, sums)
-            if m == 1 or not replace:
+            if call.race != NULL:
+                race_for_draws(
+                    call, row, <const real *>value, count, work.index, highest, inverse, least,
+                    work, ids,
+                )
+            elif m == 1 or not call.replace:
                 draw_without_replacement(work.weight, count, u, m, sums, ids)
             else:
                 draw_with_replacement(work.weight, count, u, m, work.masses, sums, ids)
             is_prefix = f.temperature < infinity(<double>0)
-            if output != NULL and is_prefix:
-                ranks_among(<const real *>value, count, ids, m, work, output.ranks + at, NULL)
+            if report and is_prefix:
+                ranks_among(
+                    <const real *>value, count, ids, m, work, call.output.ranks + at, NULL
+                )
             for i in range(m):
                 if ids[i] >= 0:
                     ids[i] = work.index[ids[i]]
-    if output != NULL:
+    if report:
         if not is_prefix:
-            ranks_among(x, n, ids, m, work, output.ranks + at, work.packed)
+            ranks_among(x, n, ids, m, work, call.output.ranks + at, work.packed)
         write_logprobs(
-            x, n, ids, m, highest, inverse, log_others, <real *>output.logprobs + at, work.packed
+            x, n, ids, m, highest, inverse, log_others, <real *>call.output.logprobs + at,
+            work.packed,
         )
         write_logprobs(
-            x, n, ids, m, highest, inverse, log_others_kept, <real *>output.filtered + at,
+            x, n, ids, m, highest, inverse, log_others_kept, <real *>call.output.filtered + at,
             work.packed,
         )
 
 
 cdef bint draw(
-    const real *x, Py_ssize_t rows, Py_ssize_t n,
-    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t filter_stride,
-    int64_t *ids, const LogprobOutput *output, const PackedRows *packed, Py_ssize_t first,
+    const SampleCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x
 ) noexcept nogil:
-    """Write the m indices drawn from each of a few rows, or -1, and what is to be reported.
-
-    `filter_stride` is 1 if there are filters for each row, else 0. The rows of `packed`, unless
-    that is NULL, begin at `first`. Return whether memory sufficed.
-    """
+    """Write what is drawn from each of a few rows; return whether memory sufficed."""
+    cdef const Filters *f = call.filters + first * call.filter_stride
+    cdef Py_ssize_t i = 0, n = call.n
+    cdef Py_ssize_t unfiltered = n if call.m > 1 and call.race == NULL else 0
     cdef Workspace work
-    cdef Py_ssize_t i = 0
-    cdef Py_ssize_t most = max_selected_of(n, f, rows if filter_stride else 1, n if m > 1 else 0)
-    if not allocate_workspace(&work, n, most, packed):
+    if not allocate_workspace(
+        &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, unfiltered), call.packed
+    ):
         return False
     while i < rows:
         work.row.index = first + i
-        draw_row(
-            x + i * n, n, u + i * m, m, replace, f + i * filter_stride, &work, ids + i * m,
-            output, i * m,
-        )
+        draw_row(call, first + i, x + i * n, f + i * call.filter_stride, &work)
         if work.is_full and work.most < n:  # once more
             if not enlarge_workspace(&work, n):
                 return False
@@ -203,21 +231,6 @@ cdef bint logprobs(
     return True
 
 
-cdef bint draw_any(
-    const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
-    const double *u, Py_ssize_t m, bint replace, const Filters *f, Py_ssize_t filter_stride,
-    int64_t *ids, const LogprobOutput *output, const PackedRows *packed, Py_ssize_t first,
-) noexcept nogil:
-    """`draw` for float64 if `is_float64`, else for float32."""
-    if is_float64:
-        return draw(
-            <const double *>x, rows, n, u, m, replace, f, filter_stride, ids, output, packed, first
-        )
-    return draw(
-        <const float *>x, rows, n, u, m, replace, f, filter_stride, ids, output, packed, first
-    )
-
-
 cdef bint logprobs_any(
     const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
     const double *temperature, Py_ssize_t filter_stride, const int64_t *ids, Py_ssize_t m, void *y,
@@ -241,20 +254,10 @@ cdef int sample_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Write the ids drawn from rows, and what is asked for of them; a `rows_fn`."""
-    cdef SampleCall *call = <SampleCall *>_call
-    cdef Py_ssize_t size = 4 if call.dtype == FLOAT32 else 8
-    cdef LogprobOutput output
-    cdef const LogprobOutput *wanted = NULL
-    if call.has_output:
-        output.logprobs = <char *>call.output.logprobs + first * call.m * size
-        output.filtered = <char *>call.output.filtered + first * call.m * size
-        output.ranks = call.output.ranks + first * call.m
-        wanted = &output
-    return 0 if draw_any(
-        x, call.dtype != FLOAT32, rows, call.n, call.uniforms + first * call.m, call.m,
-        call.replace, call.filters + first * call.filter_stride, call.filter_stride,
-        call.ids + first * call.m, wanted, call.packed, first,
-    ) else -1
+    cdef const SampleCall *call = <const SampleCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if draw(call, first, rows, <const float *>x) else -1
+    return 0 if draw(call, first, rows, <const double *>x) else -1
 
 
 cdef int filter_logits_entry(

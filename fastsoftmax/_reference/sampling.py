@@ -13,11 +13,13 @@ from .._arguments.values import (
     count,
     draws,
     filters,
+    race_words,
     switch,
     temperatures,
     token_ids,
     uniforms,
 )
+from .race import gumbels, race
 from .rows import as_rows, doubles, from_rows, over_rows, public
 from .selection import ids_of_rows, rank, top_k
 from .softmax import LARGEST, inverse, log_softmax_row, scores
@@ -154,23 +156,41 @@ def quotients(x: np.ndarray, temperature: float, dtype: np.dtype) -> np.ndarray:
 
 
 def draw_row(
-    x: np.ndarray, f: np.void, u: np.ndarray, eps: float, replace: bool
+    x: np.ndarray, f: np.void, u: np.ndarray, m: int, eps: float, replace: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """one index for each uniform, -1 where there is none, and its log p among the survivors"""
-    ids, logs = np.full(u.shape, -1, dtype=np.int64), np.full(u.shape, np.nan)
+    """m indices, -1 where there is none, and their log p among the survivors
+
+    By m uniforms u; where these are a seed and a position, in uint64, by the race.
+    """
+    ids, logs = np.full(m, -1, dtype=np.int64), np.full(m, np.nan)
     kept, weight = survivors(x, f, eps)
     log_p = log_softmax_row(x[kept], f["temperature"])
     if kept.size == 0:
         return ids, logs
-    if replace:
+    if u.dtype == np.uint64:
+        places = race_places(x, kept, f["temperature"], u, m, replace)
+    elif replace:
         places = first_above(weight, u)
     else:
-        places = np.zeros(min(u.size, np.count_nonzero(weight)), dtype=np.int64)
+        places = np.zeros(min(m, int(np.count_nonzero(weight))), dtype=np.int64)
         for j in range(places.size):
             places[j] = first_above(weight, u[j])
             weight[places[j]] = 0
     ids[: places.size], logs[: places.size] = kept[places], log_p[places]
     return ids, logs
+
+
+def race_places(
+    x: np.ndarray, kept: np.ndarray, temperature: float, key: np.ndarray, m: int, replace: bool
+) -> np.ndarray:
+    """the places, in `kept`, of m draws by the race"""
+    seed, position = key.tolist()
+    rate = inverse(temperature)
+    found = [
+        race(x[kept], x[kept].max(), rate, gumbels(seed, position, draw, x.size)[kept], size)[0]
+        for draw, size in (((j, 1) for j in range(m)) if replace else [(0, m)])
+    ]
+    return np.concatenate(found) if found else np.array([], np.int64)
 
 
 def first_above(weight: np.ndarray, u: Any) -> Any:
@@ -204,6 +224,7 @@ def draw(
     rng: Any,
     seed: Any,
     position: Any,
+    method: Any,
     on_invalid: Any,
     **parameters: Any,
 ) -> tuple[Any, Any]:
@@ -211,12 +232,16 @@ def draw(
     x, f, eps = with_filters(logits, parameters)
     flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
     again = switch(replace, "replace")
-    u = uniforms(rng, seed, position, x.shape[:-1], draws(size, math.prod(x.shape[:-1])), philox)
+    m = draws(size, math.prod(x.shape[:-1]))
+    if choice(method, "method", ("inverse", "race")) == "race":
+        u = np.stack(race_words(rng, seed, position, x.shape[:-1]), axis=-1)
+    else:
+        u = uniforms(rng, seed, position, x.shape[:-1], m, philox)
     axes = (x.ndim - 1,)
     drawn = over_rows(
-        lambda row, f, u: draw_row(row, f, u, eps, again), doubles(x), axes, f, u
+        lambda row, f, u: draw_row(row, f, u, m, eps, again), doubles(x), axes, f, u
     )
-    ids = np.array([i for i, _ in drawn], np.int64).reshape(u.shape)
+    ids = np.array([i for i, _ in drawn], np.int64).reshape(len(drawn), m)
     ids = finish_draw(ids, as_rows(x, axes), x.shape[:-1], size, flag)
     with np.errstate(all="ignore"):
         logs = np.array([log for _, log in drawn], float).astype(result_dtype(x.dtype))

@@ -39,7 +39,7 @@ MAY_IMPORT = {
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
     "reserve", "abi", "verify_abi", "signals", "types", "history", "history_queries", "exp", "log1p",
-    "philox", "exp_scale", "sums", "maxima", "row", "normalize",
+    "philox", "gumbel", "exp_scale", "sums", "maxima", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
@@ -47,7 +47,7 @@ KERNELS = [
     "short_backward", "backward", "radix", "batch_select", "packed_row", "block_maxima",
     "row_maximum", "workspace", "block_select", "weights", "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
-    "filter_logits", "token_logprobs", "support", "select", "sample",
+    "filter_logits", "token_logprobs", "race_blocks", "race", "support", "select", "sample",
     "found_row", "kept", "residual", "verify", "beams", "half", "conversions",
     "masks", "packing",
 ]  # fmt: skip

@@ -273,6 +273,7 @@ OTHERS = {
     "min_keep": texts(1, 1, 1, 2, 5, 10**30, "np.int64(3)"),
     "size": texts("None", "None", 0, 1, 3, 10, 2**51, 2**62),
     "replace": texts("True", "False"),
+    "method": texts("'inverse'", "'race'"),
     "on_invalid": texts("'raise'", "'flag'"),
     "ties": texts("'index'", "'all'"),
     "method": texts("'chain'", "'block'"),

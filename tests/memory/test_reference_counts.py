@@ -147,6 +147,7 @@ BAD = {
     "min_keep": [-1000, 2.5],
     "mode": ["largest first"],
     "ties": ["neither"],
+    "method": ["sprint", 3],
     "size": [-1000, 2.5],
     "rng": ["dice", -1000, object()],
     "seed": [2.5, np.zeros(ROWS + 1, int)],
