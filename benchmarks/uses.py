@@ -79,6 +79,14 @@ def _sample(notes, other, rows="random", dtype="float32", **parameters):
     )  # fmt: skip
 
 
+def _race(shape, rows, floor):
+    return _use(
+        f"sample race T=0.8 float32 {shape_text(shape)} {rows}", "itself", shape, "sample race",
+        _own("inverse", "sample", floor, rows, temperature=0.8), rows=rows,
+        parameters={"temperature": 0.8}, passes=limits.FOUND,
+    )  # fmt: skip
+
+
 def _plain(deviation, floor):
     return _own("plain draw", "sample", floor, f"deviation {deviation}")
 
@@ -150,4 +158,6 @@ USES = (
                 f"deviation {deviation}")
         for deviation in (0.3, 1)
     ),
+    _race((3, 49152), "real", 2.5),
+    _race(_ROW, "deviation 3", 2),
 )  # fmt: skip
