@@ -22,13 +22,7 @@ from fastsoftmax._front.cost cimport cost_draw, cost_exp, cost_race
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
 from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
-from fastsoftmax._front.plan cimport (
-    Plan,
-    begin_plan,
-    finish_plan,
-    set_array,
-    writable_result,
-)
+from fastsoftmax._front.plan cimport Plan, begin_plan, finish_plan, set_array, writable_result
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport (
     as_result,
