@@ -1,7 +1,7 @@
 """The oracle: every public function in plain Python on NumPy, one row at a time, in float64.
 
-`softmax`, `selection`, `sampling`, `race`, `verification` and `losses` hold the formulas, `rows` how
-an array is taken as rows and put together again. The compiled ones are tested against these
+`softmax`, `selection`, `sampling`, `race`, `verification` and `losses` hold the formulas, `rows`
+how an array is taken as rows and put together again. The compiled ones are tested against these
 functions, and where nothing compiled can be loaded they are what runs. May import `_arguments` and
 `_docs`: the checks of arguments, the signatures and the docstrings are shared, the arithmetic is
 not.

@@ -38,8 +38,8 @@ MAY_IMPORT = {
 }
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "reserve", "abi", "verify_abi", "signals", "types", "history", "history_queries", "exp", "log1p",
-    "philox", "gumbel", "exp_scale", "sums", "maxima", "row", "normalize",
+    "reserve", "abi", "verify_abi", "signals", "types", "history", "history_queries", "exp",
+    "log1p", "philox", "gumbel", "exp_scale", "sums", "maxima", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
