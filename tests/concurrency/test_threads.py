@@ -137,7 +137,7 @@ def test_a_long_row_without_probabilities(compiled, special):
 
 
 def test_little_work_is_not_shared(compiled, divided):
-    x = np.ones((100, 1000), dtype=np.float32)
+    x = np.ones((30, 1000), dtype=np.float32)
     for call in CALLS.values():
         call(compiled, x, workers=2)
     assert not divided
