@@ -2,6 +2,7 @@
 
 from benchmarks import limits
 from benchmarks.cell import Cell, Run, shape_text
+from benchmarks.chains import CHAINS
 from benchmarks.sides import SOFTMAX_FAMILY
 from benchmarks.uses import USES
 
@@ -147,5 +148,6 @@ CELLS = (
         f"sample T, top_k, top_p per row float32 {shape_text(_BATCH)}", "sample", _BATCH,
         "sample per row", _PER_ROW_PEERS, parameters=_PER_ROW, passes=limits.FOUND,
     ),
+    *CHAINS,
     *USES,
 )  # fmt: skip

@@ -90,3 +90,8 @@ def drafts(x, top_p):
 def scores(x):
     """A score for each beam."""
     return -5 * np.random.default_rng(7).random(x.shape[:-1])
+
+
+def tokens(x, count):
+    """So many tokens for each row of `x`, as what has been said already."""
+    return np.random.default_rng(4).integers(0, x.shape[-1], (len(x), count))

@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 
+from benchmarks import inputs
 from benchmarks.numpy_idioms import per_row
 from benchmarks.timing import Refilled
 
@@ -18,19 +19,32 @@ def transformers():
         chain = [warpers.TemperatureLogitsWarper(temperature)]
         chain += [warpers.TopKLogitsWarper(top_k)] if top_k else []
         chain += [warpers.TopPLogitsWarper(top_p)] if top_p else []
+        return draw(x, None, chain)
+
+    def sampler(x, preset, tokens, repetition_penalty=None, top_k=50, top_p=None, typical_p=None):
+        assert preset == "hf"
+        chain = []
+        if repetition_penalty:
+            chain.append(warpers.RepetitionPenaltyLogitsProcessor(repetition_penalty))
+        chain.append(warpers.TopKLogitsWarper(top_k))
+        chain += [warpers.TopPLogitsWarper(top_p)] if top_p else []
+        chain += [warpers.TypicalLogitsWarper(typical_p)] if typical_p else []
+        return draw(x, torch.from_numpy(inputs.tokens(x, tokens)), chain)
+
+    def draw(x, ids, chain):
         logits, generator = torch.from_numpy(x).clone(), torch.Generator().manual_seed(0)
 
         def call():
             scores = logits
             with torch.inference_mode():
                 for warper in chain:
-                    scores = warper(None, scores)
+                    scores = warper(ids, scores)
                 probs = torch.softmax(scores, -1)
                 return torch.multinomial(probs, 1, generator=generator)
 
         return call
 
-    return hf.__version__, {"sample": sample}
+    return hf.__version__, {"sample": sample, "sampler": sampler}
 
 
 def llama_cpp():
@@ -46,6 +60,17 @@ def llama_cpp():
         yield from [lib.llama_sampler_init_top_k(top_k)] if top_k else []
         yield lib.llama_sampler_init_temp(temperature)
         yield from [lib.llama_sampler_init_top_p(top_p, 1)] if top_p else []
+        yield lib.llama_sampler_init_dist(0)
+
+    def in_default_order(tokens, penalty_repeat=1.0):
+        penalties = lib.llama_sampler_init_penalties(64, penalty_repeat, 0.0, 0.0)
+        for token in tokens.tolist():
+            lib.llama_sampler_accept(penalties, token)
+        yield penalties
+        yield lib.llama_sampler_init_top_k(40)
+        yield lib.llama_sampler_init_top_p(0.95, 1)
+        yield lib.llama_sampler_init_min_p(0.05, 1)
+        yield lib.llama_sampler_init_temp(0.8)
         yield lib.llama_sampler_init_dist(0)
 
     def chain(samplers):
@@ -75,7 +100,17 @@ def llama_cpp():
     def sample(x, **filters):
         return prepare(x, steps, filters)
 
-    ops = {"greedy": lambda x: prepare(x, greedy, {}), "sample": sample, "sample per row": sample}
+    def sampler(x, preset, tokens, **parameters):
+        assert preset == "llama_cpp"
+        given = {"tokens": [*inputs.tokens(x, tokens)]} | {
+            name: [value] * len(x) for name, value in parameters.items()
+        }
+        return prepare(x, in_default_order, given)
+
+    ops = {
+        "greedy": lambda x: prepare(x, greedy, {}), "sample": sample, "sample per row": sample,
+        "sampler": sampler,
+    }  # fmt: skip
     return lib.__version__, ops
 
 

@@ -64,6 +64,12 @@ def _fastsoftmax():
         draw = partial(fs.sample, x, seed=1, method="race", **filters)
         return lambda: draw(position=next(position))  # what it costs depends on it
 
+    def sampler(x, preset, tokens, **parameters):
+        made, ids = getattr(fs.Sampler, preset)(**parameters), inputs.tokens(x, tokens)
+        if len(x) == 1:
+            x, ids = x[0], ids[0]
+        return partial(made, x, ids, np.random.default_rng(0))
+
     def cross_entropy(x, axis=-1, soft=False, smoothing=0.0):
         labels = inputs.probabilities(x) if soft else inputs.targets(x, axis)
         return partial(fs.cross_entropy_with_grad, x, labels, axis=axis, label_smoothing=smoothing)
@@ -93,6 +99,7 @@ def _fastsoftmax():
         "beam_step": lambda x, beams: partial(fs.beam_step, x, inputs.scores(x), beams),
         "sample": sample,
         "sample race": race,
+        "sampler": sampler,
         # One value a row comes as a list; an array is what a server holds.
         "sample per row": lambda x, **lists: sample(
             x, **{name: np.array(values) for name, values in lists.items()}

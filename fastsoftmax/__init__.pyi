@@ -15,6 +15,7 @@ __all__ = [
     "LossAndGrad",
     "SampleResult",
     "Sampler",
+    "SamplerResult",
     "Support",
     "TopK",
     "TopLogprobs",
@@ -72,6 +73,14 @@ class Support(NamedTuple):
 class TopLogprobs(NamedTuple):
     logprobs: NDArray[Any]
     indices: NDArray[np.int64]
+
+class SamplerResult(NamedTuple):
+    ids: Any
+    logprobs: Any
+    filtered_logprobs: Any
+    rank: Any
+    top: TopLogprobs
+    entropy: Any
 
 @final
 class History:

@@ -53,6 +53,33 @@ class BeamStep(NamedTuple):
     ids: np.ndarray
 
 
+class SamplerResult(NamedTuple):
+    """What a `Sampler` returns where it is asked for log-probabilities: one element for each row.
+
+    Attributes
+    ----------
+    ids : ndarray of int64
+        The tokens drawn.
+    logprobs : ndarray
+        Their log-probabilities before the steps, at a temperature of 1.
+    filtered_logprobs : ndarray
+        Their log-probabilities after the steps.
+    rank : ndarray of int64
+        How many tokens come before them, before the steps.
+    top : TopLogprobs
+        The most likely tokens before the steps: ``logprobs`` and ``indices``, most likely first.
+    entropy : ndarray
+        The entropy of the row before the steps, in nats.
+    """
+
+    ids: Any
+    logprobs: Any
+    filtered_logprobs: Any
+    rank: Any
+    top: TopLogprobs
+    entropy: Any
+
+
 class LossAndGrad(NamedTuple):
     """What `cross_entropy_with_grad` returns: the loss, and its gradient by the logits."""
 

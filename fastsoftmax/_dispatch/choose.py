@@ -76,6 +76,7 @@ class Implementation:
             for function in _docs.FUNCTIONS:
                 if hasattr(functions, function):
                     setattr(self, function, getattr(functions, function))
+        self.chains = _functions("ChainFunctions", name)  # for `Sampler`; the reference has none
 
 
 @cache

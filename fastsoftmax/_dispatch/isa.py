@@ -38,7 +38,8 @@ PACKAGE = "fastsoftmax"
 
 #: Sources in ``_kernels`` that are compiled once for each instruction set.
 KERNELS = (
-    *("softmax", "select", "sample", "verify", "beams", "cross_entropy", "backward", "packing"),
+    *("softmax", "select", "sample", "chain", "verify", "beams"),
+    *("cross_entropy", "backward", "packing"),
 )
 
 #: The families of public functions: a module of ``_front``, its class, the kernels it is made over.
@@ -46,6 +47,7 @@ FAMILIES = (
     ("softmax", "SoftmaxFunctions", ("softmax", "packing")),
     ("selection", "SelectionFunctions", ("select", "packing")),
     ("sampling", "SamplingFunctions", ("sample", "packing")),
+    ("chain", "ChainFunctions", ("chain", "packing")),
     ("verification", "VerificationFunctions", ("verify", "beams", "packing")),
     ("losses", "LossFunctions", ("cross_entropy", "backward", "packing")),
 )
@@ -54,6 +56,7 @@ FAMILIES = (
 FRONT = (
     *(module for module, _, _ in FAMILIES),
     *("arrays", "plan", "row_arguments", "filters", "uniforms", "race", "results"),
+    "chain_arguments",
     *("pack", "signals", "execute", "columns", "long_row", "long_selection", "packed_rows"),
     "history",
 )

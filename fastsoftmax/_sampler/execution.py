@@ -1,4 +1,4 @@
-"""Running a `Sampler`'s steps: on the few tokens of each row that can be left in the end."""
+"""A `Sampler`'s steps in Python: on the few tokens of each row that can be left in the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .. import steps as library
 from .._arguments.arrays import as_array, result_dtype, work_dtype
-from .._arguments.values import count, generator, has_bool, shown
+from .._arguments.values import count, has_bool, shown
 from ..steps import candidates
 from ..steps.base import NO_IDS, Step
 from ..steps.candidates import Candidates, Ids, Tokens, places
@@ -22,13 +22,17 @@ from .histories import foresee, is_history, stateful, tokens_of
 Watch = Callable[[Step | None, Candidates, Candidates], None]
 
 
+class InvalidRowError(ValueError):
+    """A row has no probabilities, or the steps leave it none."""
+
+
 class SamplerCall:
     """One call of a `Sampler`: its checked arguments, and the steps to run on each row.
 
     Parameters
     ----------
-    steps : tuple of Step
-        The sampler's steps.
+    steps : tuple of Step, or list of such
+        The sampler's steps, or those of each row.
     logits, ids, prompt
         As given to the call.
     single : bool, default False
@@ -36,13 +40,19 @@ class SamplerCall:
     """
 
     def __init__(
-        self, steps: tuple[Step, ...], logits: Any, ids: Any, prompt: Any, single: bool = False
+        self,
+        steps: tuple[Step, ...] | list[tuple[Step, ...]],
+        logits: Any,
+        ids: Any,
+        prompt: Any,
+        single: bool = False,
     ) -> None:
         x = as_array(logits, "logits")
         if x.ndim not in ((1,) if single else (1, 2)):
             allowed = "one row" if single else "one row, or two dimensions"
             raise ValueError(f"logits has shape {x.shape}; allowed is {allowed}")
-        self.steps = steps
+        if isinstance(steps, list) and (x.ndim < 2 or len(steps) != len(x)):
+            raise ValueError(f"logits has shape {x.shape}; allowed are {len(steps)} rows")
         self.shape = x.shape[:-1]
         self.dtype = result_dtype(x.dtype)
         work = work_dtype(x.dtype)
@@ -52,28 +62,31 @@ class SamplerCall:
                 rows = np.require(rows, dtype=work, requirements=["C", "A"])
         self.data = rows
         self.eps = float(np.finfo(work).eps)
-        for step in steps:
+        self.chains = steps if isinstance(steps, list) else [steps] * len(rows)
+        for step in {id(s): s for steps in self.chains for s in steps}.values():
             step.check(x.shape[-1])
         self.history = ids if is_history(ids) else None
         if self.history is None:
             self.histories = list(self._histories(ids, prompt))
         else:
             self.histories = tokens_of(ids, len(rows), rows.shape[1], prompt)
-        self.stateful = stateful(steps)
-        self._seen: Candidates | None = None  # what the step with a state was called with
+        self.stateful = [*map(stateful, self.chains)]
+        self._seen: Candidates | None = None  # what the step with a state was called with last
 
     def check_state(self) -> None:
         """Raise a ValueError if a step has a state that nothing keeps."""
-        if self.stateful and self.history is None:
+        step = next(filter(None, self.stateful), None)
+        if step and self.history is None:
             raise ValueError(
-                f"ids is no History; allowed with {self.stateful.short_repr()}, which remembers "
-                "what was drawn, is a fastsoftmax.History"
+                f"ids is no History; allowed with {step.short_repr()}, which remembers what was "
+                "drawn, is a fastsoftmax.History"
             )
 
     def foresee(self, i: int, token: int) -> None:
-        """Let the state of row `i` be what follows if `token`, which was drawn, is appended."""
-        if self.stateful and self._seen is not None:
-            foresee(self.history, i, self.stateful, self._seen, token)
+        """Let the state of row `i`, which has just run, be what follows if `token` is appended."""
+        step = self.stateful[i]
+        if step and self._seen is not None:
+            foresee(self.history, i, step, self._seen, token)
 
     def _name(self, i: int) -> str:
         """Return row `i` as an error names it."""
@@ -93,7 +106,9 @@ class SamplerCall:
         except ValueError:  # ragged
             asked = None
         if (
-            asked is None or asked.ndim != 1 or (asked.size and asked.dtype.kind not in "iu")
+            asked is None
+            or asked.ndim != 1
+            or (asked.size and asked.dtype.kind not in "iu")
             or has_bool(tokens)  # NumPy makes [1, 5] of [True, 5]
         ):
             raise TypeError(
@@ -123,51 +138,43 @@ class SamplerCall:
                 )
             yield Tokens(array, count(length, "prompt", 0, array.size))
 
-    def run(
-        self, rng: Any, draws: int, watch: Watch | None = None
-    ) -> Iterator[tuple[Candidates, float]]:
-        """Yield what the steps leave of each row, and a random number where a token is drawn.
+    def run_row(self, i: int, numbers: list[float], watch: Watch | None = None) -> Candidates:
+        """Return what the steps leave of row `i`, or raise `InvalidRowError`.
 
         Parameters
         ----------
-        rng : None, int or numpy.random.Generator
-            As given to the call.
-        draws : int
-            1 where a token is drawn from what is left, else 0.
+        i : int
+            The row.
+        numbers : list of float
+            The random numbers for its steps, and maybe others.
         watch : callable, optional
             Called before the first step and after each; then every step runs on all that is left.
         """
-        per_row = sum(step.uniforms for step in self.steps) + draws
-        uniforms = [[0.0]] * len(self.data)
-        if per_row:
-            uniforms = generator(rng).random((len(self.data), per_row)).tolist()
-        for i, numbers in enumerate(uniforms):
-            with np.errstate(all="ignore"):
-                left = self._run(i, iter(numbers), watch)
-            yield left, numbers[-1]
+        with np.errstate(all="ignore"):
+            return self._run(i, iter(numbers), watch)
 
     def _run(self, i: int, numbers: Iterator[float], watch: Watch | None) -> Candidates:
         """Return what the steps leave of row `i`, given its random `numbers`."""
-        row, history = self._row(i), self.histories[i]
+        row, history, steps = self._row(i), self.histories[i], self.chains[i]
 
         def start(ids: Ids, scores: NDArray[Any]) -> Candidates:
             left = Candidates(ids, scores.astype(np.float64), history, self.eps, numbers)
             return left if left.scores.min(initial=0) > -np.inf else left.with_scores(left.scores)
 
-        few = None if watch else self._run_on_few(row, history, start)
+        few = None if watch else self._run_on_few(steps, row, history, start)
         left, done = few or (start(np.arange(row.size), row), 0)
         if watch:
             watch(None, left, left)
-        for step in self.steps[done:]:
+        for step in steps[done:]:
             if step.states:
                 self._seen = left
             before, left = left, run_step(step, left)
             if not left.ids.size:
-                raise ValueError(f"{step.short_repr()} leaves nothing of {self._name(i)}")
+                raise InvalidRowError(f"{step.short_repr()} leaves nothing of {self._name(i)}")
             if watch:
                 watch(step, before, left)
         if not -np.inf < float(left.scores.max()) < np.inf:
-            raise ValueError(f"the steps' scores overflow in {self._name(i)}")
+            raise InvalidRowError(f"the steps' scores overflow in {self._name(i)}")
         return left
 
     def _row(self, i: int) -> NDArray[Any]:
@@ -176,14 +183,15 @@ class SamplerCall:
         highest = float(row.max(initial=-np.inf))
         if not -np.inf < highest < np.inf:
             why = "NaN" if highest != highest else "+inf" if highest > 0 else "nothing above -inf"
-            raise ValueError(
+            raise InvalidRowError(
                 f"logits has {why} in {self._name(i)}; allowed are rows of finite numbers and "
-                "-inf, one of them finite"
+                "-inf, one of them finite (or pass on_invalid='flag')"
             )
         return row
 
     def _run_on_few(
         self,
+        steps: tuple[Step, ...],
         row: NDArray[Any],
         history: Tokens,
         start: Callable[[Ids, NDArray[Any]], Candidates],
@@ -195,11 +203,11 @@ class SamplerCall:
         removes the worst of these: all that is absent would be gone by now, too. None, if that
         takes many.
         """
-        if self.steps and isinstance(self.steps[0], AllowedTokens):
-            ids = self.steps[0].reordered_ids(history)
+        if steps and isinstance(steps[0], AllowedTokens):
+            ids = steps[0].reordered_ids(history)
             left = start(ids, row[ids])
             return (left, 0) if left.ids.size else None
-        first_steps = [*takewhile(lambda step: step.order_preserving, self.steps)]
+        first_steps = [*takewhile(lambda step: step.order_preserving, steps)]
         kept = next((step.max_kept for step in first_steps if step.max_kept), None)
         if kept is None:
             return None
@@ -245,6 +253,12 @@ class SamplerCall:
                 rounded = before.score(worst) >= left.scores.min()
                 return None if rounded and self.data.dtype == np.float64 else (left, done)
         return None
+
+
+def drawn_from(left: Candidates, u: float) -> int:
+    """Return the token that the uniform `u` draws from the candidates `left`."""
+    reached = left.probs.cumsum()
+    return int(left.ids[reached.searchsorted(u * reached[-1], side="right")])
 
 
 #: Steps whose answers need no check.

@@ -2,101 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from .._arguments.values import shown
+from .._arguments.values import count, shown
 from ..steps.base import Step
 from ..steps.candidates import Candidates
+from . import program
+from .batch import SamplerBatch, checked_samplers
+from .caller import Caller, check_keywords
+from .calls import Options, left_of, uniforms
 from .execution import SamplerCall
 from .histories import check_steps
 from .presets import Presets
-
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-_RNG = "rng= (an int or a numpy.random.Generator)"
-_MASK = "logits of -inf, or steps.AllowedTokens in the sampler"
-#: What is here in place of other libraries' keywords.
-OURS = {
-    "seed": _RNG,
-    "generator": _RNG,
-    "random_state": _RNG,
-    "key": _RNG,
-    "where": _MASK,
-    "mask": _MASK,
-    "input_ids": "ids=",
-    "scores": "logits=",
-    "temperature": "steps.Temperature in the sampler",
-    "top_k": "steps.TopK in the sampler",
-    "top_p": "steps.TopP in the sampler",
-    "min_p": "steps.MinP in the sampler",
-}
-
-
-def _check_keywords(method: Method) -> Method:
-    """Return `method`, which then answers an unknown keyword with what is here in its place."""
-
-    @wraps(method)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        for name in kwargs:
-            if name not in ("logits", "ids", "rng", "prompt"):
-                ours = OURS.get(name, "logits, ids=, rng= and prompt=")
-                raise TypeError(f"Sampler() calls take {ours}, not {name}=")
-        return method(*args, **kwargs)
-
-    return cast(Method, checked)
-
-
-class TokenProbs(NamedTuple):
-    """The tokens that are left of a row, most likely first, and their probabilities."""
-
-    indices: NDArray[np.int64]
-    probs: NDArray[np.float64]
-
-
-class Stage(NamedTuple):
-    """What one step did to a row.
-
-    Attributes
-    ----------
-    step : Step or None
-        The step; None for the row before the first.
-    left : int
-        How many tokens are left after it.
-    kept : float
-        The probability, before the step, of the tokens that the step left.
-    candidates : TokenProbs
-        The tokens that are left, most likely first, and their probabilities.
-    """
-
-    step: Step | None
-    left: int
-    kept: float
-    candidates: TokenProbs
-
-
-class Trace(tuple[Stage, ...]):
-    """A tuple of each `Stage` of one row in order, which prints as a table."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        names = ["as scored" if stage.step is None else stage.step.short_repr() for stage in self]
-        width = max(map(len, names))
-        lines = [f"{'':{width}}  {'left':>8}  {'mass kept':>9}  most likely"]
-        for name, stage in zip(names, self, strict=True):
-            best = [f"{i} {p:.1%}" for i, p in zip(*(a[:3] for a in stage.candidates), strict=True)]
-            lines.append(f"{name:{width}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}")
-        return "\n".join(lines)
+from .results import Stage, TokenProbs, Trace, token_probs
 
 
 @dataclass(frozen=True, init=False, repr=False)
-class Sampler(Presets):
+class Sampler(Caller, Presets):
     """Choose tokens by steps, in the order given; built once, called for each token.
 
     Parameters
@@ -122,15 +49,15 @@ class Sampler(Presets):
     whose cumulative weight exceeds ``u * total``. So ``Sampler(Temperature(t), TopK(k), TopP(p),
     MinP(m))`` draws what ``sample(temperature=t, top_k=k, top_p=p, min_p=m)`` draws.
 
-    Cost: if a `TopK`, a `MinP` that leaves few or a temperature of 0 comes early, one pass over the
-    row for its maximum, one for the best tokens, and small-array work for each step: some 0.1 to
-    0.3 ms for a vocabulary of 128256. Temperatures, penalties, biases and suppressed tokens may
-    come before it: they change the order of the tokens that they name only, so what is left in the
-    end is among those and the best of the others, and only these are looked at. Otherwise, some
-    passes over the vocabulary; it is never sorted as a whole unless a filter keeps thousands.
+    The steps run compiled (`compiled`), row by row without the GIL; rows are shared by threads as
+    in `sample`. A chain with a step of a user's own runs in Python, some 0.1 to 0.3 ms a row.
 
-    Pass arrays and a `numpy.random.Generator`: to make one from a long list of ids, or from a seed,
-    takes longer than a step.
+    Cost: if a `TopK`, a `MinP` that leaves few or a temperature of 0 comes early, one pass over the
+    row for its maximum, and work on the few best tokens. Temperatures, penalties, biases and
+    suppressed tokens may come before it: they change the order of the tokens that they name only,
+    so what is left in the end is among those and the best of the others, and only these are looked
+    at. Otherwise, one or two passes more for the sums that the first filter needs; only where that
+    keeps thousands, or is an `XTC`, the row is listed as a whole. The vocabulary is never sorted.
 
     Examples
     --------
@@ -160,64 +87,127 @@ class Sampler(Presets):
             if not isinstance(step, Step):
                 raise TypeError(f"steps has {shown(step)}; allowed are steps, such as TopK(50)")
         check_steps(steps)
-        object.__setattr__(self, "steps", steps)
+        self.__setstate__({"steps": steps})
 
-    def __repr__(self) -> str:
-        return f"Sampler({', '.join(map(repr, self.steps))})"
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_program"}
 
-    @_check_keywords
-    def __call__(
-        self,
-        logits: ArrayLike,
-        ids: Any = (),
-        rng: int | np.random.Generator | None = None,
-        *,
-        prompt: int | Sequence[int] = 0,
-    ) -> Any:
-        """Draw the next token of one row, or of each row.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _program=program.compiled(state["steps"]))
+
+    @property
+    def compiled(self) -> tuple[bool, ...]:
+        """Which of the steps run compiled: all of them, or where one is a user's own, none."""
+        return (self._program is not None,) * len(self.steps)
+
+    def _steps(self) -> tuple[Step, ...]:
+        return self.steps
+
+    @classmethod
+    def batch(cls, samplers: Iterable[Sampler]) -> SamplerBatch:
+        """Return samplers as one that is called with a row for each of them.
 
         Parameters
         ----------
-        logits : array_like, shape (n,) or (rows, n)
-            Scores; dtypes as in `sample`.
-        ids : sequence of int, or one for each row, or History
-            The tokens so far, the oldest first: what the penalties look at.
-            A step that remembers what was drawn (`Mirostat`, `AdaptiveP`) needs a `History`.
-        rng : None, int or numpy.random.Generator
-            Where the randomness comes from: a float64 uniform a row, after one for each `XTC`.
-        prompt : int, or one for each row
-            How many of `ids`, from the first, are the prompt; the others have been generated.
+        samplers : sequence of Sampler
+            One for each row of the calls. It takes little time, and a sampler may be in many.
 
         Returns
         -------
-        ndarray of int64, shape ``logits.shape[:-1]``
-            A NumPy scalar for one row.
+        SamplerBatch
+            Called as a sampler is, with as many rows: each row is as if alone, whatever the others
+            are. From one `rng` they draw in their order. `SamplerBatch.samplers` has them.
+
+        Raises
+        ------
+        TypeError
+            If something is no sampler.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastsoftmax import Sampler
+        >>> from fastsoftmax.steps import Temperature, TopK
+        >>> batch = Sampler.batch([Sampler(Temperature(0)), Sampler(TopK(2), Temperature(0.5))])
+        >>> batch(np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), seed=[7, 8], position=0)
+        array([2, 1])
+        """
+        return SamplerBatch(checked_samplers(samplers, Sampler))
+
+    def replace(self, step: Step | type[Step], by: Step) -> Self:
+        """Return a sampler that has another step in the place of one.
+
+        Parameters
+        ----------
+        step : Step or type
+            The step, or its type, which the sampler has once.
+        by : Step
+            What comes in its place.
 
         Raises
         ------
         ValueError
-            A row with NaN, with +inf or with nothing above -inf, a row of which the steps leave
-            nothing (row and step are named), an id outside the vocabulary.
+            If the sampler has no such step, or several.
         TypeError
-            A dtype without probabilities, ids that are no integers.
-        """
-        call = SamplerCall(self.steps, logits, ids, prompt)
-        call.check_state()
-        drawn = np.empty(len(call.data), dtype=np.int64)
-        for i, (left, u) in enumerate(call.run(rng, 1)):
-            reached = left.probs.cumsum()
-            drawn[i] = left.ids[reached.searchsorted(u * reached[-1], side="right")]
-            call.foresee(i, int(drawn[i]))
-        return drawn.reshape(call.shape)[()]
+            If `by` is no step.
 
-    @_check_keywords
+        Examples
+        --------
+        >>> from fastsoftmax import Sampler
+        >>> from fastsoftmax.steps import Temperature
+        >>> Sampler.vllm(top_k=20, temperature=0.7).replace(Temperature, Temperature(0.9))
+        Sampler(Temperature(0.9), TopK(20, ties='all'))
+        """
+        found = [s == step or (isinstance(step, type) and type(s) is step) for s in self.steps]
+        if sum(found) != 1:
+            names = ", ".join(s.short_repr() for s in self.steps)
+            raise ValueError(
+                f"step is {shown(step)}, which the sampler has {sum(found)} times; allowed is one "
+                f"of {names}"
+            )
+        i = found.index(True)
+        return type(self)(*self.steps[:i], by, *self.steps[i + 1 :])
+
+    def insert(self, index: int, step: Step) -> Self:
+        """Return a sampler that has one more step.
+
+        Parameters
+        ----------
+        index : int
+            Where the step is then: 0 for the first, up to the number of steps for the last.
+        step : Step
+            The step.
+
+        Raises
+        ------
+        ValueError
+            If `index` is out of range.
+        TypeError
+            If `step` is no step, or `index` no int.
+
+        Examples
+        --------
+        >>> from fastsoftmax import Sampler
+        >>> from fastsoftmax.steps import SuppressTokens
+        >>> Sampler.vllm(top_k=20).insert(0, SuppressTokens([7]))
+        Sampler(SuppressTokens((7,)), TopK(20, ties='all'))
+        """
+        i = count(index, "index", 0, len(self.steps))
+        return type(self)(*self.steps[:i], step, *self.steps[i:])
+
+    def __repr__(self) -> str:
+        return f"Sampler({', '.join(map(repr, self.steps))})"
+
+    @check_keywords
     def candidates(
         self,
         logits: ArrayLike,
         ids: Any = (),
         rng: int | np.random.Generator | None = None,
         *,
-        prompt: int | Sequence[int] = 0,
+        prompt: int = 0,
+        seed: int | None = None,
+        position: int | None = None,
     ) -> TokenProbs:
         """Return what the steps leave of one row: ids and probabilities, most likely first.
 
@@ -231,6 +221,8 @@ class Sampler(Presets):
             Where the randomness of `XTC` comes from; without that step, none is taken.
         prompt : int
             How many of `ids`, from the first, are the prompt; the others have been generated.
+        seed, position : int, optional
+            In place of `rng`, as in `sample`.
 
         Returns
         -------
@@ -243,17 +235,19 @@ class Sampler(Presets):
             Where a call of the sampler raises, and for two dimensions.
         """
         call = SamplerCall(self.steps, logits, ids, prompt, single=True)
-        ((left, _),) = call.run(rng, 0)
-        return _token_probs(left)
+        (numbers,) = uniforms(call, Options(rng, seed, position), 0)
+        return token_probs(left_of(call, 0, numbers))
 
-    @_check_keywords
+    @check_keywords
     def trace(
         self,
         logits: ArrayLike,
         ids: Any = (),
         rng: int | np.random.Generator | None = None,
         *,
-        prompt: int | Sequence[int] = 0,
+        prompt: int = 0,
+        seed: int | None = None,
+        position: int | None = None,
     ) -> Trace:
         """Return what each step does to one row; print it to see a table.
 
@@ -269,6 +263,8 @@ class Sampler(Presets):
             Where the randomness of `XTC` comes from; without that step, none is taken.
         prompt : int
             How many of `ids`, from the first, are the prompt; the others have been generated.
+        seed, position : int, optional
+            In place of `rng`, as in `sample`.
 
         Returns
         -------
@@ -285,55 +281,8 @@ class Sampler(Presets):
 
         def watch(step: Step | None, before: Candidates, after: Candidates) -> None:
             kept = 1.0 if after.ids is before.ids else before.probs[before.find(after.ids)[0]].sum()
-            stages.append(Stage(step, after.ids.size, min(float(kept), 1.0), _token_probs(after)))
+            stages.append(Stage(step, after.ids.size, min(float(kept), 1.0), token_probs(after)))
 
-        for _ in call.run(rng, 0, watch):
-            pass
+        (numbers,) = uniforms(call, Options(rng, seed, position), 0)
+        left_of(call, 0, numbers, watch)
         return Trace(stages)
-
-    @_check_keywords
-    def filter(
-        self,
-        logits: ArrayLike,
-        ids: Any = (),
-        rng: int | np.random.Generator | None = None,
-        *,
-        prompt: int | Sequence[int] = 0,
-    ) -> Any:
-        """Return the scores as the steps leave them, with -inf for what they removed.
-
-        This is what other libraries call a logits processor.
-
-        Parameters
-        ----------
-        logits : array_like, shape (n,) or (rows, n)
-            Scores; dtypes as in `sample`.
-        ids : sequence of int, or one for each row, or History
-            The tokens so far, the oldest first: what the penalties look at.
-        rng : None, int or numpy.random.Generator
-            Where the randomness of `XTC` comes from; without that step, none is taken.
-        prompt : int, or one for each row
-            How many of `ids`, from the first, are the prompt; the others have been generated.
-
-        Returns
-        -------
-        ndarray
-            A new array of the logits' shape; dtypes as in `softmax`.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Where a call of the sampler raises.
-        """
-        call = SamplerCall(self.steps, logits, ids, prompt)
-        scores = np.full(call.data.shape, -np.inf, dtype=call.dtype)
-        for row, (left, _) in zip(scores, call.run(rng, 0), strict=True):
-            with np.errstate(all="ignore"):
-                row[left.ids] = left.scores
-        return scores.reshape(*call.shape, scores.shape[1])
-
-
-def _token_probs(left: Candidates) -> TokenProbs:
-    """Return the candidates `left` and their probabilities, most likely first."""
-    order = left.best(left.ids.size)
-    return TokenProbs(left.ids[order], left.probs[order])

@@ -240,11 +240,12 @@ class Candidates:
         min_keep : int
             At least this many are returned, if there are so many.
         """
-        goal = mass * (1 - 4 * self.eps)
+        weights = np.exp(self.scores - self.scores.max())  # of equal scores they are 1: exact sums
+        goal = mass * (1 - 4 * self.eps) * weights.sum()
         size = max(64, min_keep)
         while True:  # nothing sorts the vocabulary while a few hold the mass
             order = fast.top_k(key, min(size, key.size)).indices
-            reached = int(self.probs[order].cumsum().searchsorted(goal)) + 1
+            reached = int(weights[order].cumsum().searchsorted(goal)) + 1
             if reached <= order.size or order.size == key.size:
                 return order[: max(reached, min_keep)]
             size *= 8

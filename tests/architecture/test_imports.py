@@ -15,12 +15,13 @@ MAY_IMPORT = {
     "__init__": {"_arguments", "_dispatch", "_sampler", "_threads", "_workers", "steps"},
     "__main__": {"_command"},
     "_command": {"__init__", "_dispatch", "_reference", "steps"},
-    "_sampler": {"_arguments", "_dispatch", "steps"},
+    "_sampler": {"_arguments", "_dispatch", "_threads", "steps"},
     "steps": {"_arguments", "_dispatch"},
     "_dispatch": {"_arguments", "_docs", "_front", "_reference"},
     "_front": {
         "_arguments",
         "_kernels.abi",
+        "_kernels.chain_abi",
         "_kernels.history",
         "_kernels.history_queries",
         "_kernels.philox",
@@ -48,6 +49,8 @@ KERNELS = [
     "row_maximum", "workspace", "block_select", "weights", "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
     "filter_logits", "token_logprobs", "race_blocks", "race", "support", "select", "sample",
+    "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_row", "chain_whole",
+    "chain_mass", "chain_run", "chain_report", "chain",
     "found_row", "kept", "residual", "verify", "beams", "half", "conversions",
     "masks", "packing",
 ]  # fmt: skip

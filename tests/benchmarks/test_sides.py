@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastsoftmax import Sampler
+
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
@@ -158,6 +160,9 @@ def test_every_sampler_draws_from_the_same_distribution(sides, cell):
 def check_draws(run, drawn, x):
     """The draws of each row are those of the filtered distribution."""
     assert drawn.shape == (DRAWS, len(x))
+    if run.op == "sampler":
+        check_chain_draws(drawn, x, **run.parameters)
+        return
     for ids, (row, filters) in zip(drawn.T, per_row(x, run.parameters), strict=True):
         # By sorting everything: scaled, the K largest, the shortest prefix that reaches top_p, and
         # of it what reaches min_p.
@@ -172,6 +177,17 @@ def check_draws(run, drawn, x):
         counts = np.bincount(ids, minlength=row.size)
         assert counts.sum() == counts[kept].sum() == DRAWS
         # Six standard deviations, and the seeds are fixed.
+        assert np.all(abs(counts[kept] - DRAWS * p) < 6 * np.sqrt(DRAWS * p))
+
+
+def check_chain_draws(drawn, x, preset, tokens, **parameters):
+    """The draws of each row are those of what `Sampler.candidates` says is left."""
+    sampler = getattr(Sampler, preset)(**parameters)
+    for ids, row, said in zip(drawn.T, x, inputs.tokens(x, tokens), strict=True):
+        kept, p = sampler.candidates(row, said)
+        assert kept.size > 8
+        counts = np.bincount(ids, minlength=row.size)
+        assert counts.sum() == counts[kept].sum() == DRAWS
         assert np.all(abs(counts[kept] - DRAWS * p) < 6 * np.sqrt(DRAWS * p))
 
 

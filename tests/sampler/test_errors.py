@@ -172,18 +172,20 @@ def test_wrong_argument_of_a_call(arguments, error, message):
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        ("seed", r"rng= \(an int or a numpy.random.Generator\)"),
         ("generator", r"rng= \(an int or a numpy.random.Generator\)"),
         ("where", "logits of -inf, or steps.AllowedTokens in the sampler"),
         ("top_k", "steps.TopK in the sampler"),
-        ("anything", "logits, ids=, rng= and prompt="),
     ],
 )
 def test_a_keyword_of_another_library_names_ours(method, name, ours):
     call = getattr(Sampler(), method)
     with pytest.raises(TypeError, match=rf"^Sampler\(\) calls take {ours}, not {name}=$"):
         call([1.0, 2.0], **{name: 1})
-    assert [*inspect.signature(call).parameters] == ["logits", "ids", "rng", "prompt"]
+    _, *others = inspect.signature(call).parameters
+    assert others[:5] == ["ids", "rng", "prompt", "seed", "position"]
+    names = f"logits, {'=, '.join(others[:-1])}= and {others[-1]}="
+    with pytest.raises(TypeError, match=rf"^Sampler\(\) calls take {names}, not anything=$"):
+        call([1.0, 2.0], anything=1)
 
 
 @pytest.mark.parametrize(

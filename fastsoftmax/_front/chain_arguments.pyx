@@ -1,0 +1,303 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""What a chain is run with: the program of its steps, the tokens so far, random numbers."""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+cimport numpy as cnp
+from cpython.long cimport PyLong_AsLongLong
+
+import numpy as np
+
+from .._arguments import values
+
+from fastsoftmax._front.arrays cimport as_int64
+from fastsoftmax._front.history cimport History
+from fastsoftmax._front.plan cimport Plan, allocate
+from fastsoftmax._front.uniforms cimport independent_uniforms
+from fastsoftmax._front.values cimport is_behaved_c
+from fastsoftmax._kernels.chain_abi cimport (
+    ALLOWED_TOKENS,
+    EPSILON,
+    ETA,
+    FREQUENCY_PENALTY,
+    LOGIT_BIAS,
+    MIN_P,
+    PRESENCE_PENALTY,
+    REPETITION_PENALTY,
+    SUPPRESS_TOKENS,
+    TEMPERATURE,
+    TOP_K,
+    TOP_N_SIGMA,
+    TOP_P,
+    TYPICAL_P,
+    XTC,
+    ChainStep,
+    PastTokens,
+)
+
+cnp.import_array()
+
+cdef dict OPS = {
+    "Temperature": TEMPERATURE,
+    "RepetitionPenalty": REPETITION_PENALTY,
+    "FrequencyPenalty": FREQUENCY_PENALTY,
+    "PresencePenalty": PRESENCE_PENALTY,
+    "LogitBias": LOGIT_BIAS,
+    "SuppressTokens": SUPPRESS_TOKENS,
+    "AllowedTokens": ALLOWED_TOKENS,
+    "TopK": TOP_K,
+    "TopP": TOP_P,
+    "MinP": MIN_P,
+    "TypicalP": TYPICAL_P,
+    "TopNSigma": TOP_N_SIGMA,
+    "Epsilon": EPSILON,
+    "Eta": ETA,
+    "XTC": XTC,
+}
+
+
+cdef class Program:
+    """The steps of a sampler in C, made once.
+
+    Parameters
+    ----------
+    steps : list of (str, dict)
+        The name of each step, and the fields of a `ChainStep` that it sets.
+    """
+
+    def __cinit__(self, list steps):
+        cdef ChainStep *step
+        cdef cnp.ndarray ids, numbers
+        self.steps = <ChainStep *>malloc((len(steps) + 1) * sizeof(ChainStep))
+        if self.steps == NULL:
+            raise MemoryError(f"no memory for {len(steps)} steps")
+        memset(self.steps, 0, (len(steps) + 1) * sizeof(ChainStep))
+        self.kept = []
+        self.rows = self.highest_id = -1
+        self.size = ANY_SIZE
+        for name, given in steps:
+            step = self.steps + self.n_steps
+            step.op = OPS[name]
+            step.a = given.get("a", 0)
+            step.b = given.get("b", 0)
+            step.log_a = given.get("log_a", -INFINITY)
+            step.k = min(given.get("k", 0), 1 << 53)
+            step.min_keep = min(given.get("min_keep", 1), 1 << 53)
+            last = given.get("last")
+            step.last = -1 if last is None else min(last, 1 << 53)
+            step.prompt = given.get("prompt", False)
+            step.every_tie = given.get("every_tie", False)
+            size = given.get("size")
+            self.limit(ANY_SIZE if size is None else size)
+            ids = np.ascontiguousarray(given.get("ids", ()), np.int64)
+            numbers = np.ascontiguousarray(given.get("values", ()), np.float64)
+            step.n_ids = cnp.PyArray_SIZE(ids)
+            step.ids = <const int64_t *>cnp.PyArray_DATA(ids)
+            step.values = <const double *>cnp.PyArray_DATA(numbers)
+            self.kept += [ids, numbers]
+            if step.n_ids > 0:
+                self.highest_id = max(self.highest_id, step.ids[step.n_ids - 1])
+            if step.op == XTC:
+                self.chances += 1
+            if self.fewest == 0 and step.op == TOP_K:
+                self.fewest = step.k
+            self.n_steps += 1
+
+    def __dealloc__(self):
+        free(self.steps)
+        free(self.starts)
+
+    cdef int limit(self, Py_ssize_t size) except -1:
+        """Take the size of the vocabulary that a step has a mask of."""
+        if self.size == ANY_SIZE:
+            self.size = size
+        elif size != ANY_SIZE and size != self.size:
+            self.size = NO_SIZE
+        return 0
+
+
+cdef Program join_programs(list programs):
+    """Return a program in which each row has the steps of one of some programs."""
+    cdef Program joined = Program([])
+    cdef Program one
+    cdef Py_ssize_t r, rows = len(programs), n_steps = 0
+    for one in programs:
+        n_steps += one.n_steps
+    free(joined.steps)
+    joined.steps = <ChainStep *>malloc((n_steps + 1) * sizeof(ChainStep))
+    joined.starts = <Py_ssize_t *>malloc(2 * (rows + 1) * sizeof(Py_ssize_t))
+    if joined.steps == NULL or joined.starts == NULL:
+        raise MemoryError(f"no memory for {n_steps} steps")
+    joined.first_uniforms = joined.starts + rows + 1
+    joined.rows = rows
+    joined.kept = programs
+    joined.starts[0] = joined.first_uniforms[0] = 0
+    for r in range(rows):
+        one = programs[r]
+        memcpy(
+            joined.steps + joined.starts[r], one.steps, one.n_steps * sizeof(ChainStep)
+        )
+        joined.starts[r + 1] = joined.starts[r] + one.n_steps
+        joined.first_uniforms[r + 1] = joined.first_uniforms[r] + one.chances
+        joined.limit(one.size)
+        joined.chances = max(joined.chances, one.chances)
+        joined.highest_id = max(joined.highest_id, one.highest_id)
+        joined.fewest = max(joined.fewest, one.fewest)
+    joined.n_steps = n_steps
+    return joined
+
+
+cdef bint parse_ids(tuple tokens, int64_t *ids) except -1:
+    """Write the ints of a tuple; return False where one is none, or too large."""
+    cdef Py_ssize_t i
+    for i in range(len(tokens)):
+        token = tokens[i]
+        if type(token) is not int or not -(1 << 62) < token < 1 << 62:
+            return False
+        ids[i] = PyLong_AsLongLong(token)
+    return True
+
+
+cdef class Histories:
+    """The tokens so far of each row of a call."""
+
+    def __dealloc__(self):
+        if self.rows != &self.one:
+            free(self.rows)
+
+    cdef int borrow(self) except -1:
+        """Let the rows of a History be read until `give_back`."""
+        cdef Py_ssize_t r
+        if self.history is None:
+            return 0
+        self.history.borrow()
+        for r in range(self.n_rows):
+            self.rows[r].ids = self.history.row[r].ids
+            self.rows[r].size = self.history.row[r].size
+            self.rows[r].prompt = self.history.row[r].prompt
+        return 0
+
+    cdef int give_back(self) except -1:
+        """End what `borrow` began."""
+        if self.history is not None:
+            self.history.give_back()
+        return 0
+
+    cdef bint add(self, PastTokens *row, object tokens, Py_ssize_t n) except -1:
+        """Take the tokens of a row of n; return whether these are ordinary."""
+        cdef cnp.ndarray a
+        cdef cnp.npy_intp size
+        cdef Py_ssize_t i
+        cdef bint good = True
+        if type(tokens) is list:
+            tokens = tuple(tokens)  # which no other thread changes
+        if type(tokens) is tuple:
+            size = len(tokens)
+            if size == 0:
+                return True
+            a = cnp.PyArray_EMPTY(1, &size, cnp.NPY_INT64, 0)
+            if not parse_ids(tokens, <int64_t *>cnp.PyArray_DATA(a)):
+                return False
+        else:
+            tokens = as_int64(tokens)
+            if not (
+                is_behaved_c(tokens) and cnp.PyArray_TYPE(tokens) == cnp.NPY_INT64
+                and cnp.PyArray_NDIM(tokens) == 1
+            ):
+                return False
+            a = tokens
+        row.ids = <const int64_t *>cnp.PyArray_DATA(a)
+        row.size = cnp.PyArray_SIZE(a)
+        for i in range(row.size):
+            good &= 0 <= row.ids[i] < n
+        self.kept.append(a)
+        return good
+
+
+cdef bint parse_prompt(PastTokens *row, object prompt) except -1:
+    """Take how many tokens of a row are its prompt; return whether that is ordinary."""
+    if type(prompt) is not int or not 0 <= prompt <= row.size:
+        return False
+    row.prompt = prompt
+    return True
+
+
+cdef Histories parse_histories(const Plan *p, object ids, object prompt):
+    """Return the tokens so far of the rows; None where they are not ordinary."""
+    cdef Histories h = Histories.__new__(Histories)
+    cdef Py_ssize_t r
+    cdef bint good
+    h.kept = []
+    h.rows = &h.one
+    h.n_rows = p.rows
+    if p.ndim > 1:
+        h.rows = <PastTokens *>allocate(p.rows, sizeof(PastTokens))
+        if h.rows == NULL:
+            raise MemoryError(f"no memory for the histories of {p.rows} rows")
+    memset(h.rows, 0, (p.rows if p.ndim > 1 else 1) * sizeof(PastTokens))
+    if type(ids) is History:
+        h.history = ids
+        good = h.history.rows == p.rows and type(prompt) is int and prompt == 0
+        for r in range(p.rows if good else 0):
+            good &= h.history.row[r].size == 0 or h.history.row[r].highest < p.n
+        return h if good else None
+    if p.ndim == 1:
+        return h if h.add(h.rows, ids, p.n) and parse_prompt(h.rows, prompt) else None
+    if type(ids) is tuple:
+        ids = list(ids)
+    if cnp.PyArray_CheckExact(ids) and cnp.PyArray_NDIM(ids) == 2:
+        ids = [*ids]
+    if type(ids) is not list or len(ids) not in (0, p.rows):
+        return None
+    if type(prompt) is int:
+        prompt = [prompt] * p.rows
+    if type(prompt) is not list or len(prompt) != p.rows:
+        return None
+    for r in range(p.rows):
+        if len(ids) > 0 and not h.add(h.rows + r, ids[r], p.n):
+            return None
+        if not parse_prompt(h.rows + r, prompt[r]):
+            return None
+    return h
+
+
+cdef class Uniforms:
+    """The random numbers of a call: each row has its own, however many."""
+
+    def __dealloc__(self):
+        free(self.own)
+
+    cdef int draw(
+        self, const Plan *p, Program program, Py_ssize_t draws, rng, seed, position
+    ) except -1:
+        """Draw those for the steps of a program, and for so many draws, from where it is said."""
+        cdef Py_ssize_t i
+        cdef bint ragged = program.rows >= 0 and seed is None and position is None
+        self.m = program.chances + draws
+        self.data = &self.one
+        if self.m == 0:
+            return 0
+        if not ragged:
+            self.kept = independent_uniforms(p, self.m, rng, seed, position, &self.one)
+        else:  # as many from the generator as the rows would take, one after the other
+            self.own = <Py_ssize_t *>allocate(p.rows, sizeof(Py_ssize_t))
+            if self.own == NULL:
+                raise MemoryError(f"no memory for the uniforms of {p.rows} rows")
+            for i in range(p.rows + 1):
+                self.own[i] = program.first_uniforms[i] + i * draws
+            self.first = self.own
+            self.kept = values.generator(rng).random(self.own[p.rows])
+        if self.kept is not None:
+            self.data = <const double *>cnp.PyArray_DATA(self.kept)
+        return 0
+
+    cdef list of_row(self, Py_ssize_t row):
+        """Return those of a row."""
+        cdef Py_ssize_t i, start = row * self.m, count = self.m
+        if self.first != NULL:
+            start = self.first[row]
+            count = self.first[row + 1] - start
+        return [self.data[i] for i in range(start, start + count)]

@@ -1,0 +1,118 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: initializedcheck=False
+"""Draws from rows through chains: the steps of a `Sampler`. Built once per instruction set.
+
+Formula
+    Those of ``fastsoftmax.steps``, one step after the other, each on what the one before has left.
+    The id drawn is the first, walking in index order, whose cumulative weight exceeds u * total.
+
+Passes over memory
+    One read for the block maxima and the checks. Where a step that removes all but few comes early,
+    nothing else of the row's size: the best are selected by the block maxima, and the tokens that
+    penalties and biases name are looked up. Otherwise the row is listed as a whole.
+
+Precision policy
+    Scores are float64, whatever the logits' type, and divided by a temperature, as the readable
+    chain has them: what is cut by them is the same to the bit. Weights and their sums are float64.
+
+Source
+    ``fastsoftmax.steps`` names those of each step.
+"""
+
+from cpython.pycapsule cimport PyCapsule_New
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free
+
+from fastsoftmax._kernels.abi cimport FLOAT32
+from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainKernels
+from fastsoftmax._kernels.chain_list cimport Candidates, draw_candidate, logprob_of, write_scores
+from fastsoftmax._kernels.chain_names cimport Names
+from fastsoftmax._kernels.chain_report cimport report_nothing, report_row
+from fastsoftmax._kernels.chain_row cimport (
+    INVALID,
+    NO_MEMORY,
+    Chain,
+    initial_selection,
+    set_chain,
+)
+from fastsoftmax._kernels.chain_run cimport run_chain
+from fastsoftmax._kernels.signals cimport look
+from fastsoftmax._kernels.types cimport real
+from fastsoftmax._kernels.workspace cimport Workspace, allocate_for_rows, free_workspace
+
+cdef enum:
+    FEW_KEPT = 64  # of a row, that there is room for where each has steps of its own
+
+
+cdef bint run_some(
+    const ChainCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x, real *y
+) noexcept nogil:
+    """Draw from a few rows, or filter them; return False if there is no memory."""
+    cdef double eps = 1.1920928955078125e-07 if real is float else 2.220446049250313e-16
+    cdef Workspace work
+    cdef Chain chain
+    cdef Names names
+    cdef Candidates c
+    cdef const double *u
+    cdef Py_ssize_t r, at, n = call.n, kept = FEW_KEPT
+    cdef Py_ssize_t drawn = INVALID
+    cdef int64_t count = 0
+    c.score = NULL
+    c.room = 0
+    names.id = NULL
+    names.room = 0
+    set_chain(&chain, call.steps, call.n_steps if call.starts == NULL else 0, eps)
+    if call.starts == NULL:
+        kept = chain.kept
+    if not allocate_for_rows(&work, n, min(n, initial_selection(kept, n)), call.packed):
+        return False
+    for r in range(first, first + rows):
+        at = (r if call.packed != NULL else r - first) * n
+        work.row.index = r
+        if call.starts != NULL:
+            set_chain(
+                &chain, call.steps + call.starts[r], call.starts[r + 1] - call.starts[r], eps
+            )
+        u = call.uniforms
+        u += call.first_uniforms[r] if call.first_uniforms != NULL else r * call.m
+        count = run_chain(
+            x + at, n, &chain, call.history + r, &u, &work, &names, &c,
+            NULL if call.filters else &drawn, call.reports,
+        )
+        if count == NO_MEMORY:
+            break
+        call.ids[r] = count
+        if count != INVALID and call.filters:
+            write_scores(&c, y + at, n)
+        elif count != INVALID:
+            call.ids[r] = drawn if drawn != INVALID else draw_candidate(&c, u[0])
+        if call.reports and call.ids[r] == INVALID:
+            report_nothing(&call.report, r, <real>0)
+        elif call.reports:
+            (<real *>call.report.filtered)[r] = <real>logprob_of(&c, call.ids[r])
+            if not report_row(x + at, n, call.ids[r], &call.report, r, &work, &c):
+                count = NO_MEMORY
+                break
+    free(c.score)
+    free(names.id)
+    if work.maxima != NULL:
+        free_workspace(&work)
+    return count != NO_MEMORY
+
+
+cdef int chain_entry(
+    const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
+) noexcept nogil:
+    """Write the ids drawn from rows through a chain, or what it leaves of them; a `rows_fn`."""
+    cdef const ChainCall *call = <const ChainCall *>_call
+    if call.dtype == FLOAT32:
+        return 0 if run_some(call, first, rows, <const float *>x, <float *>y) else -1
+    return 0 if run_some(call, first, rows, <const double *>x, <double *>y) else -1
+
+
+cdef ChainKernels table
+table.chain = chain_entry
+table.look = &look
+
+#: The kernels of this module for `_front`.
+kernels = PyCapsule_New(&table, "fastsoftmax.ChainKernels", NULL)

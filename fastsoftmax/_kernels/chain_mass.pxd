@@ -1,0 +1,221 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The first cut of a row where it needs sums over all of it: by mass, probability or deviation.
+
+With these sums known, the cut is one of the few best and the named again: it keeps nothing worse
+than the worst of those that no step names, if there is enough that is better. More are selected
+until that is so.
+"""
+
+from libc.math cimport fabs
+
+from fastsoftmax._kernels.abi cimport Filters
+from fastsoftmax._kernels.block_maxima cimport CHUNK
+from fastsoftmax._kernels.block_select cimport select_k
+from fastsoftmax._kernels.chain_abi cimport (
+    EPSILON,
+    ETA,
+    MIN_P,
+    TOP_K,
+    TOP_N_SIGMA,
+    TOP_P,
+    TYPICAL_P,
+    ChainStep,
+)
+from fastsoftmax._kernels.chain_list cimport (
+    Candidates,
+    entropy,
+    highest_score,
+    keep_above,
+    keep_best,
+    make_room,
+)
+from fastsoftmax._kernels.chain_names cimport Names, name_of
+from fastsoftmax._kernels.chain_row cimport (
+    INVALID,
+    NO_MEMORY,
+    Chain,
+    allow_selection,
+    list_few,
+)
+from fastsoftmax._kernels.chain_steps cimport (
+    eta_threshold,
+    keep_by_weight,
+    run_step,
+    surprise,
+)
+from fastsoftmax._kernels.chain_whole cimport Scores, order_names, set_bound, sum_weights
+from fastsoftmax._kernels.signals cimport stopped
+from fastsoftmax._kernels.truncation cimport apply_filters, initial_room
+from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.weights cimport softmax_weights
+from fastsoftmax._kernels.workspace cimport Workspace
+
+cdef enum:
+    LONG_ENOUGH = 4096  # elements from which on a row is summed up rather than listed
+    FIRST_SELECTION = 64
+
+
+cdef inline bint cuts_by_sums(const ChainStep *step) noexcept nogil:
+    """Return whether a step removes what is below a bound that sums over all scores tell."""
+    if step.op == TOP_P or step.op == TYPICAL_P:
+        return step.a < 1
+    return step.op == TOP_N_SIGMA or step.op == EPSILON or step.op == ETA
+
+
+cdef inline bint is_within(
+    const Candidates *c, const ChainStep *step, Py_ssize_t worst, double eps
+) noexcept nogil:
+    """Return whether what a step keeps of a row is better than the candidate at `worst`.
+
+    For a step that is no `TopNSigma`, candidates have their weights.
+    """
+    cdef double mass = 0, threshold = step.a, h = entropy(c), d
+    cdef Py_ssize_t i, better = 0
+    if step.op == TYPICAL_P:
+        d = surprise(c, c.score[worst], h)
+        for i in range(c.count):
+            if fabs(surprise(c, c.score[i], h)) < d:
+                mass += c.weight[i]
+                better += 1
+    else:
+        for i in range(c.count):
+            if c.score[i] > c.score[worst]:
+                mass += c.weight[i]
+                better += 1
+    if step.op == EPSILON or step.op == ETA:
+        if step.op == ETA:
+            threshold = eta_threshold(c, threshold)
+        return better >= step.min_keep and c.weight[worst] / c.total < threshold
+    return better >= step.min_keep and mass >= step.a * (1 - 4 * eps) * c.total
+
+
+cdef inline bint cuts_deeper(
+    Candidates *c, const ChainStep *step, Py_ssize_t worst
+) noexcept nogil:
+    """Run a step if it keeps nothing but what is better than the candidate at `worst`.
+
+    Return whether it does. The step before it removes nothing that is better.
+    """
+    cdef double bound
+    cdef Py_ssize_t i, better = 0
+    for i in range(c.count):
+        better += c.score[i] > c.score[worst]
+    if step.op == TOP_K and better >= max(step.k, step.min_keep):
+        keep_best(c, max(step.k, step.min_keep), step.every_tie)
+        return True
+    bound = c.highest + step.log_a
+    if step.op == MIN_P and better >= step.min_keep and bound > c.score[worst]:
+        keep_above(c, bound, step.min_keep)
+        return True
+    return False
+
+
+cdef inline bint is_cut_deeper(const ChainStep *step) noexcept nogil:
+    """Return whether `cuts_deeper` may be so."""
+    return step.op == TOP_K or step.op == MIN_P and step.a > 0
+
+
+cdef inline Py_ssize_t place_of_id(const Candidates *c, Py_ssize_t id) noexcept nogil:
+    """Return where an id is among candidates, -1 if it is not."""
+    cdef Py_ssize_t i
+    for i in range(c.count):
+        if c.id[i] == id:
+            return i
+    return -1
+
+
+cdef inline bint sum_up(
+    Scores *s, const real *x, Py_ssize_t n, const ChainStep *step, Names *names, Candidates *c
+) noexcept nogil:
+    """Sum up over a row what a step needs, the best candidates being there; return if it is finite.
+    """
+    c.highest = highest_score(c)
+    if not -infinity(<double>0) < c.highest < infinity(<double>0):
+        return False
+    order_names(names, c)
+    if step.op == TOP_N_SIGMA:
+        set_bound(s, x, n, step.a, c)
+        return -infinity(<double>0) < c.bound
+    sum_weights(s, x, n, step.op == TYPICAL_P or step.op == ETA, NULL, c)
+    return True
+
+
+cdef inline Py_ssize_t cut_by_sums(
+    const real *x, Py_ssize_t n, const Chain *chain, Names *names, const double **u,
+    Workspace *work, Candidates *c,
+) noexcept nogil:
+    """Run the first steps and the one after them, by sums over the row; return how many have run.
+
+    INVALID if that takes many candidates, or NO_MEMORY. `work` has the block maxima of CHUNK.
+    """
+    cdef const ChainStep *step = chain.steps + chain.n_first
+    cdef Scores s
+    cdef Py_ssize_t k = FIRST_SELECTION
+    cdef Py_ssize_t selected, i, worst = 0
+    cdef bint summed = False
+    cdef bint followed = chain.n_first + 1 < chain.n_steps
+    s.steps = chain.steps
+    s.n_steps = chain.n_first
+    s.names = names
+    s.packed = work.packed
+    while k * 8 < n:
+        if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
+            return NO_MEMORY
+        selected = min(k, select_k(x, n, k, <real *>work.maxima, True, work))
+        list_few(x, names, selected, work, c, &worst)
+        for i in range(chain.n_first):
+            if c.count == 0 or not run_step(c, chain.steps + i, names, chain.eps, u):
+                return INVALID
+        if not summed and not sum_up(&s, x, n, step, names, c):
+            return INVALID
+        summed = True
+        worst = place_of_id(c, worst)
+        if worst < 0:  # all above -inf are there
+            return INVALID
+        if step.op == TOP_N_SIGMA:
+            if c.bound > c.score[worst]:
+                keep_above(c, c.bound, 1)
+                return chain.n_first + 1
+        else:
+            softmax_weights(<const double *>c.score, c.weight, c.count, c.highest, 1)
+            if is_within(c, step, worst, chain.eps):
+                keep_by_weight(c, step, chain.eps)
+                return chain.n_first + 1
+            if step.op == TOP_P and followed and cuts_deeper(c, step + 1, worst):
+                return chain.n_first + 2
+        if stopped(n):
+            return INVALID
+        k *= 8
+    return INVALID
+
+
+cdef inline Py_ssize_t cut_nucleus(
+    const real *x, Py_ssize_t n, double highest, const Chain *chain, Names *names,
+    const double **u, Workspace *work, Candidates *c,
+) noexcept nogil:
+    """Do as `cut_by_sums` for a nucleus of scores that are at most divided, as `sample` does."""
+    cdef const ChainStep *step = chain.steps + chain.n_first
+    cdef Filters f
+    cdef Py_ssize_t i
+    f.temperature = chain.steps[0].a if chain.n_first else 1
+    f.top_k = 0
+    f.top_p = step.a
+    f.log_min_p = -infinity(<double>0)
+    f.min_keep = step.min_keep
+    if not allow_selection(x, n, min(n, max(initial_room(n), f.min_keep)), work):
+        return NO_MEMORY
+    work.is_full = False
+    c.count = apply_filters(x, n, highest, &f, work, NULL)
+    if work.is_full:
+        return INVALID
+    if not make_room(c, c.count):
+        return NO_MEMORY
+    for i in range(c.count):
+        c.id[i] = work.index[i]
+        c.score[i] = (<real *>work.value)[i]
+        c.name[i] = name_of(names, work.index[i])
+    c.ascending = True
+    for i in range(chain.n_first):
+        if not run_step(c, chain.steps + i, names, chain.eps, u):
+            return INVALID
+    return chain.n_first + 1

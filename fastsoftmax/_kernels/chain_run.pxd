@@ -1,0 +1,145 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""A row through a whole chain, by the shortest way."""
+
+from libc.stdint cimport int64_t
+
+from fastsoftmax._kernels.block_maxima cimport CHUNK
+from fastsoftmax._kernels.block_select cimport select_k
+from fastsoftmax._kernels.chain_abi cimport ALLOWED_TOKENS, TEMPERATURE, TOP_P, PastTokens
+from fastsoftmax._kernels.chain_list cimport Candidates, highest_score, make_room
+from fastsoftmax._kernels.chain_mass cimport (
+    FIRST_SELECTION,
+    LONG_ENOUGH,
+    cut_by_sums,
+    cut_nucleus,
+    cuts_by_sums,
+    is_cut_deeper,
+)
+from fastsoftmax._kernels.chain_names cimport Names, name_tokens
+from fastsoftmax._kernels.chain_row cimport (
+    INVALID,
+    NO_MEMORY,
+    Chain,
+    allow_selection,
+    list_all,
+    list_few,
+    list_given,
+    run_on_few,
+)
+from fastsoftmax._kernels.chain_steps cimport run_step
+from fastsoftmax._kernels.chain_whole cimport Scores, divide_scores, draw_from_scores, order_names
+from fastsoftmax._kernels.exp_scale cimport inverse_temperature
+from fastsoftmax._kernels.inverse_cdf cimport draw_from_row
+from fastsoftmax._kernels.packed_row cimport row_element
+from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
+from fastsoftmax._kernels.signals cimport stopped
+from fastsoftmax._kernels.token_logprobs cimport log1p_of_others
+from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.workspace cimport Workspace
+
+
+cdef inline bint only_divides(const Chain *chain) noexcept nogil:
+    """Return whether the first steps are one temperature, or none."""
+    return chain.n_first == 0 or chain.n_first == 1 and chain.steps[0].op == TEMPERATURE
+
+
+cdef inline Py_ssize_t draw_whole(
+    const real *x, Py_ssize_t n, double highest, const Chain *chain, Names *names,
+    const double **u, Workspace *work, Candidates *c, bint weighed,
+) noexcept nogil:
+    """Return the id drawn from a row whose scores the chain changes and of which it removes none.
+
+    INVALID if all of it must be listed, or NO_MEMORY. `work` has the block maxima of CHUNK. If
+    `weighed`, leave what is drawn as a candidate that is.
+    """
+    cdef double temperature = chain.steps[0].a if chain.n_first else 1
+    cdef Scores s
+    cdef Py_ssize_t i, worst = 0, k = FIRST_SELECTION
+    if only_divides(chain):
+        c.highest = highest
+        divide_scores(&c.highest, 1, temperature)
+        if not -infinity(<double>0) < c.highest < infinity(<double>0):
+            return INVALID
+        if not make_room(c, 1):
+            return NO_MEMORY
+        c.id[0] = draw_from_row(
+            x, n, u[0][0], highest, inverse_temperature(temperature, <double>0), NULL,
+            <double *>work.keys, work.packed,
+        )
+        if weighed:
+            c.count = 1
+            c.score[0] = row_element(x, c.id[0], work.packed)
+            divide_scores(c.score, 1, temperature)
+            i = first_max(x, n, CHUNK, <real>highest, <const real *>work.maxima, work.packed)
+            c.log_total = log1p_of_others(
+                x, n, i, highest, temperature, <double *>work.keys, work.packed
+            )
+        return c.id[0]
+    if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
+        return NO_MEMORY
+    list_few(x, names, min(k, select_k(x, n, k, <real *>work.maxima, True, work)), work, c, &worst)
+    for i in range(chain.n_steps):
+        if c.count == 0 or not run_step(c, chain.steps + i, names, chain.eps, u):
+            return INVALID
+    c.highest = highest_score(c)
+    if not -infinity(<double>0) < c.highest < infinity(<double>0):
+        return INVALID
+    order_names(names, c)
+    s.steps = chain.steps
+    s.n_steps = chain.n_steps
+    s.names = names
+    s.packed = work.packed
+    return draw_from_scores(&s, x, n, u[0][0], <double *>work.keys, c)
+
+
+cdef inline int64_t run_chain(
+    const real *x, Py_ssize_t n, const Chain *chain, const PastTokens *history, const double **u,
+    Workspace *work, Names *names, Candidates *c, Py_ssize_t *drawn, bint weighed,
+) noexcept nogil:
+    """Leave in `c` what a chain leaves of a row; return how many, INVALID or NO_MEMORY.
+
+    `u` becomes where the next random number is. Where `drawn` is not NULL, an id may be drawn by it
+    and written there: then nothing is in `c`, or if `weighed`, that id alone. Else it becomes -1.
+    """
+    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
+    cdef bint is_long = n >= LONG_ENOUGH
+    cdef Py_ssize_t done
+    if drawn != NULL:
+        drawn[0] = INVALID
+    if highest != highest:
+        return INVALID
+    if not name_tokens(names, chain.steps, chain.n_steps, history, n):
+        return NO_MEMORY
+    done = run_on_few(x, n, chain, names, u, work, c)
+    if done == INVALID and is_long and chain.kept == 0:
+        if chain.n_first == chain.n_steps:
+            if drawn != NULL:
+                drawn[0] = draw_whole(x, n, highest, chain, names, u, work, c, weighed)
+                if drawn[0] != INVALID:
+                    return drawn[0] if drawn[0] == NO_MEMORY else n
+        elif real is float and cuts_by_sums(chain.steps + chain.n_first):
+            if chain.steps[chain.n_first].op == TOP_P and only_divides(chain) and not (
+                chain.n_first + 1 < chain.n_steps
+                and is_cut_deeper(chain.steps + chain.n_first + 1)
+            ):
+                done = cut_nucleus(x, n, highest, chain, names, u, work, c)
+            else:
+                done = cut_by_sums(x, n, chain, names, u, work, c)
+    if done == NO_MEMORY:
+        return NO_MEMORY
+    if done < 0:
+        done = 0
+        if chain.n_steps > 0 and chain.steps[0].op == ALLOWED_TOKENS:
+            if not list_given(x, chain.steps, names, work, c):
+                return NO_MEMORY
+        elif not list_all(x, n, names, work, c):
+            return NO_MEMORY
+    while done < chain.n_steps:
+        if c.count == 0 or stopped(c.count):
+            return INVALID
+        if not run_step(c, chain.steps + done, names, chain.eps, u):
+            return INVALID
+        done += 1
+    if c.count == 0 or not highest_score(c) < infinity(<double>0):
+        return INVALID
+    return c.count

@@ -1,0 +1,178 @@
+"""One call of a sampler: compiled where that can be, else by the chain in readable Python."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _threads
+from .._arguments.results import SamplerResult, TopLogprobs
+from .._arguments.values import count, generator
+from .._arguments.values import uniforms as uniforms_of
+from ..steps import candidates
+from ..steps.candidates import Candidates
+from . import program
+from .execution import InvalidRowError, SamplerCall, Watch, drawn_from
+
+
+class Options(NamedTuple):
+    """Where a call's randomness comes from, how many threads it is for, what is reported."""
+
+    rng: Any = None
+    seed: Any = None
+    position: Any = None
+    workers: Any = None
+    logprobs: Any = None
+    flag: bool = False  # whether an invalid row gets -1; else it raises
+
+
+def philox(seeds: NDArray[Any], positions: NDArray[Any], m: int) -> NDArray[Any]:
+    """Return m uniforms of each seed and position; those of all positions are independent."""
+    rows = [
+        np.random.Generator(np.random.Philox(key=seed, counter=position + (b << 64))).random(4)
+        for seed, position in zip(seeds.tolist(), positions.tolist(), strict=True)
+        for b in range(-(-m // 4))
+    ]
+    return np.reshape(rows, (len(seeds), -1))[:, :m]
+
+
+def uniforms(call: SamplerCall, options: Options, draws: int) -> list[list[float]]:
+    """Return the random numbers of each row: for its steps in order, and for so many draws."""
+    counts = [sum(step.uniforms for step in steps) + draws for steps in call.chains]
+    rng, seed, position = options[:3]
+    if len({*counts}) > 1 and seed is None and position is None:
+        numbers = iter(generator(rng).random(sum(counts)).tolist())
+        return [[*islice(numbers, count)] for count in counts]
+    most = max(counts, default=draws)
+    if most == 0:
+        return [[] for _ in counts]
+    table = uniforms_of(rng, seed, position, call.shape, most, philox).tolist()
+    return [row[:count] for row, count in zip(table, counts, strict=True)]
+
+
+def left_of(
+    call: SamplerCall, i: int, numbers: list[float], watch: Watch | None = None
+) -> Candidates:
+    """Return what the steps leave of row `i`, or raise a ValueError."""
+    try:
+        return call.run_row(i, numbers, watch)
+    except InvalidRowError as error:
+        raise ValueError(str(error)) from None
+
+
+def run_compiled(method: str, compiled: Any, call: SamplerCall, *options: Any) -> Any:
+    """Run a program on a call's arguments, which have been made ordinary; None if none can be."""
+    if program.chains is None or compiled is None:
+        return None
+    data: Any = call.data if call.shape else call.data[0]
+    ids: Any = [np.ascontiguousarray(history.ids) for history in call.histories]
+    prompt: Any = [history.prompt for history in call.histories]
+    if not call.shape:
+        ids, prompt = ids[0], prompt[0]
+    return getattr(program.chains, method)(compiled, data, ids, prompt, *options)
+
+
+def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
+    """Return a token for each row: what is not for the compiled chain, by the readable one.
+
+    Parameters
+    ----------
+    call : SamplerCall
+        The call.
+    compiled : object or None
+        The program of the steps.
+    options : Options
+        As given to the call.
+    done : (ids, uniforms, report) or None
+        What the compiled chain has drawn, with -1 for the rows that it leaves; None where it has
+        done nothing, as the call's arguments were not ordinary.
+    """
+    call.check_state()
+    if done is None:
+        done = run_compiled("draw", compiled, call, *options[:5])
+    if done is None:
+        if options.workers is not None:
+            _threads.count(options.workers)
+        report = None if options.logprobs is None else empty_report(call, options.logprobs)
+        numbers = uniforms(call, options, 1)
+        done = np.full(call.shape, -1, dtype=np.int64), numbers, report
+    if type(done) is not tuple:
+        return done
+    ids, numbers, report = done
+    for i in np.flatnonzero(ids.reshape(-1) < 0).tolist():
+        try:
+            left = call.run_row(i, numbers[i])
+        except InvalidRowError as error:
+            if not options.flag:
+                raise ValueError(str(error)) from None
+            continue
+        drawn = drawn_from(left, numbers[i][-1])
+        ids.reshape(-1)[i] = drawn
+        call.foresee(i, drawn)
+        if report is not None:
+            report_row(report, call, i, left, drawn)
+    return ids[()] if report is None else result(call, ids, report)
+
+
+def empty_report(call: SamplerCall, n: Any) -> list[NDArray[Any]]:
+    """Return arrays for what is reported of each row, with NaN and -1 for each."""
+    n = count(n, "logprobs", 0, call.data.shape[1])
+    numbers = [np.full(call.shape, np.nan, dtype=call.data.dtype) for _ in range(3)]
+    top = np.full((*call.shape, n), np.nan, dtype=call.data.dtype)
+    rank, top_ids = np.full(call.shape, -1), np.full((*call.shape, n), -1)
+    return [*numbers[:2], rank, numbers[2], top, top_ids]
+
+
+def report_row(
+    report: list[NDArray[Any]], call: SamplerCall, i: int, left: Candidates, drawn: int
+) -> None:
+    """Write what is reported of the token that was drawn from the candidates `left` of row `i`."""
+    logprobs, filtered, rank, entropy, top, top_ids = report
+    row, fast = call.data[i].astype(call.dtype, copy=False), candidates.fast
+    logprobs.reshape(-1)[i] = fast.token_logprobs(row, drawn)
+    filtered.reshape(-1)[i] = left.log_probs[left.find(np.array([drawn]))[0][0]]
+    rank.reshape(-1)[i] = fast.rank(row, drawn)
+    probs, log_probs = (
+        fast.softmax(row.astype(np.float64)),
+        fast.log_softmax(row.astype(np.float64)),
+    )
+    entropy.reshape(-1)[i] = -(probs @ np.where(probs > 0, log_probs, 0))
+    best = fast.top_logprobs(row, top.shape[-1])
+    top.reshape(len(call.data), -1)[i], top_ids.reshape(len(call.data), -1)[i] = best
+
+
+def result(call: SamplerCall, ids: NDArray[Any], report: list[NDArray[Any]]) -> SamplerResult:
+    """Return ids and what is reported of them, in the logits' dtype."""
+    logprobs, filtered, rank, entropy, top, top_ids = (
+        a if a.dtype == np.int64 else a.astype(call.dtype, copy=False) for a in report
+    )
+    best = TopLogprobs(top, top_ids)
+    return SamplerResult(ids[()], logprobs[()], filtered[()], rank[()], best, entropy[()])
+
+
+def filter_scores(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
+    """Return the scores that are left of each row, by the means of `draw`.
+
+    `done` is (a number for each row, uniforms, scores), where it is a tuple.
+    """
+    if done is None and call.data.dtype == call.dtype:  # a half type is rounded once
+        done = run_compiled("filter", compiled, call, *options[:4])
+    if done is None:
+        if options.workers is not None:
+            _threads.count(options.workers)
+        size = call.data.shape[1]
+        scores = np.empty((*call.shape, size), dtype=call.dtype)
+        done = np.full(len(call.data), -1), uniforms(call, options, 0), scores
+    if type(done) is not tuple:
+        return done
+    good, numbers, scores = done
+    for i in np.flatnonzero(good.reshape(-1) < 0).tolist():
+        row = scores.reshape(call.data.shape)[i]
+        row.fill(-np.inf)
+        left = left_of(call, i, numbers[i])
+        with np.errstate(all="ignore"):
+            row[left.ids] = left.scores
+    return scores

@@ -1,0 +1,374 @@
+"""Sampler: the compiled chain draws what the readable one draws, whatever the steps and the row."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastsoftmax import Sampler, set_workers
+from fastsoftmax._sampler import program
+from fastsoftmax.steps import (
+    XTC,
+    AllowedTokens,
+    Epsilon,
+    Eta,
+    FrequencyPenalty,
+    LogitBias,
+    MinP,
+    PresencePenalty,
+    RepetitionPenalty,
+    SuppressTokens,
+    Temperature,
+    TopK,
+    TopNSigma,
+    TopP,
+    TypicalP,
+)
+from tests.oracles import Uniforms
+
+ROWS = 8  # draws from one row
+
+
+@pytest.fixture
+def impl(compiled):
+    """Each implementation that has kernels: the reference runs the readable chain."""
+    return compiled
+
+
+def readable(sampler, *args, **kwargs):
+    """Call a sampler as where nothing is compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "chains", None)
+        return outcome(sampler, *args, **kwargs)
+
+
+def outcome(sampler, x, *args, **kwargs):
+    """Return the ids that a sampler draws and the scores that it leaves, or the errors.
+
+    The uniforms are known, and all must be taken.
+    """
+    chances = sum(isinstance(step, XTC) for step in sampler.steps)
+    found = []
+    for call, count in (sampler, chances + 1), (sampler.filter, chances):
+        uniforms = np.random.default_rng(5).random(len(x) * count)
+        try:
+            result = np.asarray(call(x, *args, rng=Uniforms(uniforms), **kwargs))
+        except (ValueError, TypeError) as error:
+            found.append((type(error), str(error)))
+        else:
+            found.append((result.dtype, result.shape, result.tobytes()))
+    return found
+
+
+ids = st.lists(st.integers(0, 99), min_size=1, max_size=30, unique=True)
+min_keep = st.sampled_from([1, 1, 2, 5, 1000])
+share = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1))
+ties = st.sampled_from(["index", "all"])
+penalty = st.one_of(st.sampled_from([0.5, 1.0, 2.0]), st.floats(0.1, 3))
+last = st.sampled_from([None, 0, 3, 40])
+temperature = st.one_of(
+    st.sampled_from([0.0, 1.0, 0.5, 2.0, 1e-5, 1e-45, 1e-310, 1e30]), st.floats(0.05, 4)
+)
+STEPS = st.one_of(
+    st.builds(Temperature, temperature),
+    st.builds(RepetitionPenalty, penalty, last, st.booleans()),
+    st.builds(RepetitionPenalty, penalty, last, st.booleans(), ids),
+    st.builds(FrequencyPenalty, penalty, last, st.booleans()),
+    st.builds(PresencePenalty, penalty, last, st.booleans()),
+    st.builds(
+        LogitBias, st.dictionaries(st.integers(0, 99), st.sampled_from([-np.inf, -2, 1, 30]))
+    ),
+    st.builds(SuppressTokens, ids),
+    st.builds(AllowedTokens, ids),
+    st.builds(TopK, st.sampled_from([1, 2, 5, 20, 40, 300]), ties, min_keep),
+    st.builds(TopP, share, min_keep),
+    st.builds(MinP, share, min_keep),
+    st.builds(TypicalP, st.floats(0.01, 1), ties, min_keep),
+    st.builds(TopNSigma, st.sampled_from([0.0, 0.5, 1.0, 3.0])),
+    st.builds(Epsilon, st.sampled_from([0.0, 0.001, 0.02, 0.3]), min_keep),
+    st.builds(Eta, st.sampled_from([0.0, 0.001, 0.02, 0.3]), min_keep),
+    st.builds(XTC, share, st.sampled_from([0.0, 0.01, 0.1, 0.6]), min_keep),
+)  # fmt: skip
+CHAINS = st.lists(STEPS, max_size=6).map(lambda steps: Sampler(*steps))
+
+
+@st.composite
+def rows(draw, lengths):
+    """Return one row: with few values or many, a few of -inf, near 0 or far from it."""
+    n = draw(lengths)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    x = rng.normal(0, draw(st.sampled_from([0.0, 0.3, 3.0])), n)
+    step = draw(st.sampled_from([0, 0, 0.5, 3.0]))
+    x = np.round(x / step) * step if step else x
+    x[:100] += draw(st.sampled_from([0, 3]))  # what steps name is among the best
+    x[rng.random(n) < draw(st.sampled_from([0, 0, 0.3]))] = -np.inf
+    return x * draw(st.sampled_from([1, 1, 1e-3, 100])) + draw(st.sampled_from([0, 0, -50]))
+
+
+LENGTHS = st.one_of(st.integers(1, 40), st.sampled_from([100, 101, 700, 5000]))
+HISTORIES = st.lists(st.integers(0, 99), max_size=80)
+
+
+@given(
+    CHAINS, rows(LENGTHS), HISTORIES, st.integers(0, 9),
+    st.sampled_from(["float32", "float32", "float64", "float16", "int16"]), st.booleans(),
+)  # fmt: skip
+def test_any_chain_of_any_row(sampler, row, history, prompt, dtype, strided):
+    assert sampler.compiled == (True,) * len(sampler.steps)
+    if dtype == "int16":
+        row = np.nan_to_num(row, neginf=-9)
+    x = np.tile(row.astype(dtype), (ROWS, 1))
+    x = np.repeat(x, 2, 1)[:, ::2] if strided else x
+    arguments = {"ids": [history] * ROWS, "prompt": min(prompt, len(history))}
+    want = readable(sampler, x, **arguments)
+    assert outcome(sampler, x, **arguments) == want
+
+
+NAMING = [
+    [RepetitionPenalty(1.5), FrequencyPenalty(0.3, 20), PresencePenalty(0.2, prompt=False)],
+    [FrequencyPenalty(-0.5), LogitBias({3: 4.0, 7: -np.inf, 40: -1.0}), SuppressTokens([11, 12])],
+    [],
+]
+CUTTING = [
+    [TopK(20)],
+    [TopK(20, "all", 30), TopP(0.9)],
+    [MinP(0.05), RepetitionPenalty(1.1), TopK(5)],
+    [MinP(1.0, 3), XTC(1.0, 0.1)],
+    [MinP(0.3, 40), Temperature(0.0)],
+    [TopP(0.6), TopK(12, "all")],
+    [TopP(0.99), TopK(64, "all")],
+    [TopP(0.99), TopK(63)],
+    [TopP(0.99), MinP(0.2, 64)],
+    [TopP(0.9, 50), MinP(0.2, 2)],
+    [TopP(0.5, 3), FrequencyPenalty(0.5)],
+    [TypicalP(0.4), TypicalP(0.9, "all", 3)],
+    [TopNSigma(1.0), Temperature(0.5), TopK(9)],
+    [Epsilon(0.01, 3), XTC(0.9, 0.03, 2)],
+    [Eta(0.02), AllowedTokens(range(0, 90, 2))],
+    [TopK(9), LogitBias({3: 9.0, 5: 9.0}), FrequencyPenalty(0.5), TopK(4)],
+]
+
+
+def hard_row(n, dtype):
+    """Return a row in which the tokens that steps name are among the best, and equal others."""
+    row = np.random.default_rng(n).normal(0, 2, n)
+    row[:100] += 3
+    row[1 :: 1 if n % 2 else 7] = row[1 :: 1 if n % 2 else 7].round()  # many ties where n is odd
+    row[5::11] = -np.inf
+    return row.astype(dtype)
+
+
+@pytest.mark.parametrize("cutting", CUTTING, ids=str)
+def test_every_kind_of_chain(cutting):
+    history = np.random.default_rng(3).integers(0, 100, 30).tolist()
+    for n, dtype in (
+        (60, "float32"),
+        (700, "float32"),
+        (701, "float64"),
+        (5000, "float32"),
+        (5001, "float32"),
+    ):
+        x = np.tile(hard_row(n, dtype), (3, 1))
+        named = [t % n for t in history]
+        for naming in NAMING:
+            for temperature in ([], [Temperature(0.7)]):
+                sampler = Sampler(*naming, *temperature, *cutting)
+                got = outcome(sampler, x, [named] * 3, prompt=9)
+                assert got == readable(sampler, x, [named] * 3, prompt=9), (n, sampler)
+                assert n < 100 or isinstance(got[0][0], np.dtype), got
+
+
+@pytest.mark.parametrize("preserving", [TopK(3), MinP(0.999), TopK(2, "all")], ids=str)
+def test_quotients_that_round_to_one(preserving):
+    """The lower id wins then, though its logit is the lower one, and it was not selected."""
+    row = np.full(500, -5.0)
+    row[450:] = np.nextafter(2.0, 0)
+    row[3::50] = np.nextafter(row[450], 0)
+    x = np.tile(row, (3, 1))
+    for temperature in (1.7, 3.4):
+        assert row[3] / temperature == row[450] / temperature
+        sampler = Sampler(Temperature(temperature), preserving)
+        assert outcome(sampler, x) == readable(sampler, x)
+
+
+@given(CHAINS, rows(LENGTHS), HISTORIES)
+@settings(max_examples=300)
+@pytest.mark.slow
+def test_many_chains_of_any_row(sampler, row, history):
+    x = np.tile(row.astype(np.float32), (3, 1))
+    assert outcome(sampler, x, [history] * 3) == readable(sampler, x, [history] * 3)
+
+
+@given(CHAINS, rows(st.sampled_from([50_000, 60_001])), HISTORIES)
+@pytest.mark.slow
+def test_any_chain_of_a_long_row(sampler, row, history):
+    x = np.tile(row.astype(np.float32), (3, 1))
+    assert outcome(sampler, x, [history] * 3) == readable(sampler, x, [history] * 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["float16", "strided"])
+def test_rows_that_are_read_part_by_part(form):
+    """From 2**20 elements on, what must be packed is."""
+    row = np.random.default_rng(6).normal(0, 2, 2**20 + 77)
+    x = np.tile(row.astype("float16" if form == "float16" else "float32"), (2, 1))
+    strided = np.repeat(x, 2, 1)[:, ::2] if form == "strided" else x
+    for steps in (
+        [Temperature(0.5)],
+        [RepetitionPenalty(1.3), Temperature(0.7)],
+        [RepetitionPenalty(1.3), TopP(0.05)],
+        [TopP(0.05), TopK(9)],
+        [FrequencyPenalty(2.0), TopK(40), TopP(0.9)],
+        [TopNSigma(0.5)],
+        [AllowedTokens([5, 70])],
+        [XTC(0.5, 0.01), TopP(0.9)],
+    ):
+        ids = [[5, 2**20, 70, 5]] * 2
+        want = Sampler(*steps)(x.astype("float32"), ids, rng=3).tolist()
+        assert Sampler(*steps)(strided, ids, rng=3).tolist() == want
+
+
+def test_rows_are_shared_by_threads(divided):
+    x = np.random.default_rng(7).normal(0, 3, (200, 20_000)).astype(np.float32)
+    ids = [[i, i + 1, i] for i in range(len(x))]
+    sampler, rng = Sampler(FrequencyPenalty(0.7), TopK(20), XTC(0.5, 0.1)), np.random.default_rng(4)
+    want = [sampler(row, i, rng) for row, i in zip(x, ids, strict=True)]
+    assert not divided
+    with set_workers(3):
+        assert sampler(x, ids, 4).tolist() == want
+    assert sum(rows for _, rows in divided) == len(x)
+
+
+def test_equal_tokens_have_whole_sums():
+    x = np.zeros((2, 60_000))
+    for p in (0.1, 0.3, 0.7):
+        for step in (TopP(p), TypicalP(p)):
+            left = np.flatnonzero(Sampler(step).filter(x[0]) == 0)
+            assert left.tolist() == list(range(round(p * 60_000)))
+            assert outcome(Sampler(step), x) == readable(Sampler(step), x)
+
+
+def test_equal_tokens_of_any_number():
+    x = np.repeat(np.array([0, np.log(2)]), 50)[None, :97].repeat(2, 0)
+    for row in (x, np.zeros_like(x)):
+        for i in range(1, 97, 4):
+            for step in (TopP(i / 97), TypicalP(i / 97, "all"), Epsilon(i / 97), XTC(1, i / 97)):
+                assert outcome(Sampler(step), row) == readable(Sampler(step), row)
+
+
+# ---- what is no ordinary call --------------------------------------------------------------------
+
+ROW = np.tile(np.linspace(-1, 1, 50, dtype=np.float32), (2, 1))
+STEPS_BACK = RepetitionPenalty(2.0), FrequencyPenalty(0.7, prompt=False), TopK(9)
+
+
+@pytest.fixture
+def penalties():
+    """Return a sampler that looks back, made where its chain is compiled."""
+    return Sampler(*STEPS_BACK)
+
+
+@pytest.mark.parametrize(
+    ("ids", "prompt"),
+    [
+        ([[1, 49], [2]], 0),
+        (([1, 49], (2,)), (0, 1)),
+        ([np.array([1, 49]), np.array([2], np.int8)], [1, 0]),
+        ([np.array([49, 1])[::-1], np.array([2], ">i8")], np.array([2, 0])),
+        (np.array([[1, 49], [2, 2]], np.uint64), np.int64(1)),
+        ([[np.int64(1), 49], range(3)], 1),
+        ((), 0),
+        ([], 0),
+        (np.empty((2, 0)), 0),
+        ([[1, 50], [2]], 0),
+        ([[1, -1], [2]], 0),
+        ([[1, 2**70], [2]], 0),
+        ([[1, 2.5], [2]], 0),
+        ([[1, True], [2]], 0),
+        ([[1], [2], [3]], 0),
+        ([[1], 2], 0),
+        (7, 0),
+        (np.ones((2, 2, 2), int), 0),
+        ([[1, 49], [2]], 2),
+        ([[1, 49], [2]], -1),
+        ([[1, 49], [2]], True),
+        ([[1, 49], [2]], [0]),
+        ([[1, 49], [2]], 0.5),
+    ],
+    ids=str,
+)
+def test_histories_of_any_form(ids, prompt, penalties):
+    assert outcome(penalties, ROW, ids, prompt=prompt) == readable(
+        penalties, ROW, ids, prompt=prompt
+    )
+
+
+def test_a_history_is_read_as_it_is(penalties):
+    from fastsoftmax._front.history import History  # built, as the chain is
+
+    rows = np.random.default_rng(8).normal(0, 3, (2, 400)).astype(np.float32)
+    history, ids = History([[5, 399, 5], []]), [[5, 399, 5], []]
+    for i in range(6):
+        want = penalties(rows, ids, i, prompt=[3, 0])
+        np.testing.assert_array_equal(penalties(rows, history, i), want)
+        assert program.chains.draw(penalties._program, rows, history, 0, i, *[None] * 4) is not None
+        history.append(want)
+        ids = [[*tokens, int(token)] for tokens, token in zip(ids, want, strict=True)]
+    one = History([[5, 7]])
+    assert penalties(rows[0], one, 3) == penalties(rows[0], [5, 7], 3, prompt=2)
+    for wrong, message in (
+        ({"logits": rows[:, :399]}, "ids has 399 in row"),
+        ({"logits": rows[:1]}, "ids is a history of 2 rows; logits has 1"),
+        ({"prompt": 1}, "prompt is 1; allowed with a History is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            penalties(**{"logits": rows, "ids": history} | wrong)
+    history.append([1, 1])  # which no call reads any more
+
+
+def test_forms_of_logits(penalties):
+    for x in (
+        ROW.tolist(),
+        ROW[:0],
+        ROW[:, :0],
+        ROW[None],
+        ROW.astype("c8"),
+        [["a"]],
+        [[1], [1, 2]],
+    ):
+        try:
+            want = readable(penalties, x)
+        except Exception as error:
+            with pytest.raises(type(error)):
+                outcome(penalties, x)
+        else:
+            assert outcome(penalties, x) == want
+
+
+def test_one_row_is_a_scalar(penalties):
+    got = penalties(ROW[0], [1], 4)
+    assert type(got) is np.int64
+    assert got == penalties(ROW[:1], [[1]], 4)[0]
+
+
+def test_a_row_that_is_wrong_is_named_and_the_generator_has_moved_on(penalties):
+    x = ROW.copy()
+    x[1, 3] = np.nan
+    rng, twin = np.random.default_rng(1), np.random.default_rng(1)
+    with pytest.raises(ValueError, match=r"logits has NaN in row \(1,\)"):
+        penalties(x, rng=rng)
+    twin.random(2)
+    assert rng.random() == twin.random()
+
+
+def test_scores_that_overflow_and_are_removed():
+    """Where the compiled chain meets what is infinite, the readable one goes on."""
+    big = np.array([[1e308, 0.0, 1.0]] * 2)
+    for steps in (
+        [Temperature(1e-3)],
+        [Temperature(1e-3), SuppressTokens([0]), TopP(0.9)],
+        [Temperature(1e-3), TopP(0.9), SuppressTokens([0])],
+        [TopNSigma(1.0)],
+        [LogitBias({1: -np.inf, 0: 1e308}), TopK(1)],
+    ):
+        assert outcome(Sampler(*steps), big) == readable(Sampler(*steps), big)
