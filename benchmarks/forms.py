@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inputs import dtype_of, has_dtype
+from benchmarks.inputs import dtype_of, has_dtype, packed
 from benchmarks.timing import shortest
 
 ADD_US = 0.45
@@ -133,6 +133,9 @@ def _filters(function, base, x, rows):
     yield from over({"min_p=0.1": (0.1, 1), "min_p a row": (np.full(rows, 0.1), 3)},
                     "min_p", (x,))  # fmt: skip
     yield from over({"min_keep=2": (2, 1)}, "min_keep", (x,))
+    mask = x > -1
+    yield from over({"mask=": (mask, 1), "mask= a row": (mask[0], 1),
+                     "mask= bits": (packed(mask), 1)}, "mask", (x,))  # fmt: skip
 
 
 def _sampling():

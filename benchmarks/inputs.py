@@ -59,6 +59,22 @@ def mask(kind, x):
     return np.random.default_rng(3).random(x.shape) < 0.5
 
 
+def allowed(amount, x):
+    """A mask of ids for `x`: a share of them below 1, else so many in each row."""
+    rng = np.random.default_rng(6)
+    if amount < 1:
+        return rng.random(x.shape) < amount
+    mask = np.zeros(x.shape, bool)
+    np.put_along_axis(mask, rng.random(x.shape).argsort(-1)[..., :amount], True, -1)
+    return mask
+
+
+def packed(mask):
+    """A mask as words of 32 bits."""
+    room = [(0, 0)] * (mask.ndim - 1) + [(0, -mask.shape[-1] % 32)]
+    return np.packbits(np.pad(mask, room), axis=-1, bitorder="little").view(np.int32)
+
+
 def targets(x, axis=-1):
     """A class, or a token, for each row."""
     rows = tuple(np.delete(x.shape, axis))

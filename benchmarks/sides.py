@@ -56,7 +56,9 @@ def _fastsoftmax():
     def masked(function, x, mask):
         return partial(function, x, where=inputs.mask(mask, x))
 
-    def sample(x, **filters):
+    def sample(x, allowed=None, **filters):
+        if allowed is not None:
+            filters["mask"] = inputs.packed(inputs.allowed(allowed, x))
         return partial(fs.sample, x, rng=np.random.default_rng(0), **filters)
 
     def race(x, **filters):

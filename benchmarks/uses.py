@@ -87,6 +87,12 @@ def _race(shape, rows, floor):
     )  # fmt: skip
 
 
+def _allowed(amount, floor, notes, **filters):
+    """A draw under a packed mask, of a share of the ids or of so many."""
+    return _sample(f"{notes} mask of {amount}", _own("without a mask", "sample", floor, **filters),
+                   allowed=amount, **filters)  # fmt: skip
+
+
 def _plain(deviation, floor):
     return _own("plain draw", "sample", floor, f"deviation {deviation}")
 
@@ -152,6 +158,11 @@ USES = (
     *(
         _sample("top_p=0.9", _plain(deviation, 0.5), f"deviation {deviation}", top_p=0.9)
         for deviation in (1, 1.5, 2, 3)
+    ),
+    *(
+        _allowed(amount, floor, notes, temperature=0.8, **filters)
+        for amount, floor in ((0.3, 0.8), (50, 4))
+        for notes, filters in (("T", {}), ("T, top_k, top_p", {"top_k": 50, "top_p": 0.9}))
     ),
     *(
         _sample("plain", _own("deviation 3", "sample", 0.9, "deviation 3"),

@@ -183,6 +183,8 @@ def filter_logits(
     top_p: ArrayLike | None = None,
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
     ties: Literal["index", "all"] = "index",
     out: NDArray[Any] | None = None,
     workers: int | None = None,
@@ -195,6 +197,8 @@ def support(
     top_p: ArrayLike | None = None,
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
 ) -> Support: ...
 def sample(
     logits: ArrayLike,
@@ -204,6 +208,8 @@ def sample(
     top_p: ArrayLike | None = None,
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
     size: int | None = None,
     replace: bool = True,
     rng: int | np.random.Generator | None = None,
@@ -221,6 +227,8 @@ def sample_with_logprobs(
     top_p: ArrayLike | None = None,
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
     size: int | None = None,
     replace: bool = True,
     rng: int | np.random.Generator | None = None,
@@ -230,8 +238,22 @@ def sample_with_logprobs(
     on_invalid: Literal["raise", "flag"] = "raise",
     workers: int | None = None,
 ) -> SampleResult: ...
-def token_logprobs(logits: ArrayLike, ids: ArrayLike, *, temperature: ArrayLike = 1.0) -> Any: ...
-def top_logprobs(logits: ArrayLike, n: int, *, temperature: ArrayLike = 1.0) -> TopLogprobs: ...
+def token_logprobs(
+    logits: ArrayLike,
+    ids: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
+) -> Any: ...
+def top_logprobs(
+    logits: ArrayLike,
+    n: int,
+    *,
+    temperature: ArrayLike = 1.0,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
+) -> TopLogprobs: ...
 def rank(logits: ArrayLike, ids: ArrayLike) -> Any: ...
 def verify(
     draft_ids: ArrayLike,

@@ -17,6 +17,14 @@ def mask(x):
     return allowed.reshape(x.shape)
 
 
+def words(x):
+    """Return that mask in words of 32 bits, as xgrammar and llguidance pack it."""
+    bits = np.packbits(np.atleast_1d(mask(x)), axis=-1, bitorder="little")
+    room = -bits.shape[-1] % 4
+    bits = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, room)])
+    return bits.view("<i4").astype(np.int32)
+
+
 def other(x):
     """Return probabilities of the shape and type of x, which are those of no x in particular."""
     return equal(x.shape, x.dtype.newbyteorder("=") if x.dtype.kind in "fV" else np.dtype("d"))
@@ -71,7 +79,9 @@ CALLS = {
     "rank": lambda f, x: f.rank(x, classes(x)),
     "filter_logits": lambda f, x: f.filter_logits(x, **FILTERS),
     "filter_logits min_p": lambda f, x: f.filter_logits(x, min_p=0.1),
+    "filter_logits mask": lambda f, x: f.filter_logits(x, top_p=0.9, mask=mask(x)),
     "support": lambda f, x: f.support(x, **FILTERS),
+    "support mask": lambda f, x: f.support(x, min_p=0.01, mask=words(x)),
     "sample": lambda f, x: f.sample(x, rng=0, on_invalid="flag"),
     "sample filters": lambda f, x: f.sample(x, **FILTERS, seed=-1, position=3, on_invalid="flag"),
     "sample many": lambda f, x: f.sample(x, size=4, rng=0, on_invalid="flag"),
@@ -81,11 +91,17 @@ CALLS = {
     "sample race filters": lambda f, x: f.sample(
         x, **FILTERS, seed=7, position=3, method="race", on_invalid="flag"
     ),
+    "sample mask": lambda f, x: f.sample(x, mask=words(x), rng=0, on_invalid="flag"),
     "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(
         x, **FILTERS, rng=0, on_invalid="flag"
     ),
+    "sample_with_logprobs mask": lambda f, x: f.sample_with_logprobs(
+        x, **FILTERS, mask=mask(x), rng=0, on_invalid="flag"
+    ),
     "token_logprobs": lambda f, x: f.token_logprobs(x, classes(x)),
+    "token_logprobs mask": lambda f, x: f.token_logprobs(x, classes(x), mask=words(x)),
     "top_logprobs": lambda f, x: f.top_logprobs(x, few(x)),
+    "top_logprobs mask": lambda f, x: f.top_logprobs(x, few(x), mask=mask(x)),
     "verify": lambda f, x: f.verify(
         drafts(x), blocks(x, 3), seed=3, position=4, on_invalid="flag"
     ),

@@ -92,9 +92,16 @@ VALID_ROWS = (
     "allowed are rows of finite numbers and -inf, one of them finite (or pass on_invalid='flag')"
 )
 
+NOTHING = "nothing above -inf"
+
 
 def finish_draw(
-    ids: np.ndarray, rows: np.ndarray, shape: tuple[int, ...], size: int | None, flag: bool
+    ids: np.ndarray,
+    rows: np.ndarray,
+    shape: tuple[int, ...],
+    size: int | None,
+    flag: bool,
+    masked: bool = False,
 ) -> Any:
     """Return the indices drawn from `rows` in the shape that `size` asks for, -1 for the missing.
 
@@ -110,6 +117,8 @@ def finish_draw(
         As given to `sample`.
     flag : bool
         Whether missing indices stay -1.
+    masked : bool, default False
+        Whether there were masks: what they shut is -inf in `rows`.
 
     Raises
     ------
@@ -124,9 +133,10 @@ def finish_draw(
                 f"size is {size}; allowed without replacement is 0 to {(ids[i] >= 0).sum()}, what "
                 f"can be drawn from row {place} (or pass on_invalid='flag')"
             )
-        raise ValueError(
-            f"logits has {why_invalid(rows[i])} in row {place}; {VALID_ROWS}"
-        )
+        why = why_invalid(rows[i])
+        if masked and why == NOTHING:
+            why += " that its mask allows"
+        raise ValueError(f"logits has {why} in row {place}; {VALID_ROWS}")
     return ids.reshape(shape if size is None else (*shape, size))[()]
 
 
@@ -136,7 +146,7 @@ def why_invalid(row: Any) -> str:
         row = np.asarray(row).astype(np.float64)
     if np.isnan(row).any():
         return "NaN"
-    return "+inf" if np.isposinf(row).any() else "nothing above -inf"
+    return "+inf" if np.isposinf(row).any() else NOTHING
 
 
 def clip_to_dtype(y: np.ndarray, dtype: np.dtype) -> np.ndarray:

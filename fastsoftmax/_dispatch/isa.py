@@ -55,7 +55,7 @@ FAMILIES = (
 #: Sources in ``_front``, compiled once, with baseline flags.
 FRONT = (
     *(module for module, _, _ in FAMILIES),
-    *("arrays", "plan", "row_arguments", "filters", "uniforms", "race", "results"),
+    *("arrays", "plan", "row_arguments", "filters", "masks", "uniforms", "race", "results"),
     "chain_arguments",
     *("pack", "signals", "execute", "columns", "long_row", "long_selection", "packed_rows"),
     "history",

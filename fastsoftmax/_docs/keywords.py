@@ -11,6 +11,8 @@ SYNONYMS = {
     "dim": ("axis",),
     "keepdim": ("keepdims",),
     "mask": ("where",),
+    "where": ("mask",),
+    "bitmask": ("mask",),
     "temp": ("temperature",),
     "tau": ("temperature",),
     "n": ("k",),

@@ -11,6 +11,8 @@ def sample_with_logprobs(
     top_p: Any = None,
     min_p: Any = None,
     min_keep: int = 1,
+    mask: Any = None,
+    mask_rows: Any = None,
     size: int | None = None,
     replace: bool = True,
     rng: Any = None,
@@ -29,6 +31,8 @@ def sample_with_logprobs(
     temperature, top_k, top_p, min_p, min_keep
         What `sample` filters by: one value, or one a row (they broadcast to ``logits.shape[:-1]``);
         `min_keep` is one int.
+    mask, mask_rows
+        Which ids are allowed, as `sample` describes it; in every figure the others are -inf.
     size, replace, rng, seed, position, method, on_invalid, workers
         How many to draw, from which randomness and how, what an invalid row does, and how many
         threads may share the work, as `sample` describes them.
@@ -45,8 +49,9 @@ def sample_with_logprobs(
     Raises
     ------
     ValueError
-        A parameter out of range or NaN, `rng` beside `seed` or in a race, or a row that cannot be
-        drawn from, or not `size` times without replacement (it is named).
+        A parameter out of range or NaN, a `mask` whose shape does not fit, `rng` beside `seed` or
+        in a race, or a row that cannot be drawn from, or not `size` times without replacement (it
+        is named).
     TypeError
         A dtype without probabilities, a masked array, a parameter that is no number, a `top_k`,
         `min_keep`, `size`, `seed` or `position` that is no integer (in a race, or None), a
@@ -75,7 +80,9 @@ def sample_with_logprobs(
     """
 
 
-def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
+def token_logprobs(
+    logits: Any, ids: Any, *, temperature: Any = 1.0, mask: Any = None, mask_rows: Any = None
+) -> Any:
     """Return the log-probability of given tokens, the entries of `log_softmax` at `ids`.
 
     Parameters
@@ -86,6 +93,8 @@ def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
         One token for each row of logits, or m of them.
     temperature : float or array_like, default 1.0
         T, from 0 to inf: one value, or one a row (it broadcasts to ``logits.shape[:-1]``).
+    mask, mask_rows
+        Which ids are allowed, as `sample` describes it; the others are -inf.
 
     Returns
     -------
@@ -98,7 +107,7 @@ def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
     IndexError
         An id that is not from 0 to n - 1 (it is named).
     ValueError
-        A temperature out of range or NaN, an `ids` whose shape does not fit.
+        A temperature out of range or NaN, an `ids` or `mask` whose shape does not fit.
     TypeError
         A dtype without probabilities, a masked array, ids that are no integers (bools are none).
 
@@ -126,7 +135,9 @@ def token_logprobs(logits: Any, ids: Any, *, temperature: Any = 1.0) -> Any:
     """
 
 
-def top_logprobs(logits: Any, n: int, *, temperature: Any = 1.0) -> Any:
+def top_logprobs(
+    logits: Any, n: int, *, temperature: Any = 1.0, mask: Any = None, mask_rows: Any = None
+) -> Any:
     """Return the `n` largest log-probabilities of each row, and whose they are.
 
     Parameters
@@ -137,6 +148,8 @@ def top_logprobs(logits: Any, n: int, *, temperature: Any = 1.0) -> Any:
         How many, from 0 to the size of the vocabulary.
     temperature : float or array_like, default 1.0
         T, from 0 to inf: one value, or one a row (it broadcasts to ``logits.shape[:-1]``).
+    mask, mask_rows
+        Which ids are allowed, as `sample` describes it; the others are -inf.
 
     Returns
     -------
@@ -148,7 +161,7 @@ def top_logprobs(logits: Any, n: int, *, temperature: Any = 1.0) -> Any:
     Raises
     ------
     ValueError
-        `n` or a temperature out of range or NaN.
+        `n` or a temperature out of range or NaN, a `mask` whose shape does not fit.
     TypeError
         A dtype without probabilities, a masked array, an `n` that is no integer.
 

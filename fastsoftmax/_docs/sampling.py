@@ -11,6 +11,8 @@ def filter_logits(
     top_p: Any = None,
     min_p: Any = None,
     min_keep: int = 1,
+    mask: Any = None,
+    mask_rows: Any = None,
     ties: str = "index",
     out: Any = None,
     workers: Any = None,
@@ -37,6 +39,8 @@ def filter_logits(
         and 0 keep all.
     min_keep : int, default 1
         Each filter leaves at least this many.
+    mask, mask_rows
+        Which ids are allowed, as `sample` describes it; the others are -inf before the filters.
     ties : {"index", "all"}
         What `top_k` does with what equals its last entry: exactly `top_k` stay, the lower index
         wins; or all of it stays (as in Hugging Face transformers and vLLM).
@@ -94,6 +98,8 @@ def support(
     top_p: Any = None,
     min_p: Any = None,
     min_keep: int = 1,
+    mask: Any = None,
+    mask_rows: Any = None,
 ) -> Any:
     """Return what `sample` can draw from each row, and with which probabilities.
 
@@ -106,6 +112,8 @@ def support(
     temperature, top_k, top_p, min_p, min_keep
         What `sample` filters by: one value, or one a row (they broadcast to ``logits.shape[:-1]``);
         `min_keep` is one int.
+    mask, mask_rows
+        Which ids are allowed, as `sample` describes it; the others are -inf before the filters.
 
     Returns
     -------
@@ -153,6 +161,8 @@ def sample(
     top_p: Any = None,
     min_p: Any = None,
     min_keep: int = 1,
+    mask: Any = None,
+    mask_rows: Any = None,
     size: int | None = None,
     replace: bool = True,
     rng: Any = None,
@@ -182,6 +192,15 @@ def sample(
         Keep what is at least `min_p` times as likely as the most likely entry. None and 0 keep all.
     min_keep : int, default 1
         Each filter leaves at least this many.
+    mask : array_like of bool, int32 or uint32, optional
+        Which ids are allowed. The others are as if their logits were -inf, before the filters and
+        in every figure, whatever they are. Bools of the width of the logits, True allowed; or 32
+        ids in an integer, as xgrammar and llguidance pack them, shape ``(..., ceil(n / 32))``: bit
+        j of word i is id ``32 i + j``, 1 allowed. Ids beyond the words are not allowed, bits beyond
+        the vocabulary don't count. Other axes broadcast to ``logits.shape[:-1]``.
+    mask_rows : array_like of int, optional
+        Where not every row has a mask: the row that each row of `mask`, which has two dimensions
+        then, is for, counted in C order; the other rows have none.
     size : int, optional
         How many to draw from each row. None draws one and adds no axis; 0 draws nothing and looks
         at nothing.
@@ -217,12 +236,15 @@ def sample(
     Raises
     ------
     ValueError
-        A parameter out of range or NaN, `rng` beside `seed` or in a race, or a row that cannot be
-        drawn from, or not `size` times without replacement (it is named).
+        A parameter out of range or NaN, a `mask` whose shape does not fit, `rng` beside `seed` or
+        in a race, or a row that cannot be drawn from, or not `size` times without replacement (it
+        is named).
     TypeError
         A dtype without probabilities, a masked array, a parameter that is no number, a `top_k`,
         `min_keep`, `size`, `seed` or `position` that is no integer (in a race, or None), a
-        `replace` that is no bool.
+        `replace` that is no bool, a `mask` of another dtype.
+    IndexError
+        A `mask_rows` that is not from 0 to the number of rows - 1.
 
     Notes
     -----
@@ -231,6 +253,10 @@ def sample(
     sums are float64 for every dtype, so that implementations draw the same index unless `u` is
     within rounding (some 2**-52) of where two indices meet; an entry of weight zero is never drawn.
     `top_p` counts as reached at ``top_p * (1 - 4 eps)``, eps of the dtype that is computed in.
+    What a mask shuts in whole words of 32 ids is not read, and where few ids are allowed, little
+    more than they is. ``mask=bitmask[indices], mask_rows=indices`` does what xgrammar's
+    ``apply_token_bitmask_inplace(logits, bitmask, indices=indices)`` does: its bitmask has a row
+    for every row of logits.
     Nothing sorts the vocabulary. At T = inf all that `top_k` leaves (and that is not -inf) is
     equally likely: the index decides in `top_p`.
 
@@ -275,6 +301,10 @@ def sample(
     array([2, 0])
     >>> sample(logits, seed=[3, 4], position=17, method="race")
     array([2, 1])
+    >>> sample(logits, mask=[True, False, True], temperature=0)
+    array([2, 0])
+    >>> sample(logits, mask=np.array([[0b011]], np.int32), mask_rows=[1], temperature=0)
+    array([2, 0])
     >>> sample(logits, size=4, rng=0)
     array([[2, 1, 0, 0],
            [1, 1, 1, 1]])

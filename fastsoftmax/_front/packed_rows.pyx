@@ -1,11 +1,15 @@
 # cython: language_level=3, cdivision=True
-"""Rows for kernels that find them one by one, or read them part by part where they are packed."""
+"""Rows for kernels that find them one by one, or read them by parts: packed, or under masks."""
 
 from fastsoftmax._front.execute cimport row_pointer
+from fastsoftmax._front.masks cimport Masks, load_mask
 from fastsoftmax._front.pack cimport LOAD, STORE, pack_part
 from fastsoftmax._front.plan cimport PACKED, Operand, Plan
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
 from fastsoftmax._kernels.verify_abi cimport RowSource
+
+cdef enum:
+    MASKED_ROW = 1 << 11  # elements from which on a row that must be packed and has a mask is, too
 
 
 cdef void load_part(
@@ -56,6 +60,7 @@ cdef const PackedRows *long_rows(
     if is_packed(&p.x) and p.y.data != NULL and p.y.access != PACKED:
         if p.y.data != p.x.data and p.y.data != p.x2.data:  # what is packed there spoils no input
             rows.place = place_part
+    rows.load_mask = NULL
     rows.packing = packing
     rows.plan = p
     rows.workspace = &p.workspace
@@ -77,6 +82,24 @@ cdef const RowSource *row_source(
     source.packed.load = load_part
     source.packed.load_x2 = source.packed.store = NULL
     source.packed.place = NULL
+    source.packed.load_mask = NULL
     source.packed.packing = packing
     source.packed.plan = p
     return source
+
+
+cdef const PackedRows *rows_under(
+    PackedRows *rows, const PackingKernels *packing, const Plan *p, const Masks *masks
+) noexcept:
+    """Return `rows`, set to those of a finished plan that has masks.
+
+    Of rows that must be packed, what a mask shuts is not read, but where they are short.
+    """
+    if p.n < MASKED_ROW or long_rows(rows, packing, p, False) == NULL:
+        rows.load = rows.load_x2 = rows.store = NULL
+        rows.place = NULL
+        rows.packing = packing
+        rows.plan = p
+    rows.load_mask = load_mask
+    rows.masks = masks
+    return rows

@@ -3,6 +3,7 @@
 
 cimport numpy as cnp
 
+from fastsoftmax._front.masks cimport MaskArgs
 from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackingKernels
 
@@ -14,4 +15,6 @@ cdef object as_result(
     const PackingKernels *packing, const Plan *p, cnp.ndarray x, cnp.ndarray y
 )
 cdef double largest_of(cnp.ndarray y) except? -1
-cdef object raise_for_missing(const Plan *p, object x, cnp.ndarray ids, Py_ssize_t m, object size)
+cdef object raise_for_missing(
+    const Plan *p, object x, MaskArgs masks, cnp.ndarray ids, Py_ssize_t m, object size
+)

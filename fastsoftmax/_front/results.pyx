@@ -12,6 +12,7 @@ from .._arguments.results import finish_draw
 
 from fastsoftmax._front.arrays cimport empty_array, is_narrow_float, result_dtype, same_memory
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
+from fastsoftmax._front.masks cimport MaskArgs
 from fastsoftmax._front.plan cimport MAX_AXES, Plan, batch_shape_of
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport FLOAT32, Block, PackingKernels
@@ -101,20 +102,23 @@ cdef double largest_of(cnp.ndarray y) except? -1:
 
 
 cdef class RowsOf:
-    """The rows of logits, by their numbers: what an error looks at."""
+    """The rows of logits, by their numbers, as an error looks at them: -inf where a mask shuts."""
 
     cdef object x, shape
+    cdef MaskArgs masks
 
     def __getitem__(self, i):
-        if self.x.ndim == 0:
-            return self.x.reshape(1)
-        return self.x[np.unravel_index(i, self.shape)] if self.shape else self.x
+        cdef object allowed = None
+        row = self.x[np.unravel_index(i, self.shape)] if self.shape else self.x.reshape(-1)
+        if self.masks is not None:
+            allowed = self.masks.row((*self.shape, row.size), i)
+        return row if allowed is None else np.where(allowed, row, -np.inf)
 
 
 cdef object raise_for_missing(
-    const Plan *p, object x, cnp.ndarray ids, Py_ssize_t m, object size
+    const Plan *p, object x, MaskArgs masks, cnp.ndarray ids, Py_ssize_t m, object size
 ):
     """Raise the error for ids, m a row of the logits x, of which some are -1."""
     cdef RowsOf rows = RowsOf.__new__(RowsOf)
-    rows.x, rows.shape = x, batch_shape_of(p)
-    finish_draw(ids.reshape(p.rows, m), rows, rows.shape, size, False)
+    rows.x, rows.shape, rows.masks = x, batch_shape_of(p), masks
+    finish_draw(ids.reshape(p.rows, m), rows, rows.shape, size, False, masks is not None)

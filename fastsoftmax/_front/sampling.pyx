@@ -21,7 +21,8 @@ from fastsoftmax._front.arrays cimport as_input
 from fastsoftmax._front.cost cimport cost_draw, cost_exp, cost_race
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
-from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
+from fastsoftmax._front.masks cimport MaskArgs, masks_of, parse_mask
+from fastsoftmax._front.packed_rows cimport masked_rows, packing_for
 from fastsoftmax._front.plan cimport Plan, begin_plan, finish_plan, set_array, writable_result
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport (
@@ -92,6 +93,8 @@ cdef class SamplingFunctions:
         top_p=None,
         min_p=None,
         min_keep=1,
+        mask=None,
+        mask_rows=None,
         size=None,
         replace=True,
         rng=None,
@@ -105,35 +108,24 @@ cdef class SamplingFunctions:
         cdef cnp.ndarray given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
+        masks = parse_mask(&p, mask, mask_rows)
         return self.draw(
-            &p, given, args, size, replace, rng, seed, position, method, None, on_invalid,
+            &p, given, args, masks, size, replace, rng, seed, position, method, None, on_invalid,
             workers, False,
         )
 
     def sample_with_logprobs(
-        self,
-        logits,
-        *,
-        temperature=1.0,
-        top_k=None,
-        top_p=None,
-        min_p=None,
-        min_keep=1,
-        size=None,
-        replace=True,
-        rng=None,
-        seed=None,
-        position=None,
-        method="inverse",
-        on_invalid="raise",
-        workers=None,
+        self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1,
+        mask=None, mask_rows=None, size=None, replace=True, rng=None, seed=None, position=None,
+        method="inverse", on_invalid="raise", workers=None,
     ):
         cdef Plan p
         cdef cnp.ndarray given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
+        masks = parse_mask(&p, mask, mask_rows)
         return self.draw(
-            &p, given, args, size, replace, rng, seed, position, method, None, on_invalid,
+            &p, given, args, masks, size, replace, rng, seed, position, method, None, on_invalid,
             workers, True,
         )
 
@@ -151,13 +143,14 @@ cdef class SamplingFunctions:
         race.set_part(&p, first_id, highest)
         args = parse_filters(&p, &self.packing, temperature, None, None, None, 1)
         ids = self.draw(
-            &p, given, args, None, True, None, seed, position, "race", race, "flag", None, False
+            &p, given, args, None, None, True, None, seed, position, "race", race, "flag", None,
+            False,
         )
         return np.where(ids >= 0, ids + first_id, -1), race.scores
 
     cdef object draw(
-        self, Plan *p, cnp.ndarray x, FilterArgs args, size, replace, rng, seed, position, method,
-        RaceArgs race, on_invalid, workers, bint report,
+        self, Plan *p, cnp.ndarray x, FilterArgs args, MaskArgs masks, size, replace, rng, seed,
+        position, method, RaceArgs race, on_invalid, workers, bint report,
     ):
         """Draw from the rows of a begun plan; return the ids, or a SampleResult if `report`."""
         cdef SampleCall call
@@ -206,7 +199,7 @@ cdef class SamplingFunctions:
             finish_plan(p, False)
             call.dtype = p.dtype
             call.n = p.n
-            call.packed = packed_rows(&rows, &self.packing, p)
+            call.packed = masked_rows(&rows, &self.packing, p, masks_of(masks))
             call.filters = args.data()
             call.filter_stride = args.stride()
             call.m = m
@@ -222,7 +215,7 @@ cdef class SamplingFunctions:
         for i in range(p.rows * m):
             valid &= id[i] >= 0
         if not valid and not flag:
-            raise_for_missing(p, x, ids, m, size)
+            raise_for_missing(p, x, masks, ids, m, size)
         if not report:
             return scalar_or_array(ids)
         return new_tuple(SampleResult, (
@@ -232,22 +225,14 @@ cdef class SamplingFunctions:
         ))
 
     def filter_logits(
-        self,
-        logits,
-        *,
-        temperature=1.0,
-        top_k=None,
-        top_p=None,
-        min_p=None,
-        min_keep=1,
-        ties="index",
-        out=None,
-        workers=None,
+        self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1,
+        mask=None, mask_rows=None, ties="index", out=None, workers=None,
     ):
         cdef Plan p
         cdef FilterLogitsCall call
         cdef PackedRows rows
         cdef FilterArgs args
+        cdef MaskArgs masks
         cdef cnp.ndarray given, y
         workers = parse_workers(workers)
         call.every_tie = not (type(ties) is str and ties == "index")
@@ -256,13 +241,15 @@ cdef class SamplingFunctions:
         given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
-        y = writable_result(out, &p, given, "logits", None)
+        masks = parse_mask(&p, mask, mask_rows)
+        other = None if masks is None else masks.array
+        y = writable_result(out, &p, given, "logits", other)
         if p.rows > 0 and p.n > 0:
             set_array(&p.y, y, "out", &p)
             finish_plan(&p, False)
             call.dtype = p.dtype
             call.n = p.n
-            call.packed = packed_rows(&rows, &self.packing, &p)
+            call.packed = masked_rows(&rows, &self.packing, &p, masks_of(masks))
             call.filters = args.data()
             call.filter_stride = args.stride()
             call.largest = largest_of(y)
@@ -279,7 +266,8 @@ cdef class SamplingFunctions:
         return given_to(out, y)
 
     def support(
-        self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1
+        self, logits, *, temperature=1.0, top_k=None, top_p=None, min_p=None, min_keep=1,
+        mask=None, mask_rows=None,
     ):
         cdef Plan p
         cdef SupportCall call
@@ -291,6 +279,7 @@ cdef class SamplingFunctions:
         cdef int64_t *count
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
+        masks = parse_mask(&p, mask, mask_rows)
         counts = empty_draws(&p, 0, False, cnp.NPY_INT64)
         count = <int64_t *>cnp.PyArray_DATA(counts)
         most = min(p.n, INITIAL_SUPPORT_WIDTH)
@@ -303,7 +292,7 @@ cdef class SamplingFunctions:
             if p.rows > 0 and p.n > 0:
                 call.dtype = p.dtype
                 call.n = p.n
-                call.packed = packed_rows(&rows, &self.packing, &p)
+                call.packed = masked_rows(&rows, &self.packing, &p, masks_of(masks))
                 call.filters = args.data()
                 call.filter_stride = args.stride()
                 call.width = width
@@ -322,7 +311,7 @@ cdef class SamplingFunctions:
             Support, (kept, as_result(&self.packing, &p, given, shares), scalar_or_array(counts))
         )
 
-    def token_logprobs(self, logits, ids, *, temperature=1.0):
+    def token_logprobs(self, logits, ids, *, temperature=1.0, mask=None, mask_rows=None):
         cdef Plan p
         cdef TokenLogprobsCall call
         cdef PackedRows rows
@@ -333,6 +322,7 @@ cdef class SamplingFunctions:
         begin_plan(&p, given, -1)
         temperature = set_temperature(&p, temperature, &one)
         checked = checked_ids(ids, &p)
+        masks = parse_mask(&p, mask, mask_rows)
         y = cnp.PyArray_EMPTY(checked.ndim, cnp.PyArray_DIMS(checked), number_of(&p), 0)
         finish_plan(&p, False)
         each = row_temperatures(&p, &self.packing)  # wrong ones are told if no one looks, too
@@ -341,7 +331,7 @@ cdef class SamplingFunctions:
         else:
             call.dtype = p.dtype
             call.n = p.n
-            call.packed = packed_rows(&rows, &self.packing, &p)
+            call.packed = masked_rows(&rows, &self.packing, &p, masks_of(masks))
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
             call.m = cnp.PyArray_SIZE(checked) // p.rows
@@ -357,7 +347,7 @@ cdef class SamplingFunctions:
                 free(each)
         return as_result(&self.packing, &p, given, y)
 
-    def top_logprobs(self, logits, n, *, temperature=1.0):
+    def top_logprobs(self, logits, n, *, temperature=1.0, mask=None, mask_rows=None):
         cdef Plan p
         cdef TopLogprobsCall call
         cdef PackedRows rows
@@ -371,6 +361,7 @@ cdef class SamplingFunctions:
         if not 0 <= n <= p.n:
             values.count(n, "n", 0, p.n)
         temperature = set_temperature(&p, temperature, &one)
+        masks = parse_mask(&p, mask, mask_rows)
         indices = empty_draws(&p, n, True, cnp.NPY_INT64)
         y = empty_draws(&p, n, True, number_of(&p))
         finish_plan(&p, False)
@@ -380,7 +371,7 @@ cdef class SamplingFunctions:
         else:
             call.dtype = p.dtype
             call.n = p.n
-            call.packed = packed_rows(&rows, &self.packing, &p)
+            call.packed = masked_rows(&rows, &self.packing, &p, masks_of(masks))
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
             call.k = n

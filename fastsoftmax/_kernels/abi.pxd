@@ -9,7 +9,7 @@ in the type that is computed in, which begin at row `first` of the call: paramet
 have one entry a row are counted from there. It returns 0, or -1 if there was no memory.
 """
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastsoftmax._kernels.reserve cimport Reserve
 
@@ -67,16 +67,25 @@ ctypedef void (*store_fn)(
 ctypedef void (*fill_fn)(
     const Block *mask, Py_ssize_t rows, Py_ssize_t n, int dtype, double value, void *y,
 ) noexcept nogil
+# Write a bit for each of n elements of a row, 1 if it counts: of a mask of n bools or of `count`
+# words of 32 such bits, the lowest first. What is beyond the words is 0, as is the rest of the last
+# word.
+ctypedef void (*load_bits_fn)(
+    const Block *mask, Py_ssize_t count, Py_ssize_t n, uint32_t *bits,
+) noexcept nogil
 
 cdef struct PackingKernels:
     load_fn load
     store_fn store
     fill_fn fill
+    load_bits_fn load_bits
 
-# A kernel that gets `PackedRows` reads a row part by part, rather than the rows that it is called
-# with: `load` moves n elements of a row, from `start` on, to `part`, contiguous, of the type that
-# is computed in, `load_x2` those of the second input; `store` moves them back to the result. Where
-# that can be worked on as it stands, `place` returns where a part of it lies; else it is NULL.
+# A kernel that gets `PackedRows` reads a row part by part. `load` moves n elements of it, from
+# `start` on, to `part`, contiguous, of the type that is computed in, `load_x2` those of the second
+# input; `store` moves them back to the result. Where that can be worked on as it stands, `place`
+# returns where a part of it lies; else it is NULL. Where `load` is NULL, the rows are those that
+# the kernel is called with. `load_mask`, NULL if there are no masks, writes the bits of a row's
+# mask; it returns False if the row has none.
 ctypedef void (*move_part_fn)(
     const PackedRows *rows, Py_ssize_t row, Py_ssize_t start, Py_ssize_t n, void *part,
 ) noexcept nogil
@@ -85,13 +94,19 @@ ctypedef void *(*place_part_fn)(
     const PackedRows *rows, Py_ssize_t row, Py_ssize_t start,
 ) noexcept nogil
 
+ctypedef bint (*load_mask_fn)(
+    const PackedRows *rows, Py_ssize_t row, uint32_t *bits,
+) noexcept nogil
+
 cdef struct PackedRows:
     move_part_fn load
     move_part_fn load_x2
     move_part_fn store
     place_part_fn place
+    load_mask_fn load_mask
     const PackingKernels *packing
     const void *plan
+    const void *masks
     const Reserve *workspace  # for losses and gradients
 
 

@@ -9,7 +9,16 @@ Source
     Folklore.
 """
 
-from fastsoftmax._kernels.packed_row cimport PART, PackedRow, row_part
+from fastsoftmax._kernels.bit_masks cimport BITS_AT_ONCE, WORD, open_maxima
+from fastsoftmax._kernels.packed_row cimport (
+    PART,
+    PackedRow,
+    has_shut_chunk,
+    is_listed,
+    open_part,
+    row_element,
+    row_part,
+)
 from fastsoftmax._kernels.radix cimport Descending, lowest_value, order_t, oriented, value_t
 from fastsoftmax._kernels.types cimport prefetch
 
@@ -89,26 +98,82 @@ cdef inline void block_maxima(
     oriented_block_maxima(x, <Descending>0, n, size, maxima, sums)
 
 
+cdef inline void block_maxima_of_listed(
+    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima,
+    value_t *sums, PackedRow *packed,
+) noexcept nogil:
+    """Do what `block_maxima_of_row` does for a row whose open ids are listed."""
+    cdef value_t v
+    cdef Py_ssize_t i, place
+    for i in range(count_blocks(n, size)):
+        maxima[i] = lowest_value(<value_t>0)
+    for i in range(packed.count):
+        v = row_element(x, packed.ids[i], packed)
+        if sums != NULL:
+            sums[0] += v
+        place = packed.ids[i] // size * LANES + (packed.ids[i] & (LANES - 1))
+        v = oriented(v, order)
+        maxima[place] = v if v > maxima[place] else maxima[place]
+
+
+cdef inline Py_ssize_t block_maxima_of_open(
+    const float *x, Py_ssize_t n, Py_ssize_t size, float *maxima, float *sums, PackedRow *packed
+) noexcept nogil:
+    """Do what `block_maxima_of_row` does for whole chunks of a row under a mask, read once.
+
+    Return how many elements these have: none where there are no instructions for it.
+    """
+    cdef float partial[STEP]
+    cdef Py_ssize_t chunks = n // size if BITS_AT_ONCE else 0
+    if chunks > 0:
+        open_maxima(
+            packed.bits, chunks, size // WORD, x, maxima, sums if sums != NULL else partial
+        )
+    return chunks * size
+
+
 cdef inline void block_maxima_of_row(
     const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima,
     value_t *sums, PackedRow *packed,
 ) noexcept nogil:
     """Call `oriented_block_maxima` for the row x, which may be packed; `size` divides PART."""
     cdef value_t partial[STEP]
-    cdef Py_ssize_t start, length, l
+    cdef const value_t *part
+    cdef Py_ssize_t start, length, l, count
+    cdef bint by_chunk
     if packed == NULL:
         oriented_block_maxima(x, order, n, size, maxima, sums)
         return
     for l in range(STEP if sums != NULL else 0):
         sums[l] = 0
-    for start from 0 <= start < n by PART:
-        length = min(<Py_ssize_t>PART, n - start)
-        oriented_block_maxima(
-            row_part(x, start, length, packed), order, length, size,
-            maxima + start // size * LANES, partial if sums != NULL else NULL,
-        )
-        for l in range(STEP if sums != NULL else 0):
-            sums[l] += partial[l]
+    if is_listed(packed):
+        block_maxima_of_listed(x, order, n, size, maxima, sums, packed)
+        return
+    start = 0
+    if value_t is float and order_t is Descending:
+        if packed.masked and packed.rows.load == NULL:
+            start = block_maxima_of_open(x, n, size, maxima, sums, packed)
+            maxima += start // size * LANES
+    while start < n:
+        length = min(<Py_ssize_t>PART - start % PART, n - start)
+        by_chunk = has_shut_chunk(packed, start, length, size)
+        if by_chunk:  # without words that are shut, an element still comes into its lane
+            length = min(size, length)
+            part = open_part(x, start, length, packed, &count)
+        else:
+            count = length
+            part = row_part(x, start, length, packed)
+        if count == 0:
+            for l in range(LANES):
+                maxima[l] = lowest_value(<value_t>0)
+        else:
+            oriented_block_maxima(
+                part, order, count, size, maxima, partial if sums != NULL else NULL
+            )
+            for l in range(STEP if sums != NULL else 0):
+                sums[l] += partial[l]
+        maxima += (length + size - 1) // size * LANES
+        start += length
 
 
 cdef inline bint any_reaching(const value_t *x, Py_ssize_t n, value_t t, bint equal) noexcept nogil:

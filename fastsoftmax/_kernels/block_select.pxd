@@ -5,8 +5,7 @@ The order everywhere is: larger value first, lower index first among equals, NaN
 
 Threshold
     A value that k block maxima (``block_maxima.pxd``) reach is reached by the k largest elements,
-    and by few others: k different blocks hold them. It is found by bisection, which counts the
-    maxima that reach the middle.
+    and by few others: k different blocks hold them. It is found by bisection (``bisection.pxd``).
 
 Candidates
     What reaches that value is collected in index order, from the chunks that hold such elements.
@@ -26,6 +25,8 @@ Source
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastsoftmax._kernels.bisection cimport above_lowest, kth_lower_bound, reaching_mask
+from fastsoftmax._kernels.bit_masks cimport word_at
 from fastsoftmax._kernels.block_maxima cimport (
     CHUNK,
     LANES,
@@ -34,7 +35,14 @@ from fastsoftmax._kernels.block_maxima cimport (
     block_maxima_of_row,
     count_blocks,
 )
-from fastsoftmax._kernels.packed_row cimport part_length, row_element, row_part
+from fastsoftmax._kernels.packed_row cimport (
+    is_listed,
+    is_moved,
+    open_bits,
+    part_length,
+    row_element,
+    row_part,
+)
 from fastsoftmax._kernels.radix cimport (
     Descending,
     from_sortable_key,
@@ -49,111 +57,20 @@ from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.types cimport lowest_bit
 from fastsoftmax._kernels.workspace cimport Workspace
 
-ctypedef fused lane:
-    uint32_t
-    uint64_t
-
 cdef enum:
     SPARSE_RATIO = 64  # block maxima serve up to k = n / SPARSE_RATIO;
     DENSE_RATIO = 16  # those of small chunks up to k = n / DENSE_RATIO
 
 
-cdef inline Py_ssize_t count_reaching(
-    const value_t *x, order_t order, Py_ssize_t n, value_t t, lane zero
-) noexcept nogil:
-    """Return how many of x[0:n], `oriented` by `order`, reach t; `zero` is as wide as they are."""
-    cdef lane found[STEP]
-    cdef Py_ssize_t rest = n & (STEP - 1)
-    cdef Py_ssize_t j, m = 0
-    cdef int l
-    for l in range(STEP):
-        found[l] = zero
-    for j from 0 <= j < n - rest by STEP:
-        for l in range(STEP):
-            found[l] += oriented(x[j + l], order) >= t
-    if n < STEP:
-        for j in range(n):
-            m += oriented(x[j], order) >= t
-        return m
-    for l in range(STEP):  # the last step again, but for what has been counted
-        found[l] += <lane>(oriented(x[n - STEP + l], order) >= t) & <lane>(l >= STEP - rest)
-    for l in range(STEP):
-        m += found[l]
-    return m
-
-
-cdef inline uint32_t reaching_mask(
-    const value_t *x, order_t order, value_t t, lane zero
-) noexcept nogil:
-    """Return a bit for each of STEP elements, `oriented` by `order`: 1 if it reaches t.
-
-    `zero` is as wide as the elements.
-    """
-    cdef lane mask = zero
-    cdef int l
-    for l in range(STEP):
-        mask |= <lane>(oriented(x[l], order) >= t) << <lane>l
-    return <uint32_t>mask
-
-
-cdef inline Py_ssize_t kth_lower_bound(
-    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t k, Py_ssize_t max_count, value_t *t
-) noexcept nogil:
-    """Find a value t that the k first of x[0:n], `oriented` by `order`, reach; return how many do.
-
-    If these are more than `max_count`, t is the k-th. NaN is passed over; if there are fewer than k
-    numbers, t is the lowest of them, or below.
-    """
-    cdef uint64_t unit = <uint64_t>1 << 32 if value_t is float else 1
-    cdef value_t bottom[STEP]
-    cdef value_t top[STEP]
-    cdef value_t v
-    cdef uint64_t low, high, middle
-    cdef Py_ssize_t j, l, m, reached = n
-    t[0] = lowest_value(<value_t>0)
-    if n <= max_count:
-        return n
-    for l in range(STEP):
-        top[l] = lowest_value(<value_t>0)
-        bottom[l] = -1 - lowest_value(<value_t>0)  # the highest
-    for j from 0 <= j <= n - STEP by STEP:
-        for l in range(STEP):
-            v = oriented(x[j + l], order)
-            top[l] = v if v > top[l] else top[l]
-            bottom[l] = v if v < bottom[l] else bottom[l]
-    for j in range(n & ~(<Py_ssize_t>STEP - 1), n):
-        v = oriented(x[j], order)
-        top[0] = v if v > top[0] else top[0]
-        bottom[0] = v if v < bottom[0] else bottom[0]
-    for l in range(1, STEP):
-        top[0] = top[l] if top[l] > top[0] else top[0]
-        bottom[0] = bottom[l] if bottom[l] < bottom[0] else bottom[0]
-    low = sortable_key(bottom[0])
-    high = sortable_key(top[0])
-    while low < high and reached > max_count and not stopped(n):
-        middle = (high - low) // unit
-        middle = low + (middle - middle // 2) * unit
-        if value_t is float:
-            m = count_reaching(x, order, n, from_sortable_key(middle, <value_t>0), <uint32_t>0)
-        else:
-            m = count_reaching(x, order, n, from_sortable_key(middle, <value_t>0), <uint64_t>0)
-        if m >= k:
-            low = middle
-            reached = m
-        else:
-            high = middle - unit
-    t[0] = from_sortable_key(low, <value_t>0)
-    return reached
-
-
 cdef inline Py_ssize_t compact_reaching(
-    const value_t *x, order_t order, const Py_ssize_t *place, Py_ssize_t start, Py_ssize_t stop,
-    value_t t, Py_ssize_t m, Workspace *work,
+    const value_t *x, order_t order, const Py_ssize_t *place, const uint32_t *bits,
+    Py_ssize_t start, Py_ssize_t stop, value_t t, Py_ssize_t m, Workspace *work,
 ) noexcept nogil:
     """Append what reaches t in x[start:stop], `oriented` by `order`, to the m elements in `work`.
 
-    The index of x[i] is place[i], or i if `place` is NULL; x may be the values of `work`. Return
-    how many elements `work` has. End when it is full, whatever reaches t.
+    Only that whose bit is set, unless `bits` is NULL. The index of x[i] is place[i], or i if
+    `place` is NULL; x may be the values of `work`. Return how many elements `work` has. End when it
+    is full, whatever reaches t.
     """
     cdef value_t *value = <value_t *>work.value
     cdef Py_ssize_t *index = work.index
@@ -166,6 +83,8 @@ cdef inline Py_ssize_t compact_reaching(
             break
         i = min(j, stop - STEP)
         mask = 0
+        if bits != NULL and word_at(bits, j) == 0:
+            continue
         if i < 0:
             for i in range(j, stop):
                 mask |= <uint32_t>(oriented(x[i], order) >= t) << (i - j)
@@ -173,6 +92,8 @@ cdef inline Py_ssize_t compact_reaching(
             mask = reaching_mask(x + i, order, t, <uint32_t>0) >> (j - i)
         else:
             mask = reaching_mask(x + i, order, t, <uint64_t>0) >> (j - i)
+        if bits != NULL:
+            mask &= word_at(bits, j)
         if mask == 0xFFFFFFFFu:  # sorted rows are full of it
             for l in range(STEP):
                 value[m + l] = oriented(x[j + l], order)
@@ -214,12 +135,27 @@ cdef inline Py_ssize_t shrink(
             stop += 1
     for _part in range(2):  # and then what exceeds the ties
         m = compact_reaching(
-            <const value_t *>value, <Descending>0, work.index, start, stop, threshold, m, work
+            <const value_t *>value, <Descending>0, work.index, NULL, start, stop, threshold, m,
+            work,
         )
         start = stop
         stop = n if above > 0 else start
         threshold = t[0]
     return m
+
+
+cdef inline Py_ssize_t select_listed(
+    const value_t *x, order_t order, Py_ssize_t k, Py_ssize_t max_count, Workspace *work
+) noexcept nogil:
+    """Do what `select_candidates` does, of a row whose open ids are listed."""
+    cdef value_t *value = <value_t *>work.value
+    cdef value_t t
+    cdef Py_ssize_t i, m = 0
+    for i in range(work.packed.count):
+        value[m] = oriented(row_element(x, work.packed.ids[i], work.packed), order)
+        work.index[m] = work.packed.ids[i]
+        m += value[m] > lowest_value(<value_t>0)
+    return shrink(work, m, k, max_count, &t) if m > max_count else m
 
 
 cdef inline Py_ssize_t select_candidates(
@@ -228,15 +164,19 @@ cdef inline Py_ssize_t select_candidates(
 ) noexcept nogil:
     """Write the first k numbers of x[0:n], and perhaps others, as `select_oriented_superset`.
 
-    Return how many `work` has: fewer than k if there are fewer numbers.
+    Return how many `work` has: fewer than k if fewer are above what is lowest of all, none of which
+    it has.
     """
     cdef bint blocks = k <= n // DENSE_RATIO
     cdef Py_ssize_t size = SMALL_CHUNK if blocks and k > n // SPARSE_RATIO else CHUNK
     cdef Py_ssize_t count = count_blocks(n, size)
     cdef Py_ssize_t slack = 4 + (k >> 3) if n >= STEP else STEP
-    cdef Py_ssize_t start, stop, first, size_left, j, l, m = 0, looked = 0
+    cdef Py_ssize_t start, stop, first, j, l, m = 0, looked = 0
     cdef uint32_t mask = 0xFFFFFFFFu
     cdef value_t t = lowest_value(<value_t>0)
+    cdef const uint32_t *bits = open_bits(work.packed)
+    if is_listed(work.packed):
+        return select_listed(x, order, k, max_count, work)
     if blocks:
         if size == SMALL_CHUNK or not scanned:
             block_maxima_of_row(x, order, n, size, maxima, <value_t *>NULL, work.packed)
@@ -245,20 +185,16 @@ cdef inline Py_ssize_t select_candidates(
         kth_lower_bound(<const value_t *>maxima, <Descending>0, count, k, k + slack, &t)
     elif work.packed == NULL:
         kth_lower_bound(x, order, n, k, k + slack, &t)
+    if t == lowest_value(<value_t>0):
+        t = above_lowest(t)
     for j from 0 <= j < count + STEP by STEP:  # and once more, to narrow down what is left
         start = j // LANES * size
         if start - looked >= LOOK_INTERVAL:
             looked = start
             if stopped(n):
                 return m
-        size_left = min(STEP // LANES * size, n - start)
-        if j >= count or (
-            blocks and t == lowest_value(<value_t>0)
-            and not count_reaching(
-                row_part(x, start, size_left, work.packed), order, size_left, t, <uint32_t>0
-            )
-        ):
-            mask = 0  # the end, or nothing but NaN
+        if j >= count:
+            mask = 0
         elif blocks:
             if value_t is float:
                 mask = reaching_mask(<const value_t *>maxima + j, <Descending>0, t, <uint32_t>0)
@@ -267,13 +203,14 @@ cdef inline Py_ssize_t select_candidates(
         for l from 0 <= l < STEP by LANES:
             if mask >> l & 255 and start < n:
                 stop = min(n, start + size)
-                first = start
-                if work.packed != NULL:  # a whole step is read
+                if is_moved(work.packed):  # a whole step is read
                     first = max(<Py_ssize_t>0, min(start, stop - STEP))
-                m = compact_reaching(
-                    row_part(x, first, stop - first, work.packed) - first, order, NULL, start,
-                    stop, t, m, work,
-                )
+                    m = compact_reaching(
+                        row_part(x, first, stop - first, work.packed) - first, order, NULL, NULL,
+                        start, stop, t, m, work,
+                    )
+                else:
+                    m = compact_reaching(x, order, NULL, bits, start, stop, t, m, work)
             if m > max_count + (k if j < count else 0):
                 if stopped(n):
                     return m
@@ -282,12 +219,14 @@ cdef inline Py_ssize_t select_candidates(
     return m
 
 
-cdef inline void append_nans(
-    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t m, Py_ssize_t k, Workspace *work
+cdef inline Py_ssize_t append_last(
+    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t m, Py_ssize_t k, bint nans,
+    Workspace *work,
 ) noexcept nogil:
-    """Add the first NaN of x[0:n] to the m numbers in `work`: then it has k, in index order.
+    """Add to the m elements in `work` the first of x[0:n] that are lowest of all, or if `nans` NaN.
 
-    If there are too few NaN, as another thread has written into the row, add index 0 for each.
+    As many as make k elements, in index order; return how many there are then. If there are too few
+    NaN, as another thread has written into the row, add index 0 for each.
     """
     cdef value_t *value = <value_t *>work.value
     cdef Py_ssize_t *places = <Py_ssize_t *>work.keys
@@ -301,12 +240,13 @@ cdef inline void append_nans(
         for i in range(min(step, n - start)):
             if missing == k - m:
                 break
-            if is_nan(part[i]):
+            if is_nan(part[i]) if nans else oriented(part[i], order) == lowest_value(<value_t>0):
                 places[missing] = start + i
                 missing += 1
-    for i in range(missing, k - m):
+    for i in range(missing, k - m if nans else missing):
         places[i] = 0
-    missing = k - m
+        missing += 1
+    n = k = m + missing
     while missing > 0:
         k -= 1
         if m > 0 and work.index[m - 1] > places[missing - 1]:
@@ -316,6 +256,7 @@ cdef inline void append_nans(
             missing -= 1
             work.index[k] = places[missing]
         value[k] = oriented(row_element(x, work.index[k], work.packed), order)
+    return n
 
 
 cdef inline Py_ssize_t select_oriented_superset(
@@ -330,8 +271,9 @@ cdef inline Py_ssize_t select_oriented_superset(
     """
     cdef Py_ssize_t m = select_candidates(x, order, n, k, max_count, maxima, scanned, work)
     if m < k:
-        append_nans(x, order, n, m, k, work)
-        m = k
+        m = append_last(x, order, n, m, k, False, work)
+    if m < k:
+        m = append_last(x, order, n, m, k, True, work)
     return m
 
 

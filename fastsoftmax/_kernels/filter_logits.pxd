@@ -8,7 +8,13 @@ from fastsoftmax._kernels.abi cimport FilterLogitsCall, Filters
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
-from fastsoftmax._kernels.packed_row cimport PackedRow, part_length, row_part
+from fastsoftmax._kernels.packed_row cimport (
+    PackedRow,
+    begin_row,
+    is_moved,
+    part_length,
+    row_part,
+)
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.reserve cimport borrow, give_back
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
@@ -120,7 +126,7 @@ cdef inline void write_part(
     real *y, Py_ssize_t start, const real *part, Py_ssize_t n, PackedRow *packed
 ) noexcept nogil:
     """Write n elements of the result y of a row, from `start` on."""
-    if packed == NULL:
+    if not is_moved(packed):
         memcpy(y + start, part, n * sizeof(real))
     elif not packed.over:
         packed.rows.store(packed.rows, packed.index, start, n, <void *>part)
@@ -179,7 +185,7 @@ cdef inline void write_list(
     cdef const real *value = <const real *>work.value
     cdef real part[BLOCK]
     cdef Py_ssize_t start, m, i = 0, j
-    if work.packed == NULL:
+    if not is_moved(work.packed):
         for j in range(n):
             y[j] = other
         for j in range(count):
@@ -305,7 +311,7 @@ cdef inline bint filter_some(
     cdef char *spare = NULL
     place_workspace(&work, memory, n, max_filtered(call, first, rows), call.packed)
     while i < rows:
-        work.row.index = first + i
+        begin_row(work.packed, first + i, n)
         filter_row(
             x + i * n, y + i * n, n, f[i * call.filter_stride], call.every_tie, call.largest,
             &work,

@@ -5,7 +5,7 @@ weight exceeds u * total."""
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport count_equal
-from fastsoftmax._kernels.packed_row cimport PackedRow, row_part
+from fastsoftmax._kernels.packed_row cimport PackedRow, element_at, open_part, row_part
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.types cimport real
@@ -49,17 +49,18 @@ cdef inline Py_ssize_t draw_from_block(
     cdef double before = sum_in_order(sums, block)
     cdef double ratio
     cdef Py_ssize_t start = block * BLOCK
-    cdef Py_ssize_t m = min(<Py_ssize_t>BLOCK, n - start)
-    cdef Py_ssize_t place
-    cdef const real *part = row_part(x, start, m, packed)
+    cdef Py_ssize_t size = min(<Py_ssize_t>BLOCK, n - start)
+    cdef Py_ssize_t place, m
+    cdef const real *part = open_part(x, start, size, packed, &m)
     softmax_weights(part, weight, m, highest, inverse)
     if kept != NULL:
         keep_prefix_weights(part, weight, m, kept, ties)
     if margin > 0:
         ratio = sum_lanes(<const double *>weight, m) / sums[block]
         place = cdf_search_certain(weight, m, (target - before) * ratio, margin * ratio)
-        return start + place if place >= 0 else -1
-    return start + cdf_search(weight, m, before, target)
+    else:
+        place = cdf_search(weight, m, before, target)
+    return element_at(packed, start, size, place) if place >= 0 else -1
 
 
 cdef inline Py_ssize_t draw_from_row(

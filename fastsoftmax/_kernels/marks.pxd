@@ -7,7 +7,7 @@ there is nothing to gather from them. A list of marked elements is by words: not
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.block_select cimport lane
+from fastsoftmax._kernels.bisection cimport lane
 from fastsoftmax._kernels.sums cimport STEP, LaneSums
 from fastsoftmax._kernels.types cimport bits32, from_bits32, real
 from fastsoftmax._kernels.weights cimport weight_t

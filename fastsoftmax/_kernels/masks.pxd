@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Contiguous numbers and another value where a mask of bytes is 0.
+"""Contiguous numbers and another value where a mask of bytes is 0; and such a mask as bits.
 
 With AVX2 by its own instructions: compilers widen the bytes in three steps, where one does it.
 """
@@ -48,6 +48,26 @@ cdef extern from *:
         const unsigned char *mask, const double *x, double *y, double value
     ) { (void)mask; (void)x; (void)y; (void)value; }
     #endif
+    #if defined(__AVX2__)
+    static inline uint32_t fs_bits_of(const unsigned char *mask) {
+        __m256i m = _mm256_loadu_si256((const __m256i *)mask);
+        return ~(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(m, _mm256_setzero_si256()));
+    }
+    #elif defined(__SSE2__)
+    #include <emmintrin.h>
+    static inline uint32_t fs_bits_of(const unsigned char *mask) {
+        const __m128i zero = _mm_setzero_si128();
+        __m128i a = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)mask), zero);
+        __m128i b = _mm_cmpeq_epi8(_mm_loadu_si128((const __m128i *)(mask + 16)), zero);
+        return ~((uint32_t)_mm_movemask_epi8(a) | (uint32_t)_mm_movemask_epi8(b) << 16);
+    }
+    #else
+    static inline uint32_t fs_bits_of(const unsigned char *mask) {
+        uint32_t bits = 0;
+        for (int l = 0; l < 32; l++) bits |= (uint32_t)(mask[l] != 0) << l;
+        return bits;
+    }
+    #endif
     """
     const Py_ssize_t MASK_BYTES "FS_MASK_BYTES"  # of numbers that are chosen at once; 0: none
     void choose_floats "fs_choose_floats"(
@@ -56,6 +76,7 @@ cdef extern from *:
     void choose_doubles "fs_choose_doubles"(
         const unsigned char *mask, const double *x, double *y, double value
     ) noexcept nogil
+    uint32_t bits_of "fs_bits_of"(const unsigned char *mask) noexcept nogil
 
 cdef enum:
     STEP = 32  # elements between two prefetches
@@ -103,3 +124,17 @@ cdef inline noinline_void copy_masked(
         choose_step(mask + j, x + j, y + j, value)
     for j in range(whole, n):
         y[j] = choose(mask[j], x[j], value)
+
+
+cdef inline void bits_of_bytes(
+    const unsigned char *mask, Py_ssize_t n, uint32_t *bits
+) noexcept nogil:
+    """Write a bit for each byte of a mask, 1 if it is not 0; 0 in the rest of the last word."""
+    cdef Py_ssize_t whole = n - n % STEP
+    cdef Py_ssize_t j
+    for j from 0 <= j < whole by STEP:
+        bits[j // STEP] = bits_of(mask + j)
+    if whole < n:
+        bits[whole // STEP] = 0
+        for j in range(whole, n):
+            bits[whole // STEP] |= <uint32_t>(mask[j] != 0) << (j - whole)

@@ -28,7 +28,7 @@ from fastsoftmax._kernels.histogram cimport (
     min_max_within,
 )
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
-from fastsoftmax._kernels.packed_row cimport row_part
+from fastsoftmax._kernels.packed_row cimport is_shut_piece, row_part
 from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
 from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
@@ -250,13 +250,24 @@ cdef inline Range sample_row(
     cdef Py_ssize_t stride = n // (SAMPLE_SIZE // PIECE)
     cdef Py_ssize_t i, l, place
     cdef uint64_t chance = 0
+    cdef bint found = False
     cdef Range r
     for i in range(SAMPLE_SIZE // PIECE):  # a piece of each `stride` neighbours
         chance = chance * 6364136223846793005ULL + 1442695040888963407ULL
         place = i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>(stride - PIECE + 1) >> 32)
+        if is_shut_piece(work.packed, place, PIECE):
+            for l in range(PIECE):
+                value[PIECE * i + l] = -infinity(<real>0)
+            continue
         part = row_part(x, place, PIECE, work.packed)
         for l in range(PIECE):
             value[PIECE * i + l] = part[l]
+            found |= part[l] > -infinity(<real>0)
+    if not found and above > 0:  # what `sample_bracket` returns, and that there is nothing else
+        total[0] = above
+        r.low = <real>(bound - 1 / (BUCKETS / span))
+        r.high = <real>bound
+        return r
     estimate_weights(
         <const real *>value, <real *>work.weight, SAMPLE_SIZE, highest, inverse, scale
     )

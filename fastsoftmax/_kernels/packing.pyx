@@ -3,7 +3,8 @@
 """Rows of any layout and element type to contiguous rows, and back. Built once per instruction set.
 
 Formula
-    y[r, j] = x[r, j] in the type that is computed in, -inf where a mask is False.
+    y[r, j] = x[r, j] in the type that is computed in, -inf where a mask is False. Masks of ids
+    become bits.
 
 Passes over memory
     One, in pieces that stay in L1: the bytes of a piece are gathered (if they do not lie side by
@@ -19,10 +20,10 @@ Source
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport uintptr_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint32_t, uintptr_t
+from libc.string cimport memcpy, memset
 
-from fastsoftmax._kernels.abi cimport FLOAT32, INT64, Block, PackingKernels
+from fastsoftmax._kernels.abi cimport ELEMENT_BOOL, FLOAT32, INT64, Block, PackingKernels
 from fastsoftmax._kernels.conversions cimport (
     PIECE,
     convert,
@@ -32,7 +33,7 @@ from fastsoftmax._kernels.conversions cimport (
     size_of,
     swap_bytes,
 )
-from fastsoftmax._kernels.masks cimport copy_masked
+from fastsoftmax._kernels.masks cimport bits_of_bytes, copy_masked
 from fastsoftmax._kernels.transpose cimport SIDE32, SIDE64, gather32, gather64, scatter32, scatter64
 from fastsoftmax._kernels.types cimport infinity, real
 
@@ -244,10 +245,34 @@ cdef void store(
             source += c * k * wide
 
 
+cdef void load_bits(
+    const Block *mask, Py_ssize_t count, Py_ssize_t n, uint32_t *bits
+) noexcept nogil:
+    """Write a bit for each of n elements of a row; a `load_bits_fn`."""
+    cdef char bytes[PIECE]
+    cdef Py_ssize_t words = (n + 31) // 32
+    cdef Py_ssize_t j, k
+    cdef const char *source
+    if mask.element == ELEMENT_BOOL:
+        for j from 0 <= j < n by PIECE:
+            k = min(<Py_ssize_t>PIECE, n - j)
+            source = side_by_side(mask, 0, j, 1, 1, k, mask.step == 1, bytes)
+            bits_of_bytes(<const unsigned char *>source, k, bits + j // 32)
+        return
+    k = min(count, words)
+    gather(mask.data, mask.step, 4, k, <char *>bits)
+    if mask.swapped:
+        swap_bytes(<char *>bits, 4, k)
+    memset(bits + k, 0, (words - k) * sizeof(uint32_t))
+    if k == words and n % 32:
+        bits[k - 1] &= ((<uint32_t>1 << n % 32) - 1)
+
+
 cdef PackingKernels table
 table.load = load
 table.store = store
 table.fill = fill
+table.load_bits = load_bits
 
 #: The kernels of this module for `_front`.
 kernels = PyCapsule_New(&table, "fastsoftmax.PackingKernels", NULL)

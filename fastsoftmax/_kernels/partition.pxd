@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.histogram cimport Range
 from fastsoftmax._kernels.marks cimport append_marked, count_marked, mark_and_sum, mark_within
-from fastsoftmax._kernels.packed_row cimport row_part
+from fastsoftmax._kernels.packed_row cimport is_shut, row_part
 from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
 from fastsoftmax._kernels.types cimport largest_finite, real
 from fastsoftmax._kernels.weights cimport (
@@ -60,6 +60,10 @@ cdef inline Py_ssize_t partition_pass(
         b = start // BLOCK
         size = min(<Py_ssize_t>BLOCK, n - start)
         whole = round_to_step(size + STEP - 1)
+        if is_shut(work.packed, start, size):
+            sums[b] = 0
+            ends[b] = m
+            continue
         block = whole_steps(row_part(x, start, size, work.packed), size, padded)
         if weight_t is float:
             block_weights_f32(<const float *>block, weight, whole, &found.scale)

@@ -55,6 +55,7 @@ from fastsoftmax._kernels.inverse_cdf cimport (
 )
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
+from fastsoftmax._kernels.packed_row cimport begin_row, is_listed
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.race cimport all_ties_are_left, race_for_draws
 from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
@@ -113,6 +114,10 @@ cdef void draw_row(
         return
     if by_blocks:
         highest = max_and_block_maxima(x, n, RACE_BLOCK, <real *>work.maxima, work.packed)
+        if is_listed(work.packed):
+            block_maxima_of_row(
+                x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
+            )
     else:
         highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     if highest != highest:
@@ -194,7 +199,7 @@ cdef bint draw(
     ):
         return False
     while i < rows:
-        work.row.index = first + i
+        begin_row(work.packed, first + i, n)
         draw_row(call, first + i, x + i * n, f + i * call.filter_stride, &work)
         if work.is_full and work.most < n:  # once more
             if not enlarge_workspace(&work, n):
@@ -222,7 +227,7 @@ cdef bint logprobs(
         if packed == NULL:
             top = row_max(x, n)
     for i in range(rows):
-        work.row.index = first + i
+        begin_row(work.packed, first + i, n)
         logprobs_row(
             x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,
             x + (i + 1) * n if i + 1 < rows and packed == NULL else NULL, y + i * m,
@@ -282,7 +287,7 @@ cdef bint support_some(
     ):
         return False
     while i < rows:
-        work.row.index = first + i
+        begin_row(work.packed, first + i, n)
         at = (first + i) * call.width
         call.counts[first + i] = support_row(
             x + i * n, n, f + i * call.filter_stride, &work, call.indices + at,
@@ -332,7 +337,7 @@ cdef bint top_logprobs_some(
     if not allocate_workspace(&work, n, k, call.packed):
         return False
     for i in range(rows):
-        work.row.index = first + i
+        begin_row(work.packed, first + i, n)
         top_logprobs_row(
             x + i * n, n, k, call.temperature[(first + i) * call.temperature_stride], &work,
             call.indices + (first + i) * k, <real *>call.logprobs + (first + i) * k,

@@ -170,7 +170,7 @@ cdef int rank(
     cdef PackedRow row
     cdef PackedRow *packed = &row if call.packed != NULL else NULL
     row.rows = call.packed
-    row.over = False
+    row.over = row.masked = False
     row.part = calloc(PART, sizeof(value_t)) if packed != NULL else NULL
     if m >= MANY_IDS:
         scratch = <uint64_t *>malloc(4 * n * sizeof(uint64_t))

@@ -13,7 +13,7 @@ from fastsoftmax._kernels.histogram cimport (
     mass_histogram,
     min_max,
 )
-from fastsoftmax._kernels.packed_row cimport row_part
+from fastsoftmax._kernels.packed_row cimport is_listed, row_element, row_part
 from fastsoftmax._kernels.radix cimport from_sortable_key, sortable_key
 from fastsoftmax._kernels.sums cimport LANES
 from fastsoftmax._kernels.types cimport infinity, real
@@ -68,6 +68,12 @@ cdef inline Py_ssize_t compact_at_least(
     cdef real *value = <real *>work.value
     cdef const real *part
     cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0
+    if is_listed(work.packed):
+        for i in range(work.packed.count):
+            value[m] = row_element(x, work.packed.ids[i], work.packed)
+            work.index[m] = work.packed.ids[i]
+            m += value[m] >= low
+        return m
     for start from 0 <= start < n by CHUNK:
         if any_at_least(maxima, LANES, low):
             stop = min(n, start + CHUNK)

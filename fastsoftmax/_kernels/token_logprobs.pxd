@@ -17,7 +17,13 @@ from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, max_t
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.maxima cimport RowMax, find_first, init_max, row_max
 from fastsoftmax._kernels.normalize cimport log1p_sums
-from fastsoftmax._kernels.packed_row cimport PackedRow, row_element, row_part
+from fastsoftmax._kernels.packed_row cimport (
+    PackedRow,
+    open_part,
+    open_place,
+    row_element,
+    row_part,
+)
 from fastsoftmax._kernels.radix cimport Descending, radix_sort_pairs, ranks_by_sort, sortable_key
 from fastsoftmax._kernels.row cimport lanes_excluding_max, sum_excluding_max
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
@@ -60,13 +66,15 @@ cdef inline double log1p_excluding_max_f64(
     `first` is where the first largest entry is; `sums` has room for the sum of each block.
     """
     cdef double weight[BLOCK]
-    cdef Py_ssize_t start, size
+    cdef const real *part
+    cdef Py_ssize_t start, size, m
     for start from 0 <= start < n by BLOCK:
         size = min(<Py_ssize_t>BLOCK, n - start)
-        softmax_weights(row_part(x, start, size, packed), weight, size, highest, inverse)
+        part = open_part(x, start, size, packed, &m)
+        softmax_weights(part, weight, m, highest, inverse)
         if start <= first < start + size:
-            weight[first - start] = 0
-        sums[start // BLOCK] = sum_lanes(<const double *>weight, size)
+            weight[open_place(packed, start, first)] = 0
+        sums[start // BLOCK] = sum_lanes(<const double *>weight, m)
     return log1p_nonneg(sum_in_order(sums, (n + BLOCK - 1) // BLOCK))
 
 
@@ -74,14 +82,15 @@ cdef inline RowMax packed_row_max(
     const float *x, Py_ssize_t n, PackedRow *packed
 ) noexcept nogil:
     """Return what `row_max` does."""
-    cdef RowMax top, part
+    cdef RowMax top, of_part
+    cdef const float *part
     cdef Py_ssize_t start, size
     init_max(&top)
     for start from 0 <= start < n by BLOCK:
-        size = min(<Py_ssize_t>BLOCK, n - start)
-        part = row_max(row_part(x, start, size, packed), size)
-        if part.value > top.value:
-            top.value = part.value
+        part = open_part(x, start, min(<Py_ssize_t>BLOCK, n - start), packed, &size)
+        of_part = row_max(part, size)
+        if of_part.value > top.value:
+            top.value = of_part.value
             top.block = start
     return top
 
@@ -93,13 +102,14 @@ cdef inline DoubleDouble packed_sum_excluding_max(
     """Return what `sum_excluding_max` does."""
     cdef DoubleDouble s
     cdef LaneSums lanes
+    cdef const float *part
     cdef Py_ssize_t start, size
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
-        size = min(<Py_ssize_t>BLOCK, n - start)
+        part = open_part(x, start, min(<Py_ssize_t>BLOCK, n - start), packed, &size)
         lanes_excluding_max(
-            row_part(x, start, size, packed), size, <float>top.value, exp_scale,
-            start == top.block, &lanes, <const float *>NULL,
+            part, size, <float>top.value, exp_scale, start == top.block, &lanes,
+            <const float *>NULL,
         )
         fold_lanes(&s, &lanes, <float>0)
     return s
@@ -290,10 +300,12 @@ cdef inline void top_logprobs_row(
     )
     cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
     cdef double log_others = NAN
+    cdef const real *part
     cdef Py_ssize_t j, m = n
     if n <= SMALL_ROW:
+        part = row_part(x, 0, n, work.packed)
         for j in range(n):
-            work.keys[j] = sortable_key(x[j])
+            work.keys[j] = sortable_key(part[j])
             work.index[j] = j
     else:
         m = select_superset(x, n, k, k, <real *>work.maxima, True, work)

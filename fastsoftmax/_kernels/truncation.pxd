@@ -5,12 +5,13 @@ from libc.math cimport log
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport Filters
-from fastsoftmax._kernels.block_maxima cimport CHUNK, count_blocks, count_equal
-from fastsoftmax._kernels.block_select cimport count_reaching, select_k
+from fastsoftmax._kernels.bisection cimport count_reaching
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row, count_blocks, count_equal
+from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.histogram cimport Range
 from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus, sample_row
-from fastsoftmax._kernels.packed_row cimport part_length, row_part
+from fastsoftmax._kernels.packed_row cimport is_listed, part_length, row_part
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.radix cimport (
     Descending,
@@ -227,6 +228,10 @@ cdef inline Py_ssize_t truncate_long_row(
     cdef Nucleus here
     cdef Range r
     cdef WeightScale scale
+    if is_listed(work.packed):
+        block_maxima_of_row(
+            x, <Descending>0, n, CHUNK, <real *>work.maxima, <real *>NULL, work.packed
+        )
     if real is float:
         set_weight_scale(highest, inverse, &scale)
     else:
@@ -241,8 +246,7 @@ cdef inline Py_ssize_t truncate_long_row(
     r = sample_row(
         x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )
-    # What the block maxima weigh alone tells whether few elements can have the mass.
-    if mass > share * total:
+    if mass > share * total:  # few elements can have the mass, by what the block maxima weigh
         total = sum_weights_until(x, n, highest, inverse, &scale, mass / share, work.packed)
         if real is float:
             error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
@@ -289,7 +293,9 @@ cdef inline Py_ssize_t truncate_by_min_p(
     cdef real least = min_p_threshold(highest, inverse, log_min_p, <real>0)
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
     cdef Py_ssize_t count, likely
-    if real is float:
+    if is_listed(work.packed):
+        likely = 0  # it is few
+    elif real is float:
         likely = count_reaching(maxima, <Descending>0, blocks, least, <uint32_t>0)
     else:
         likely = count_reaching(maxima, <Descending>0, blocks, least, <uint64_t>0)

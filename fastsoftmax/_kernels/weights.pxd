@@ -5,7 +5,7 @@ The order of each sum is fixed, so that every vector width gives the same bits.
 """
 
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
-from fastsoftmax._kernels.packed_row cimport PackedRow, row_part
+from fastsoftmax._kernels.packed_row cimport PackedRow, open_part
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.types cimport infinity, real, wide_void
 
@@ -160,7 +160,7 @@ cdef inline double softmax_weights_by_block(
     cdef Py_ssize_t start, m, ties = kept.ties if kept != NULL else 0
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        block = row_part(x, start, m, packed)
+        block = open_part(x, start, m, packed, &m)
         softmax_weights(block, weight, m, highest, inverse)
         if kept != NULL:
             ties = keep_prefix_weights(block, weight, m, kept, ties)

@@ -7,7 +7,8 @@ from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport PackedRows
 from fastsoftmax._kernels.block_maxima cimport CHUNK, LANES
-from fastsoftmax._kernels.packed_row cimport PART, PackedRow
+from fastsoftmax._kernels.packed_row cimport PART, PackedRow, packed_bytes, place_packed
+from fastsoftmax._kernels.signals cimport LOOK_INTERVAL
 
 cdef struct Workspace:
     void *memory  # what is to be freed, NULL where it is the caller's
@@ -38,7 +39,8 @@ cdef inline Py_ssize_t workspace_bytes(
     Py_ssize_t n, Py_ssize_t k, const PackedRows *packed
 ) noexcept nogil:
     """Return the bytes that selecting k of n elements of up to 8 bytes needs."""
-    return 8 * (maxima_of(n) + 5 * room_for(n, k) + (PART if packed != NULL else 0))
+    cdef Py_ssize_t bytes = 8 * (maxima_of(n) + 5 * room_for(n, k))
+    return bytes + (packed_bytes(n, packed) if packed != NULL else 0)
 
 
 cdef inline void place_workspace(
@@ -62,12 +64,12 @@ cdef inline void place_workspace(
     work.keys = <uint64_t *>(start + 3 * room)
     work.masses = start + 4 * room
     work.row.rows = packed
-    work.row.part = start + 5 * room
-    work.row.over = False
     work.packed = NULL
     if packed != NULL:
         work.packed = &work.row
-        memset(work.row.part, 0, 8 * PART)  # it is read after a signal, whatever it holds
+        place_packed(&work.row, packed, n, start + 5 * room)
+        if packed.load != NULL or n >= LOOK_INTERVAL:  # read after a signal, whatever it holds
+            memset(work.row.part, 0, 8 * PART)
 
 
 cdef inline bint allocate_workspace(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.random import Generator, Philox
 
 from .._arguments.arrays import as_array, check_out, result_dtype, work_dtype
+from .._arguments.masks import allowed
 from .._arguments.results import SampleResult, Support, TopLogprobs, clip_to_dtype, finish_draw
 from .._arguments.values import (
     choice,
@@ -31,7 +32,7 @@ LIGHTEST = -1022.5 * math.log(2)
 @public
 def filter_logits(logits: Any, ties: Any, out: Any, **parameters: Any) -> Any:
     given = as_array(logits, "logits")
-    x, f, eps = with_filters(given, parameters)
+    x, f, eps = with_filters(given, **parameters)
     every_tie = choice(ties, "ties", ("index", "all")) == "all"
     dtype = result_dtype(x.dtype)
     check_out(out, given.shape, dtype)
@@ -51,7 +52,7 @@ def filter_logits(logits: Any, ties: Any, out: Any, **parameters: Any) -> Any:
 
 @public
 def support(logits: Any, **parameters: Any) -> Support:
-    x, f, eps = with_filters(logits, parameters)
+    x, f, eps = with_filters(logits, **parameters)
 
     def support_row(row: np.ndarray, f: np.void) -> tuple[np.ndarray, np.ndarray]:
         kept, weight = survivors(row, f, eps)
@@ -77,9 +78,13 @@ def sample(logits: Any, **arguments: Any) -> Any:
 
 
 @public
-def sample_with_logprobs(logits: Any, temperature: Any, **arguments: Any) -> SampleResult:
-    ids, filtered = draw(logits, temperature=temperature, **arguments)
-    x = np.atleast_1d(as_array(logits, "logits"))
+def sample_with_logprobs(
+    logits: Any, temperature: Any, mask: Any, mask_rows: Any, **arguments: Any
+) -> SampleResult:
+    ids, filtered = draw(
+        logits, temperature=temperature, mask=mask, mask_rows=mask_rows, **arguments
+    )
+    x = with_mask(np.atleast_1d(as_array(logits, "logits")), mask, mask_rows)
     missing = ids < 0
     logprobs, ranks = np.full(ids.shape, np.nan), np.full(ids.shape, -1)
     if not np.all(missing):  # there may be no id to ask about
@@ -92,10 +97,11 @@ def sample_with_logprobs(logits: Any, temperature: Any, **arguments: Any) -> Sam
 
 
 @public
-def token_logprobs(logits: Any, ids: Any, temperature: Any) -> Any:
+def token_logprobs(logits: Any, ids: Any, temperature: Any, mask: Any, mask_rows: Any) -> Any:
     x = np.atleast_1d(as_array(logits, "logits"))
     t = temperatures(temperature, x.shape[:-1])
     ids = token_ids(ids, x.shape[:-1], x.shape[-1])
+    x = with_mask(x, mask, mask_rows)
     logs = over_rows(
         lambda row, t, i: log_softmax_row(row, t)[i],
         doubles(x), (x.ndim - 1,), t, ids_of_rows(ids, x),
@@ -105,10 +111,11 @@ def token_logprobs(logits: Any, ids: Any, temperature: Any) -> Any:
 
 
 @public
-def top_logprobs(logits: Any, n: Any, temperature: Any) -> TopLogprobs:
+def top_logprobs(logits: Any, n: Any, temperature: Any, mask: Any, mask_rows: Any) -> TopLogprobs:
     x = np.atleast_1d(as_array(logits, "logits"))
     n = count(n, "n", 0, x.shape[-1])
     temperatures(temperature, x.shape[:-1])  # what is wrong is said first
+    x = with_mask(x, mask, mask_rows)
     indices = top_k(x, n).indices
     return TopLogprobs(token_logprobs(x, indices, temperature=temperature), indices)
 
@@ -210,10 +217,26 @@ def philox(seeds: np.ndarray, positions: np.ndarray, m: int) -> np.ndarray:
 # ---- arrays --------------------------------------------------------------------------------------
 
 
-def with_filters(logits: Any, parameters: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return logits of at least one axis, the filters' parameters, and eps of the arithmetic."""
+def with_mask(x: np.ndarray, mask: Any, mask_rows: Any) -> np.ndarray:
+    """Return logits with -inf where a mask shuts."""
+    mask = allowed(mask, mask_rows, x.shape)
+    if mask is None:
+        return x
+    dtype = result_dtype(x.dtype)
+    with np.errstate(all="ignore"):
+        return np.where(mask, x.astype(dtype), np.array(-np.inf, dtype))
+
+
+def with_filters(
+    logits: Any, *, mask: Any, mask_rows: Any, **parameters: Any
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return logits of at least one axis, the filters' parameters, and eps of the arithmetic.
+
+    What a mask shuts is -inf.
+    """
     x = np.atleast_1d(as_array(logits, "logits"))
-    return x, filters(x.shape[:-1], **parameters), float(np.finfo(work_dtype(x.dtype)).eps)
+    f = filters(x.shape[:-1], **parameters)
+    return with_mask(x, mask, mask_rows), f, float(np.finfo(work_dtype(x.dtype)).eps)
 
 
 def draw(
@@ -229,7 +252,7 @@ def draw(
     **parameters: Any,
 ) -> tuple[Any, Any]:
     """Return the indices drawn, and their log-probabilities among the survivors."""
-    x, f, eps = with_filters(logits, parameters)
+    x, f, eps = with_filters(logits, **parameters)
     flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
     again = switch(replace, "replace")
     m = draws(size, math.prod(x.shape[:-1]))
@@ -242,7 +265,8 @@ def draw(
         lambda row, f, u: draw_row(row, f, u, m, eps, again), doubles(x), axes, f, u
     )
     ids = np.array([i for i, _ in drawn], np.int64).reshape(len(drawn), m)
-    ids = finish_draw(ids, as_rows(x, axes), x.shape[:-1], size, flag)
+    masked = parameters["mask"] is not None
+    ids = finish_draw(ids, as_rows(x, axes), x.shape[:-1], size, flag, masked)
     with np.errstate(all="ignore"):
         logs = np.array([log for _, log in drawn], float).astype(result_dtype(x.dtype))
     return ids, logs.reshape(ids.shape)[()]

@@ -163,6 +163,8 @@ def check_draws(run, drawn, x):
     if run.op == "sampler":
         check_chain_draws(drawn, x, **run.parameters)
         return
+    if "allowed" in run.parameters:
+        x = np.where(inputs.allowed(run.parameters["allowed"], x), x, -np.inf)
     for ids, (row, filters) in zip(drawn.T, per_row(x, run.parameters), strict=True):
         # By sorting everything: scaled, the K largest, the shortest prefix that reaches top_p, and
         # of it what reaches min_p.

@@ -15,7 +15,7 @@ from tests.calls import CALLS, FILTERS, arrays, classes, other
 DRAW = {"seed": 5, "position": 2, "on_invalid": "flag"}
 
 #: Calls in which the row alone decides: no stream of uniforms, no mask that goes on over rows.
-ROWS = {name: call for name, call in CALLS.items() if not name.endswith("where")} | {
+ROWS = {name: call for name, call in CALLS.items() if not name.endswith(("where", "mask"))} | {
     "softmax where": lambda f, x: f.softmax(x, where=columns_mask(x)),
     "log_softmax where": lambda f, x: f.log_softmax(x, where=columns_mask(x), temperature=2),
     "logsumexp where": lambda f, x: f.logsumexp(x, where=columns_mask(x)),
@@ -23,6 +23,12 @@ ROWS = {name: call for name, call in CALLS.items() if not name.endswith("where")
     "sample many": lambda f, x: f.sample(x, size=4, **DRAW),
     "sample without": lambda f, x: f.sample(x, size=2, replace=False, **DRAW),
     "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(x, **FILTERS, **DRAW),
+    "sample mask": lambda f, x: f.sample(x, mask=columns_mask(x), **DRAW),
+    "support mask": lambda f, x: f.support(x, min_p=0.01, mask=columns_mask(x)),
+    "filter_logits mask": lambda f, x: f.filter_logits(x, top_p=0.9, mask=columns_mask(x)),
+    "top_logprobs mask": lambda f, x: f.top_logprobs(
+        x, min(3, x.shape[-1]), mask=columns_mask(x)
+    ),
 }
 
 #: Calls that write into an array of the shape of x, and which of their results it is.
@@ -46,7 +52,7 @@ def row_of(name, result, place):
     """Return the bytes of a row's part of a result; what `support` pads with is no part of it."""
     parts = [np.moveaxis(a, -1, 0) if "columns" in name else a for a in arrays(result)]
     parts = [a[place] for a in parts]
-    if name == "support":
+    if name.startswith("support"):
         indices, probs, count = parts
         parts = [indices[:count], probs[:count], count]
     return [np.asarray(a).tobytes() for a in parts]

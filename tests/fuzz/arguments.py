@@ -238,7 +238,7 @@ def argument(function, name, shape, given):
         return arrays(shape, fills=fills)
     if name == "out":
         return outputs(shape, next(iter(given)))
-    if name == "where":
+    if name in ("where", "mask"):
         return masks(shape)
     if name == "axis":
         one = function in ("top_k", "cross_entropy", "cross_entropy_with_grad")

@@ -76,7 +76,7 @@ CALLS = calls.CALLS | MORE
 
 #: The functions that give second inputs, by the names that the calls look them up by.
 SECONDS = (
-    (vars(calls), ("classes", "mask", "other", "drafts", "running")),
+    (vars(calls), ("classes", "mask", "words", "other", "drafts", "running")),
     (globals(), ("temperatures", "ids", "weights", "drafts", "other_rows", "scores")),
 )
 

@@ -64,7 +64,7 @@ def seconds(monkeypatch):
 
         return keep
 
-    for name in ("classes", "mask", "other"):
+    for name in ("classes", "mask", "words", "other"):
         monkeypatch.setattr(calls, name, keeping(name, getattr(calls, name)))
     return kept
 
@@ -145,6 +145,13 @@ BAD = {
     "top_p": [-0.1, 1.5, np.nan, np.full(ROWS + 1, 0.5), "p"],
     "min_p": [-0.1, 1.5, np.nan, np.full(ROWS + 1, 0.5), "p"],
     "min_keep": [-1000, 2.5],
+    "mask": [
+        np.zeros((ROWS, N)),
+        np.ones(N + 1, bool),
+        np.ones((ROWS + 1, 10), np.int32),
+        "all",
+    ],
+    "mask_rows": [[0, 1], np.zeros(ROWS), "all"],
     "mode": ["largest first"],
     "ties": ["neither"],
     "size": [-1000, 2.5],
