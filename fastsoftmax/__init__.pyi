@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Self, final, overload
 
@@ -210,6 +210,8 @@ def sample(
     min_keep: int = 1,
     mask: ArrayLike | None = None,
     mask_rows: ArrayLike | None = None,
+    accept: Callable[[int, int], Any] | None = None,
+    max_tries: int = 1000,
     size: int | None = None,
     replace: bool = True,
     rng: int | np.random.Generator | None = None,

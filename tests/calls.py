@@ -59,6 +59,11 @@ def running(x):
     return np.full((*x.shape[:-1], 3), [-1.0, -0.5, -0.75])
 
 
+def even(row, id_):
+    """Take every other id."""
+    return id_ % 2 == 0
+
+
 FILTERS = {"temperature": 0.8, "top_k": 30, "top_p": 0.9, "min_p": 0.01}
 
 #: The first word of a key is the function's name.
@@ -91,6 +96,7 @@ CALLS = {
     "sample race filters": lambda f, x: f.sample(
         x, **FILTERS, seed=7, position=3, method="race", on_invalid="flag"
     ),
+    "sample accept": lambda f, x: f.sample(x, accept=even, rng=0, on_invalid="flag"),
     "sample mask": lambda f, x: f.sample(x, mask=words(x), rng=0, on_invalid="flag"),
     "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(
         x, **FILTERS, rng=0, on_invalid="flag"

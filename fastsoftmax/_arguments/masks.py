@@ -1,5 +1,6 @@
 """Masks of ids as arguments: bools, or 32 of them as the bits of a word."""
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -104,15 +105,27 @@ def mask_of_row(
 
     `mask` fits, and `numbers` are those that `numbers_of` has returned, or None.
     """
-    mask = np.atleast_1d(mask)
-    if numbers is None:
-        place = np.unravel_index(i, shape[:-1]) if len(shape) > 1 else ()
-        row = np.broadcast_to(mask, (*shape[:-1], mask.shape[-1]))[place]
-    elif numbers[i] < 0:
-        return None
-    else:
-        row = mask[numbers[i]]
-    return row if row.dtype == np.bool_ else unpacked(row, shape[-1])
+    row = _row(np.atleast_1d(mask), numbers, shape[:-1], i)
+    return row if row is None or row.dtype == np.bool_ else unpacked(row, shape[-1])
+
+
+def masks_of_rows(
+    mask: Any, mask_rows: Any, shape: tuple[int, ...]
+) -> Callable[[int], np.ndarray | None]:
+    """Return a function that returns the mask of a row, as it is given; of rows of `shape`."""
+    mask = np.atleast_1d(as_array(mask, "mask"))
+    numbers = None if mask_rows is None else numbers_of(mask_rows, len(mask), prod(shape))
+    return lambda i: _row(mask, numbers, shape, i)
+
+
+def _row(
+    mask: np.ndarray, numbers: np.ndarray | None, shape: tuple[int, ...], i: int
+) -> np.ndarray | None:
+    """Return the mask of row `i` of rows of `shape`, as it is given, None if it has none."""
+    if numbers is not None:
+        return mask[numbers[i]] if numbers[i] >= 0 else None
+    place = np.unravel_index(i, shape) if shape else ()
+    return np.broadcast_to(mask, (*shape, mask.shape[-1]))[place]
 
 
 def unpacked(words: np.ndarray, n: int) -> np.ndarray:

@@ -163,6 +163,8 @@ def sample(
     min_keep: int = 1,
     mask: Any = None,
     mask_rows: Any = None,
+    accept: Any = None,
+    max_tries: int = 1000,
     size: int | None = None,
     replace: bool = True,
     rng: Any = None,
@@ -201,6 +203,13 @@ def sample(
     mask_rows : array_like of int, optional
         Where not every row has a mask: the row that each row of `mask`, which has two dimensions
         then, is for, counted in C order; the other rows have none.
+    accept : callable, optional
+        Called as ``accept(row, id)``, two ints, with the id drawn from a row, then with the next
+        one that `size` and ``replace=False`` would draw, until what it returns is true: that id has
+        the distribution renormalised over all that it would take, though none but those drawn are
+        asked for. Rows are counted in C order, and come in order. `size` is None.
+    max_tries : int, default 1000
+        How many ids of a row `accept` may refuse before that is an error (or -1, by `on_invalid`).
     size : int, optional
         How many to draw from each row. None draws one and adds no axis; 0 draws nothing and looks
         at nothing.
@@ -238,7 +247,7 @@ def sample(
     ValueError
         A parameter out of range or NaN, a `mask` whose shape does not fit, `rng` beside `seed` or
         in a race, or a row that cannot be drawn from, or not `size` times without replacement (it
-        is named).
+        is named), or of which `accept` takes nothing.
     TypeError
         A dtype without probabilities, a masked array, a parameter that is no number, a `top_k`,
         `min_keep`, `size`, `seed` or `position` that is no integer (in a race, or None), a
@@ -257,6 +266,9 @@ def sample(
     more than they is. ``mask=bitmask[indices], mask_rows=indices`` does what xgrammar's
     ``apply_token_bitmask_inplace(logits, bitmask, indices=indices)`` does: its bitmask has a row
     for every row of logits.
+    A row of which `accept` refuses an id is drawn from again, 8 times as many each time. From `rng`
+    come first a uniform for each row, then, row by row, those for more; by `seed`, those of the
+    positions behind it, as for `size`: a position is enough for four tries.
     Nothing sorts the vocabulary. At T = inf all that `top_k` leaves (and that is not -inf) is
     equally likely: the index decides in `top_p`.
 
@@ -305,6 +317,8 @@ def sample(
     array([2, 0])
     >>> sample(logits, mask=np.array([[0b011]], np.int32), mask_rows=[1], temperature=0)
     array([2, 0])
+    >>> sample(logits, accept=lambda row, id: id != 2, rng=0)
+    array([0, 0])
     >>> sample(logits, size=4, rng=0)
     array([[2, 1, 0, 0],
            [1, 1, 1, 1]])

@@ -15,6 +15,7 @@ from cpython.pycapsule cimport PyCapsule_GetPointer
 import numpy as np
 
 from .._arguments import values
+from .._arguments.accept import first_accepted
 from .._arguments.results import SampleResult, Support, TopLogprobs
 
 from fastsoftmax._front.arrays cimport as_input
@@ -95,6 +96,8 @@ cdef class SamplingFunctions:
         min_keep=1,
         mask=None,
         mask_rows=None,
+        accept=None,
+        max_tries=1000,
         size=None,
         replace=True,
         rng=None,
@@ -105,7 +108,17 @@ cdef class SamplingFunctions:
         workers=None,
     ):
         cdef Plan p
-        cdef cnp.ndarray given = as_input(logits, "logits")
+        cdef cnp.ndarray given
+        if accept is not None:
+            return first_accepted(
+                self.sample, logits, accept, max_tries, temperature=temperature, top_k=top_k,
+                top_p=top_p, min_p=min_p, min_keep=min_keep, mask=mask, mask_rows=mask_rows,
+                size=size, replace=replace, rng=rng, seed=seed, position=position, method=method,
+                on_invalid=on_invalid, workers=workers,
+            )
+        if type(max_tries) is not int or max_tries < 1:
+            values.count(max_tries, "max_tries", 1)
+        given = as_input(logits, "logits")
         begin_plan(&p, given, -1)
         args = parse_filters(&p, &self.packing, temperature, top_k, top_p, min_p, min_keep)
         masks = parse_mask(&p, mask, mask_rows)

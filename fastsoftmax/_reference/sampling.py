@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator, Philox
 
+from .._arguments.accept import first_accepted
 from .._arguments.arrays import as_array, check_out, result_dtype, work_dtype
 from .._arguments.masks import allowed
 from .._arguments.results import SampleResult, Support, TopLogprobs, clip_to_dtype, finish_draw
@@ -73,7 +74,10 @@ def support(logits: Any, **parameters: Any) -> Support:
 
 
 @public
-def sample(logits: Any, **arguments: Any) -> Any:
+def sample(logits: Any, accept: Any, max_tries: Any, **arguments: Any) -> Any:
+    if accept is not None:
+        return first_accepted(sample, logits, accept, max_tries, **arguments)
+    count(max_tries, "max_tries", 1)
     return draw(logits, **arguments)[0]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import fastsoftmax
 from fastsoftmax import _docs
 from tests.arrays import dtype_of
-from tests.calls import CALLS, FILTERS, arrays, classes, other
+from tests.calls import CALLS, FILTERS, arrays, classes, even, other
 
 DRAW = {"seed": 5, "position": 2, "on_invalid": "flag"}
 
@@ -23,6 +23,7 @@ ROWS = {name: call for name, call in CALLS.items() if not name.endswith(("where"
     "sample many": lambda f, x: f.sample(x, size=4, **DRAW),
     "sample without": lambda f, x: f.sample(x, size=2, replace=False, **DRAW),
     "sample_with_logprobs": lambda f, x: f.sample_with_logprobs(x, **FILTERS, **DRAW),
+    "sample accept": lambda f, x: f.sample(x, accept=even, **DRAW),
     "sample mask": lambda f, x: f.sample(x, mask=columns_mask(x), **DRAW),
     "support mask": lambda f, x: f.support(x, min_p=0.01, mask=columns_mask(x)),
     "filter_logits mask": lambda f, x: f.filter_logits(x, top_p=0.9, mask=columns_mask(x)),

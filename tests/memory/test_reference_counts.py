@@ -151,6 +151,8 @@ BAD = {
         np.ones((ROWS + 1, 10), np.int32),
         "all",
     ],
+    "accept": [3, "all"],
+    "max_tries": [0, 2.5],
     "mask_rows": [[0, 1], np.zeros(ROWS), "all"],
     "mode": ["largest first"],
     "ties": ["neither"],

@@ -1,0 +1,124 @@
+"""`accept` of `sample`: a callable takes or refuses the ids drawn from a row, one after the other.
+
+An implementation draws one id from each row, and from a row whose id is refused more, without
+replacement, by the same uniforms and others behind them: the same ones come first again.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_array
+from .masks import masks_of_rows
+from .values import count, generator, shown, switch
+
+#: How many times as many ids are drawn from a row when all before were refused.
+_MORE = 8
+
+
+class _Uniforms(np.random.Generator):
+    """A generator whose first numbers are known: a row's, to be drawn again, and more behind."""
+
+    def __init__(self, source: np.random.Generator, known: np.ndarray) -> None:
+        super().__init__(source.bit_generator)
+        self.source, self.known = source, known
+
+    def random(self, size: Any, *_: Any) -> np.ndarray:  # type: ignore[override]
+        """Return the first numbers, in the shape `size`."""
+        total = prod(np.atleast_1d(size).tolist())
+        if total > self.known.size:
+            self.known = np.append(self.known, self.source.random(total - self.known.size))
+        return self.known[:total].reshape(size)
+
+
+def first_accepted(
+    sample: Callable[..., Any],
+    logits: Any,
+    accept: Any,
+    max_tries: Any,
+    *,
+    size: Any,
+    rng: Any,
+    seed: Any,
+    position: Any,
+    mask: Any,
+    mask_rows: Any,
+    on_invalid: Any,
+    workers: Any = None,
+    **arguments: Any,
+) -> Any:
+    """Return of each row the first id that `accept` takes, of its draws without replacement.
+
+    Parameters
+    ----------
+    sample : callable
+        That of an implementation, which gets no `accept`.
+    logits, accept, max_tries, ...
+        As given to it; `arguments` may have one value a row.
+    """
+    if not callable(accept):
+        raise TypeError(f"accept is {shown(accept)}; allowed is a callable of a row and an id")
+    most = count(max_tries, "max_tries", 1)
+    if size is not None:
+        raise ValueError(f"size is {shown(size)}; allowed is None where accept is given")
+    switch(arguments["replace"], "replace")
+    arguments["replace"] = False
+    if seed is None and position is None:
+        rng = _Uniforms(generator(rng), np.array([]))
+    drawn = sample(
+        logits, size=None, rng=rng, seed=seed, position=position, mask=mask, mask_rows=mask_rows,
+        on_invalid=on_invalid, workers=workers, **arguments,
+    )  # fmt: skip
+    x = np.atleast_1d(as_array(logits, "logits"))
+    shape = x.shape[:-1]
+    ids = np.array(drawn).reshape(-1)
+    firsts = rng.known if seed is None else None
+    masks = None if mask is None else masks_of_rows(mask, mask_rows, shape)
+    for row, first in enumerate(ids.tolist()):
+        if first < 0 or accept(row, first):
+            continue
+        place = tuple(map(int, np.unravel_index(row, shape))) if shape else ()
+        own = {name: _at(value, shape, place) for name, value in arguments.items()}
+        if firsts is None:
+            own |= {"seed": _at(seed, shape, place), "position": _at(position, shape, place)}
+        else:
+            own["rng"] = _Uniforms(rng.source, firsts[row : row + 1])
+        if masks is not None:
+            own["mask"] = masks(row)
+        draw = partial(sample, x[place], on_invalid="flag", **own)
+        ids[row], tried = _next_accepted(draw, partial(accept, row), most)
+        if ids[row] < 0 and on_invalid == "raise":
+            left = "max_tries allows no more" if tried == most else "that is all that can be drawn"
+            raise ValueError(
+                f"accept refuses {tried} id{'s' * (tried > 1)} of row {place}, and {left} (or pass "
+                "on_invalid='flag')"
+            )
+    return ids.reshape(shape)[()]
+
+
+def _next_accepted(
+    draw: Callable[..., np.ndarray], accept: Callable[[int], Any], most: int
+) -> tuple[int, int]:
+    """Return the first id but the first that `accept` takes of those that `draw` gives, else -1.
+
+    And how many were tried: `most` at most.
+    """
+    tried = 1
+    while tried < most:
+        for id_ in draw(size=min(_MORE * tried, most))[tried:].tolist():
+            if id_ < 0:
+                return -1, tried
+            tried += 1
+            if accept(id_):
+                return id_, tried
+    return -1, tried
+
+
+def _at(value: Any, shape: tuple[int, ...], place: tuple[int, ...]) -> Any:
+    """Return the value of a parameter for the row at `place`."""
+    if value is None or np.ndim(value) == 0:
+        return value
+    return np.broadcast_to(np.asarray(value), shape)[place]
