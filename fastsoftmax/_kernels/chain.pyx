@@ -38,7 +38,7 @@ from fastsoftmax._kernels.chain_row cimport (
 from fastsoftmax._kernels.chain_run cimport run_chain
 from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.types cimport real
-from fastsoftmax._kernels.workspace cimport Workspace, allocate_for_rows, free_workspace
+from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
 
 cdef enum:
     FEW_KEPT = 64  # of a row, that there is room for where each has steps of its own
@@ -64,7 +64,7 @@ cdef bint run_some(
     set_chain(&chain, call.steps, call.n_steps if call.starts == NULL else 0, eps)
     if call.starts == NULL:
         kept = chain.kept
-    if not allocate_for_rows(&work, n, min(n, initial_selection(kept, n)), call.packed):
+    if not allocate_workspace(&work, n, min(n, initial_selection(kept, n)), call.packed):
         return False
     for r in range(first, first + rows):
         at = (r if call.packed != NULL else r - first) * n

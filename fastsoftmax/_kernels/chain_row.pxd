@@ -22,7 +22,7 @@ from fastsoftmax._kernels.packed_row cimport part_length, row_element, row_part
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.types cimport infinity, real
-from fastsoftmax._kernels.workspace cimport Workspace, allocate_for_rows, free_workspace
+from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
 
 cdef enum:
     SHORT_ROW = 64  # elements of a row that are all listed rather than selected from
@@ -179,7 +179,7 @@ cdef inline bint allow_selection(
     if k <= work.most:
         return True
     free_workspace(work)
-    if not allocate_for_rows(work, n, k, packed):
+    if not allocate_workspace(work, n, k, packed):
         work.maxima = NULL
         return False
     work.row.index = row
