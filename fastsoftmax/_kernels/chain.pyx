@@ -95,8 +95,7 @@ cdef bint run_some(
                 break
     free(c.score)
     free(names.id)
-    if work.maxima != NULL:
-        free_workspace(&work)
+    free_workspace(&work)
     return count != NO_MEMORY
 
 

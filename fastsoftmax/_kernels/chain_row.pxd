@@ -6,7 +6,6 @@ the worst. So the named and the best of the others are enough as soon as a step 
 these: all that is absent would be gone by now, too.
 """
 
-from fastsoftmax._kernels.abi cimport PackedRows
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.chain_abi cimport TOP_K, ChainStep
@@ -175,12 +174,10 @@ cdef inline bint allow_selection(
 ) noexcept nogil:
     """Make room for the selection of k elements of a row; return False if there is no memory."""
     cdef Py_ssize_t row = work.row.index
-    cdef const PackedRows *packed = work.row.rows if work.packed != NULL else NULL
     if k <= work.most:
         return True
     free_workspace(work)
-    if not allocate_workspace(work, n, k, packed):
-        work.maxima = NULL
+    if not allocate_workspace(work, n, k, work.row.rows):
         return False
     work.row.index = row
     max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
