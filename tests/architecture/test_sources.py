@@ -24,9 +24,8 @@ FOLDERS = sorted(f.parent for f in PACKAGE.rglob("__init__.py"))
 DIALECT = {"heat", "tame", "lift", "telling", "drawing", "carry", "carried", "knobs"}
 
 
-@pytest.mark.parametrize("file", SOURCES, ids=lambda f: "/".join(f.parts[-3:]))
-def test_no_file_is_too_long(file):
-    assert file.read_text("utf-8").count("\n") <= LINES
+def test_no_file_is_too_long():
+    assert [f for f in SOURCES if f.read_text("utf-8").count("\n") > LINES] == []
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda f: f.name)
@@ -36,12 +35,11 @@ def test_each_folder_says_who_lives_there(folder):
     assert re.match(r"[A-Z`].*\.$", doc.split("\n\n")[0], re.S), "no sentence"
 
 
-@pytest.mark.parametrize(
-    "file", [f for f in SOURCES if f.suffix != ".pyi"], ids=lambda f: "/".join(f.parts[-3:])
-)
-def test_the_first_line_says_what_a_file_is_for(file):
-    text = re.sub(r"\A(#[^\n]*\n)+", "", file.read_text("utf-8")).lstrip()
-    assert text == "" or re.match(r'r?"""\S|# \S', text), "no docstring"
+def test_the_first_line_says_what_a_file_is_for():
+    for file in SOURCES:
+        text = re.sub(r"\A(#[^\n]*\n)+", "", file.read_text("utf-8")).lstrip()
+        said = text == "" or re.match(r'r?"""\S|# \S', text) or file.suffix == ".pyi"
+        assert said, f"{file} has no docstring"
 
 
 def test_every_folder_is_installed():
@@ -51,8 +49,8 @@ def test_every_folder_is_installed():
     assert names == set(packages)
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.p[xy]*")), ids=lambda f: f.name)
-def test_no_word_of_a_private_dialect(file):
-    if file.suffix in (".py", ".pyx", ".pxd", ".pyi"):
-        code = re.sub(r'""".*?"""|"[^"\n]*"|#[^\n]*', "", file.read_text("utf-8"), flags=re.S)
-        assert not DIALECT & set(re.findall(r"[A-Za-z]+", code))
+def test_no_word_of_a_private_dialect():
+    for file in SOURCES:
+        if PACKAGE in file.parents:
+            code = re.sub(r'""".*?"""|"[^"\n]*"|#[^\n]*', "", file.read_text("utf-8"), flags=re.S)
+            assert not DIALECT & set(re.findall(r"[A-Za-z]+", code)), file
