@@ -6,10 +6,9 @@ from libc.stdint cimport int64_t, uint64_t
 from fastsoftmax._kernels.abi cimport Filters
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
-from fastsoftmax._kernels.packed_row cimport row_element
-from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.radix cimport from_sortable_key, radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
-from fastsoftmax._kernels.signals cimport stopped
+from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.truncation cimport apply_filters
 from fastsoftmax._kernels.types cimport real
@@ -31,7 +30,7 @@ cdef inline Py_ssize_t support_row(
         x, n, CHUNK, <real *>work.maxima, work.packed
     )
     cdef double inverse = 0, total = 0
-    cdef Py_ssize_t i, m = 0, count = 0
+    cdef Py_ssize_t i, start, size, m = 0, count = 0
     if highest == highest and not stopped(n):
         count = apply_filters(x, n, highest, f, work, NULL)
     if work.is_full or stopped(n):
@@ -47,18 +46,18 @@ cdef inline Py_ssize_t support_row(
         radix_sort_pairs(
             work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
         )
-        if stopped(n):
-            return 0
-        for i in range(m):
-            value[i] = row_element(x, work.index[i], work.packed)
         if f.temperature > 0:
             inverse = inverse_temperature(f.temperature, <double>0)
-        softmax_weights(value, work.weight, m, highest, inverse)
-        if stopped(n):
-            return 0
-        for i in range(m):
-            indices[i] = work.index[i]
-            probs[i] = <real>(work.weight[i] / total)
+        for start from 0 <= start < m by LOOK_INTERVAL:
+            size = min(<Py_ssize_t>LOOK_INTERVAL, m - start)
+            if stopped(size):
+                return 0
+            for i in range(start, start + size):
+                value[i] = from_sortable_key(work.keys[i], <real>0)
+            softmax_weights(value + start, work.weight + start, size, highest, inverse)
+            for i in range(start, start + size):
+                indices[i] = work.index[i]
+                probs[i] = <real>(work.weight[i] / total)
         for i in range(m, width):
             indices[i] = -1
             probs[i] = 0
