@@ -269,6 +269,7 @@ cdef class LossFunctions:
         # Where scores are rewritten, no long row is worked on as a whole.
         call.packed = packed_rows(&rows, packing, p, not temperature_in_range(call.temperature))
         packing = packing_for(call.packed, packing)
+        call.inner = 0
         if 0 < p.n <= most and temperature_in_range(call.temperature):
             call.inner = columns_of_arrays(p)
             if call.inner > 0:  # it gets at the columns itself
