@@ -33,7 +33,7 @@ from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.signals cimport look, stopped
 from fastsoftmax._kernels.token_logprobs cimport log1p_of_others, logprob
 from fastsoftmax._kernels.truncation cimport SMALL_ROW, list_row
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 from fastsoftmax._kernels.verify_abi cimport BeamCall, BeamKernels
 from fastsoftmax._kernels.workspace cimport Workspace
 
@@ -42,6 +42,15 @@ cdef struct Continuation:
     double score
     int64_t parent
     int64_t id
+
+
+cdef inline noinline_void weigh_others(
+    const real *x, Py_ssize_t n, double highest, Workspace *work, double *log_others
+) noexcept nogil:
+    """Write log1p of the sum of the weights of a row without that of the best, the first listed."""
+    log_others[0] = log1p_of_others(
+        x, n, work.index[0], highest, 1, work.masses, work.packed
+    )
 
 
 cdef Py_ssize_t rank_row(
@@ -64,9 +73,7 @@ cdef Py_ssize_t rank_row(
     radix_sort_pairs(
         work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
     )
-    log_others[0] = log1p_of_others(
-        x, n, work.index[0], highest[0], 1, work.masses, work.packed
-    )
+    weigh_others(x, n, highest[0], work, log_others)
     return min(m, k)
 
 
