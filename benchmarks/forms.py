@@ -9,6 +9,7 @@ where the array is a list.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -133,9 +134,15 @@ def _filters(function, base, x, rows):
     yield from over({"min_p=0.1": (0.1, 1), "min_p a row": (np.full(rows, 0.1), 3)},
                     "min_p", (x,))  # fmt: skip
     yield from over({"min_keep=2": (2, 1)}, "min_keep", (x,))
-    mask = x > -1
-    yield from over({"mask=": (mask, 1), "mask= a row": (mask[0], 1),
-                     "mask= bits": (packed(mask), 1)}, "mask", (x,))  # fmt: skip
+
+
+def _masks(function, base, *rest):
+    """The forms of a mask; `rest` are the other arguments, logits first."""
+    mask = rest[0] > -1
+    masks = {"mask=": (mask, 1), "mask= a row": (mask[0], 1), "mask= bits": (packed(mask), 1)}
+    yield from _over(function, base, masks, "mask", rest)
+    some = {"mask": mask[:2], "mask_rows": np.array([1, 3])}
+    yield Form(function, "mask_rows=", rest, some, 3, base)
 
 
 def _sampling():
@@ -143,6 +150,7 @@ def _sampling():
     for function, base, most in (("filter_logits", "(8,10)", 3), ("support", "(8,10)", 4)):
         yield Form(function, base, (x,), {}, most)
         yield from _filters(function, base, x, 8)
+        yield from _masks(function, base, x)
         yield from _over(function, base, _layouts((8, 10)))
     over = partial(_over, "filter_logits", "(8,10)")
     yield Form("filter_logits", "ties='all'", (x,), {"top_k": 3, "ties": "all"}, 3)
@@ -153,7 +161,7 @@ def _sampling():
         yield Form(function, "top_k=5, top_p=0.9", (row,), {"rng": rng, "top_k": 5, "top_p": 0.9},
                    most + 0.5)  # fmt: skip
         yield Form(function, "(8,10)", (x,), {"rng": rng}, most + 1)
-        for form in _filters(function, "(8,10)", x, 8):
+        for form in chain(_filters(function, "(8,10)", x, 8), _masks(function, "(8,10)", x)):
             yield Form(function, f"(8,10) {form.form}", (x,), form.kwargs | {"rng": rng}, form.most,
                        form.over)  # fmt: skip
         for name, value in (("size", 4), ("on_invalid", "flag"), ("workers", 1)):
@@ -164,19 +172,24 @@ def _sampling():
         yield Form(function, "seed=, position=", (row,), {"seed": 3, "position": 4}, most + 0.5)
         each = {"seed": np.arange(8), "position": np.arange(8)}
         yield Form(function, "(8,10) seed, position a row", (x,), each, most + 2.5)
+        yield Form(function, "(8,10) method='race'", (x,), each | {"method": "race"}, most + 4)
         for form, (value, bound) in _layouts((8, 10)).items():
             yield Form(function, f"(8,10) {form}", (value,), {"rng": rng}, bound, "(8,10)")
+    taken = {"rng": rng, "accept": lambda _row, _id: True, "max_tries": 10}
+    yield Form("sample", "accept=, max_tries=", (row,), taken, 10)
     ids = np.arange(8)
     yield Form("token_logprobs", "(8,10)", (x, ids), {}, 2)
     over = partial(_over, "token_logprobs", "(8,10)")
     yield from over(_temperatures(8), "temperature", (x, ids))
     several = {"ids= (8,2)": (np.stack([ids, ids], -1), 1), "ids a list": (ids.tolist(), 1)}
     yield from over(several, "ids", (x,))
+    yield from _masks("token_logprobs", "(8,10)", x, ids)
     yield from over(_layouts((8, 10)), None, (ids,))
     yield Form("top_logprobs", "(8,10) n=3", (x, 3), {}, 2)
     over = partial(_over, "top_logprobs", "(8,10) n=3")
     yield from over(_temperatures(8), "temperature", (x, 3))
     yield from over({"n=np.int64": (np.int64(3), 0.5)}, "n", (x,))
+    yield from _masks("top_logprobs", "(8,10) n=3", x, 3)
     yield from over(_layouts((8, 10)), None, (3,))
 
 

@@ -12,14 +12,24 @@ def classes(x):
 
 def mask(x):
     """Return a mask for x in which every third entry is False."""
-    allowed = np.ones(x.size, bool)
-    allowed[1::3] = False
-    return allowed.reshape(x.shape)
+    return _mask(x.shape)
+
+
+@lru_cache
+def _mask(shape):
+    allowed = np.ones(shape, bool)
+    allowed.reshape(-1)[1::3] = False
+    return allowed
 
 
 def words(x):
     """Return that mask in words of 32 bits, as xgrammar and llguidance pack it."""
-    bits = np.packbits(np.atleast_1d(mask(x)), axis=-1, bitorder="little")
+    return _words(x.shape)
+
+
+@lru_cache
+def _words(shape):
+    bits = np.packbits(np.atleast_1d(_mask(shape)), axis=-1, bitorder="little")
     room = -bits.shape[-1] % 4
     bits = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, room)])
     return bits.view("<i4").astype(np.int32)
@@ -56,7 +66,12 @@ def drafts(x):
 
 def running(x):
     """Return the scores of three beams for each row of x."""
-    return np.full((*x.shape[:-1], 3), [-1.0, -0.5, -0.75])
+    return _running(x.shape[:-1])
+
+
+@lru_cache
+def _running(shape):
+    return np.full((*shape, 3), [-1.0, -0.5, -0.75])
 
 
 def even(row, id_):

@@ -112,14 +112,17 @@ def test_same_bits_of_a_long_row(compiled, divided, monkeypatch, dtype, n):
     x[1, 7] = -np.inf
     x = np.concatenate([x] * (1 if dtype == np.float64 or n > 2_000_000 else 2), axis=1)
     for t in (1.0, 0.3, [2.0, 0.7], 0.0, np.inf):
+        in_parts = t != 0 and t != np.inf
         for function in (compiled.softmax, compiled.log_softmax):
             one = function(x, temperature=t)
             shared.clear()
             assert function(x, temperature=t, workers=2).tobytes() == one.tobytes()
-            assert bool(shared) == (t != 0 and t != np.inf)
+            assert bool(shared) == in_parts
             y = x.copy()
             function(y, temperature=t, out=y, workers=2)
             assert y.tobytes() == one.tobytes()
+            assert bool(divided) != in_parts, "whole rows are shared out, or parts of each"
+            divided.clear()
     shared.clear()
     assert compiled.logsumexp(x, workers=2).tobytes() == compiled.logsumexp(x).tobytes()
     assert shared
