@@ -272,10 +272,9 @@ cdef class LossFunctions:
         call.inner = 0
         if 0 < p.n <= most and temperature_in_range(call.temperature):
             call.inner = columns_of_arrays(p)
-            if call.inner > 0:  # it gets at the columns itself
-                kernel = self.kernels.cross_entropy_columns
-                packing = NULL
-        if call.inner > 0:
+        if call.inner > 0:  # it gets at the columns itself
+            kernel = self.kernels.cross_entropy_columns
+            packing = NULL
             p.workspace.bytes = self.kernels.cross_entropy_columns_bytes(call)
         else:
             p.workspace.bytes = self.kernels.cross_entropy_bytes(call)
