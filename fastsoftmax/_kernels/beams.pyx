@@ -20,19 +20,16 @@ Source
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastsoftmax._kernels.abi cimport FLOAT32
 from fastsoftmax._kernels.block_maxima cimport CHUNK
-from fastsoftmax._kernels.block_select cimport select_superset
 from fastsoftmax._kernels.found_row cimport Scratch, allocate_scratch, find_row, free_scratch
 from fastsoftmax._kernels.packed_row cimport row_element
-from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.signals cimport look, stopped
-from fastsoftmax._kernels.token_logprobs cimport log1p_of_others, logprob
-from fastsoftmax._kernels.truncation cimport SMALL_ROW, list_row
+from fastsoftmax._kernels.token_logprobs cimport log1p_of_others, logprob, select_in_order
 from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 from fastsoftmax._kernels.verify_abi cimport BeamCall, BeamKernels
 from fastsoftmax._kernels.workspace cimport Workspace
@@ -60,19 +57,11 @@ cdef Py_ssize_t rank_row(
 
     Write the maximum, and log1p of the sum of the others' weights. 0 if there are no probabilities.
     """
-    cdef Py_ssize_t i, m
+    cdef Py_ssize_t m
     highest[0] = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     if highest[0] != highest[0]:
         return 0
-    if n <= SMALL_ROW:
-        m = list_row(x, n, work)
-    else:
-        m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
-    for i in range(m):
-        work.keys[i] = sortable_key((<real *>work.value)[i])
-    radix_sort_pairs(
-        work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-    )
+    m = select_in_order(x, n, k, work)
     weigh_others(x, n, highest[0], work, log_others)
     return min(m, k)
 

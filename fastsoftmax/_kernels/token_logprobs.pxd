@@ -290,16 +290,13 @@ cdef inline void logprobs_row(
     write_logprobs(x, n, ids, m, highest, inverse, log_others, y, work.packed)
 
 
-cdef inline void top_logprobs_row(
-    const real *x, Py_ssize_t n, Py_ssize_t k, double temperature, Workspace *work,
-    int64_t *indices, real *y,
+cdef inline Py_ssize_t select_in_order(
+    const real *x, Py_ssize_t n, Py_ssize_t k, Workspace *work
 ) noexcept nogil:
-    """Write the k > 0 most likely entries of a row, and their log-probabilities."""
-    cdef double highest = max_and_block_maxima(
-        x, n, CHUNK, <real *>work.maxima, work.packed
-    )
-    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
-    cdef double log_others = NAN
+    """Leave the indices of the k > 0 best of n elements in `work.index`, best first.
+
+    `work` has the block maxima of CHUNK. Return how many there are, k or more.
+    """
     cdef const real *part
     cdef Py_ssize_t j, m = n
     if n <= SMALL_ROW:
@@ -314,6 +311,21 @@ cdef inline void top_logprobs_row(
     radix_sort_pairs(
         work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
     )
+    return m
+
+
+cdef inline void top_logprobs_row(
+    const real *x, Py_ssize_t n, Py_ssize_t k, double temperature, Workspace *work,
+    int64_t *indices, real *y,
+) noexcept nogil:
+    """Write the k > 0 most likely entries of a row, and their log-probabilities."""
+    cdef double highest = max_and_block_maxima(
+        x, n, CHUNK, <real *>work.maxima, work.packed
+    )
+    cdef double inverse = inverse_temperature(temperature, <double>0) if temperature > 0 else 0
+    cdef double log_others = NAN
+    cdef Py_ssize_t j
+    select_in_order(x, n, k, work)
     if highest == highest and temperature > 0:
         log_others = log1p_of_others(
             x, n, work.index[0], highest, temperature, work.masses, work.packed
