@@ -37,18 +37,15 @@ ISAS = (
 PACKAGE = "fastsoftmax"
 
 #: Sources in ``_kernels`` that are compiled once for each instruction set.
-KERNELS = (
-    *("softmax", "select", "sample", "chain", "verify", "beams"),
-    *("cross_entropy", "backward", "packing"),
-)
+KERNELS = ("sample", "softmax", "select", "cross_entropy", "backward", "packing")
 
 #: The families of public functions: a module of ``_front``, its class, the kernels it is made over.
 FAMILIES = (
     ("softmax", "SoftmaxFunctions", ("softmax", "packing")),
     ("selection", "SelectionFunctions", ("select", "packing")),
     ("sampling", "SamplingFunctions", ("sample", "packing")),
-    ("chain", "ChainFunctions", ("chain", "packing")),
-    ("verification", "VerificationFunctions", ("verify", "beams", "packing")),
+    ("chain", "ChainFunctions", ("sample", "packing")),
+    ("verification", "VerificationFunctions", ("sample", "packing")),
     ("losses", "LossFunctions", ("cross_entropy", "backward", "packing")),
 )
 

@@ -29,8 +29,8 @@ from fastsoftmax._front.plan cimport Plan, begin_plan, finish_plan, set_array
 from fastsoftmax._front.results cimport as_result, empty_draws, number_of
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array
-from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
-from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainKernels, ChainReport
+from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels, SamplingKernels
+from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport
 
 cnp.import_array()
 
@@ -76,18 +76,18 @@ cdef class ChainFunctions:
     ----------
     name : str
         That of the instruction set.
-    chain, packing : module
+    sample, packing : module
         Its kernels, named after their sources.
     """
 
     cdef readonly str NAME
-    cdef ChainKernels kernels
+    cdef SamplingKernels kernels
     cdef PackingKernels packing
 
-    def __cinit__(self, str name, chain, packing):
+    def __cinit__(self, str name, sample, packing):
         self.NAME = name
         self.kernels = (
-            <ChainKernels *>PyCapsule_GetPointer(chain.kernels, "fastsoftmax.ChainKernels")
+            <SamplingKernels *>PyCapsule_GetPointer(sample.kernels, "fastsoftmax.SamplingKernels")
         )[0]
         self.kernels.look[0] = look
         self.packing = (

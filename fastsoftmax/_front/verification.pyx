@@ -26,15 +26,13 @@ from fastsoftmax._front.results cimport empty_draws
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.uniforms cimport independent_uniforms
 from fastsoftmax._front.values cimport is_behaved_c, scalar_or_array, whole_number
-from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackingKernels
+from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackingKernels, SamplingKernels
 from fastsoftmax._kernels.verify_abi cimport (
     BLOCKS,
     CHAIN,
     BeamCall,
-    BeamKernels,
     RowSource,
     VerifyCall,
-    VerifyKernels,
 )
 
 cnp.import_array()
@@ -118,25 +116,20 @@ cdef class VerificationFunctions:
     ----------
     name : str
         That of the instruction set.
-    verify, beams, packing : module
+    sample, packing : module
         Its kernels, named after their sources.
     """
 
     cdef readonly str NAME
-    cdef VerifyKernels verifying
-    cdef BeamKernels beams
+    cdef SamplingKernels kernels
     cdef PackingKernels packing
 
-    def __cinit__(self, str name, verify, beams, packing):
+    def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        self.verifying = (
-            <VerifyKernels *>PyCapsule_GetPointer(verify.kernels, "fastsoftmax.VerifyKernels")
+        self.kernels = (
+            <SamplingKernels *>PyCapsule_GetPointer(sample.kernels, "fastsoftmax.SamplingKernels")
         )[0]
-        self.verifying.look[0] = look
-        self.beams = (
-            <BeamKernels *>PyCapsule_GetPointer(beams.kernels, "fastsoftmax.BeamKernels")
-        )[0]
-        self.beams.look[0] = look
+        self.kernels.look[0] = look
         self.packing = (
             <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
         )[0]
@@ -218,7 +211,7 @@ cdef class VerificationFunctions:
             call.counts = count
             requests.effort = p.n * (length + 1) * (1 if call.draft == NULL else 2)
             run_rows(
-                NULL, self.verifying.verify, &call, &requests,
+                NULL, self.kernels.verify, &call, &requests,
                 cost_draw(
                     <double>requests.rows * requests.effort, args.fewest() * p.rows,
                     <double>requests.rows,
@@ -284,7 +277,7 @@ cdef class VerificationFunctions:
             call.ids = <int64_t *>cnp.PyArray_DATA(ids)
             groups.effort = p.n * call.beams
             run_rows(
-                NULL, self.beams.beam_step, &call, &groups,
+                NULL, self.kernels.beam_step, &call, &groups,
                 cost_exp(<double>p.rows * p.n, p.dtype == FLOAT32), workers,
             )
             for i in range(groups.rows):

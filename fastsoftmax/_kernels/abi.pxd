@@ -351,6 +351,9 @@ cdef struct SamplingKernels:
     rows_fn support
     rows_fn token_logprobs
     rows_fn top_logprobs
+    rows_fn chain  # of a `ChainCall`, in ``chain_abi.pxd``
+    rows_fn verify  # of a `VerifyCall`, in ``verify_abi.pxd``, as the next one
+    rows_fn beam_step
     look_fn *look  # for the front to set
     filter_logits_bytes_fn filter_logits_bytes
 

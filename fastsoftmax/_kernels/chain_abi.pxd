@@ -6,7 +6,7 @@ A chain is run row by row: its steps in their order, then a draw from what they 
 
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.abi cimport PackedRows, look_fn, rows_fn
+from fastsoftmax._kernels.abi cimport PackedRows
 
 cdef enum ChainOp:  # what each needs of a ChainStep beside `min_keep`
     TEMPERATURE  # a
@@ -68,7 +68,3 @@ cdef struct ChainCall:
     bint reports
     ChainReport report
     int64_t *ids  # -1 for a row that the readable chain is to run: it is invalid, as a rule
-
-cdef struct ChainKernels:
-    rows_fn chain
-    look_fn *look  # for the front to set

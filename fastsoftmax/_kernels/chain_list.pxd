@@ -15,7 +15,7 @@ from fastsoftmax._kernels.radix cimport (
     radix_sort_pairs,
     sortable_key,
 )
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 from fastsoftmax._kernels.weights cimport cdf_search, softmax_weights, sum_in_order, sum_lanes
 
 cdef enum:
@@ -134,13 +134,10 @@ cdef inline double highest_score(const Candidates *c) noexcept nogil:
     return high
 
 
-cdef inline bint weigh(Candidates *c) noexcept nogil:
-    """Weigh the candidates, of which there is one; return False where a score is infinite."""
+cdef inline noinline_void weigh_to_highest(Candidates *c) noexcept nogil:
+    """Weigh the candidates relative to `c.highest`, the score of one of them."""
     cdef Py_ssize_t first = 0
     cdef double rest
-    c.highest = highest_score(c)
-    if not -infinity(<double>0) < c.highest < infinity(<double>0):
-        return False
     softmax_weights(<const double *>c.score, c.weight, c.count, c.highest, 1)
     while first < c.count - 1 and c.score[first] != c.highest:
         first += 1
@@ -149,6 +146,14 @@ cdef inline bint weigh(Candidates *c) noexcept nogil:
     c.weight[first] = 1
     c.total = 1 + rest
     c.log_total = log1p_nonneg(rest)
+
+
+cdef inline bint weigh(Candidates *c) noexcept nogil:
+    """Weigh the candidates, of which there is one; return False where a score is infinite."""
+    c.highest = highest_score(c)
+    if not -infinity(<double>0) < c.highest < infinity(<double>0):
+        return False
+    weigh_to_highest(c)
     return True
 
 

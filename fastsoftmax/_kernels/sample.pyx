@@ -2,6 +2,9 @@
 # cython: initializedcheck=False
 """Filters, draws and log-probabilities of contiguous rows. Built once per instruction set.
 
+With them are compiled the chains of a `Sampler`, ``verify`` and ``beam_step``, which share the most
+of it: each is in a .pxd of its own, which says the following of it.
+
 Formula
     weight_i = exp((x_i - max) / T). Temperature, then top_k, then top_p, then min_p leave a prefix
     of the order (larger logit, lower index): the survivors. The index drawn is the first, walking
@@ -45,7 +48,9 @@ from fastsoftmax._kernels.abi cimport (
     TokenLogprobsCall,
     TopLogprobsCall,
 )
+from fastsoftmax._kernels.beams cimport beam_step_entry
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row
+from fastsoftmax._kernels.chain cimport chain_entry
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_logits_bytes, filter_some
 from fastsoftmax._kernels.inverse_cdf cimport (
@@ -78,6 +83,7 @@ from fastsoftmax._kernels.truncation cimport (
     max_selected_of,
 )
 from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.verify cimport verify_entry
 from fastsoftmax._kernels.workspace cimport (
     Workspace,
     allocate_workspace,
@@ -363,6 +369,9 @@ table.filter_logits_bytes = filter_logits_bytes
 table.support = support_entry
 table.token_logprobs = token_logprobs_entry
 table.top_logprobs = top_logprobs_entry
+table.chain = chain_entry
+table.verify = verify_entry
+table.beam_step = beam_step_entry
 table.look = &look
 
 #: The kernels of this module for `_front`.

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.abi cimport Filters, PackedRows, look_fn, rows_fn
+from fastsoftmax._kernels.abi cimport Filters, PackedRows
 
 # Return where a row of a plan begins; NULL where it cannot be read as it lies.
 ctypedef const void *(*locate_fn)(const void *plan, Py_ssize_t row) noexcept nogil
@@ -33,10 +33,6 @@ cdef struct VerifyCall:  # of requests: `length` drafts each, and one target row
     # (d = 1) has no probabilities.
     int64_t *counts
 
-cdef struct VerifyKernels:
-    rows_fn verify
-    look_fn *look  # for the front to set
-
 cdef struct BeamCall:  # of groups of beams
     int dtype  # DType
     Py_ssize_t n
@@ -49,7 +45,3 @@ cdef struct BeamCall:  # of groups of beams
     int64_t *parents
     int64_t *ids
     int64_t *bad  # a group: the first of its beams without probabilities, -1 for none
-
-cdef struct BeamKernels:
-    rows_fn beam_step
-    look_fn *look  # for the front to set

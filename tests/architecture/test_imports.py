@@ -49,10 +49,10 @@ KERNELS = [
     "block_maxima", "row_maximum", "bisection", "workspace", "block_select", "weights",
     "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
-    "filter_logits", "token_logprobs", "race_blocks", "race", "support", "select", "sample",
+    "filter_logits", "token_logprobs", "race_blocks", "race", "support", "select",
     "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_row", "chain_whole",
     "chain_mass", "chain_run", "chain_report", "chain",
-    "found_row", "kept", "residual", "verify", "beams", "half", "conversions",
+    "found_row", "kept", "residual", "verify", "beams", "sample", "half", "conversions",
     "masks", "packing",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]

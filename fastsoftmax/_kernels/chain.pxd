@@ -1,6 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False
-"""Draws from rows through chains: the steps of a `Sampler`. Built once per instruction set.
+# cython: language_level=3, cdivision=True
+"""Draws from rows through chains: the steps of a `Sampler`.
 
 Formula
     Those of ``fastsoftmax.steps``, one step after the other, each on what the one before has left.
@@ -19,12 +18,11 @@ Source
     ``fastsoftmax.steps`` names those of each step.
 """
 
-from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
 from fastsoftmax._kernels.abi cimport FLOAT32
-from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainKernels
+from fastsoftmax._kernels.chain_abi cimport ChainCall
 from fastsoftmax._kernels.chain_list cimport Candidates, draw_candidate, logprob_of, write_scores
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.chain_report cimport report_nothing, report_row
@@ -36,7 +34,6 @@ from fastsoftmax._kernels.chain_row cimport (
     set_chain,
 )
 from fastsoftmax._kernels.chain_run cimport run_chain
-from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
 
@@ -44,7 +41,7 @@ cdef enum:
     FEW_KEPT = 64  # of a row, that there is room for where each has steps of its own
 
 
-cdef bint run_some(
+cdef inline bint run_some(
     const ChainCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x, real *y
 ) noexcept nogil:
     """Draw from a few rows, or filter them; return False if there is no memory."""
@@ -99,7 +96,7 @@ cdef bint run_some(
     return count != NO_MEMORY
 
 
-cdef int chain_entry(
+cdef inline int chain_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Write the ids drawn from rows through a chain, or what it leaves of them; a `rows_fn`."""
@@ -107,11 +104,3 @@ cdef int chain_entry(
     if call.dtype == FLOAT32:
         return 0 if run_some(call, first, rows, <const float *>x, <float *>y) else -1
     return 0 if run_some(call, first, rows, <const double *>x, <double *>y) else -1
-
-
-cdef ChainKernels table
-table.chain = chain_entry
-table.look = &look
-
-#: The kernels of this module for `_front`.
-kernels = PyCapsule_New(&table, "fastsoftmax.ChainKernels", NULL)

@@ -1,6 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False
-"""A step of beam search: the best continuations of groups of beams. Built once per instruction set.
+# cython: language_level=3, cdivision=True
+"""A step of beam search: the best continuations of groups of beams.
 
 Formula
     The score of a continuation is that of its beam and the log-probability of its id,
@@ -19,7 +18,6 @@ Source
     Folklore.
 """
 
-from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
@@ -28,10 +26,10 @@ from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.found_row cimport Scratch, allocate_scratch, find_row, free_scratch
 from fastsoftmax._kernels.packed_row cimport row_element
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
-from fastsoftmax._kernels.signals cimport look, stopped
+from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.token_logprobs cimport log1p_of_others, logprob, select_in_order
 from fastsoftmax._kernels.types cimport infinity, noinline_void, real
-from fastsoftmax._kernels.verify_abi cimport BeamCall, BeamKernels
+from fastsoftmax._kernels.verify_abi cimport BeamCall
 from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef struct Continuation:
@@ -50,7 +48,7 @@ cdef inline noinline_void weigh_others(
     )
 
 
-cdef Py_ssize_t rank_row(
+cdef inline Py_ssize_t rank_row(
     const real *x, Py_ssize_t n, Py_ssize_t k, Workspace *work, double *highest, double *log_others
 ) noexcept nogil:
     """Leave the indices of the k largest of n elements in `work`, in order; return how many.
@@ -66,7 +64,7 @@ cdef Py_ssize_t rank_row(
     return min(m, k)
 
 
-cdef Py_ssize_t merge_row(
+cdef inline Py_ssize_t merge_row(
     const real *x, Py_ssize_t n, Py_ssize_t count, double highest, double log_others,
     double running, double factor, int64_t parent, Workspace *work, const Continuation *best,
     Py_ssize_t size, Continuation *merged, Py_ssize_t width,
@@ -102,7 +100,7 @@ cdef Py_ssize_t merge_row(
     return m
 
 
-cdef void step_group(
+cdef inline void step_group(
     const BeamCall *call, Py_ssize_t group, Scratch *s, Continuation *best, Continuation *merged,
     real like,
 ) noexcept nogil:
@@ -138,7 +136,7 @@ cdef void step_group(
         call.ids[at + b] = best[b].id if b < size else -1
 
 
-cdef int step_some(
+cdef inline int step_some(
     const BeamCall *call, Py_ssize_t first, Py_ssize_t groups, real like
 ) noexcept nogil:
     """Write the best continuations of some groups; return 0, or -1 if there was no memory."""
@@ -159,10 +157,7 @@ cdef int step_some(
     return 0
 
 
-# ---- the table of this instruction set -----------------------------------------------------------
-
-
-cdef int beam_step_entry(
+cdef inline int beam_step_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Write the best continuations of groups of beams; a `rows_fn`."""
@@ -170,11 +165,3 @@ cdef int beam_step_entry(
     if call.dtype == FLOAT32:
         return step_some(call, first, rows, <float>0)
     return step_some(call, first, rows, <double>0)
-
-
-cdef BeamKernels table
-table.beam_step = beam_step_entry
-table.look = &look
-
-#: The kernels of this module for `_front`.
-kernels = PyCapsule_New(&table, "fastsoftmax.BeamKernels", NULL)

@@ -1,6 +1,5 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False
-"""Verification of drafted tokens: speculative decoding. Built once per instruction set.
+# cython: language_level=3, cdivision=True
+"""Verification of drafted tokens: speculative decoding.
 
 Formula
     p_j and q_j are the probabilities that the filters leave of the target's and the draft's row j,
@@ -27,7 +26,6 @@ Source
     https://arxiv.org/abs/2403.10444 (blocks).
 """
 
-from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
@@ -44,16 +42,16 @@ from fastsoftmax._kernels.kept cimport (
 from fastsoftmax._kernels.packed_row cimport PackedRow, row_element
 from fastsoftmax._kernels.residual cimport Pair, draw_kept, draw_residual, sum_residuals
 from fastsoftmax._kernels.row_maximum cimport argmax
-from fastsoftmax._kernels.signals cimport look, stopped
+from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.truncation cimport max_selected_of
 from fastsoftmax._kernels.types cimport real
-from fastsoftmax._kernels.verify_abi cimport BLOCKS, VerifyCall, VerifyKernels
+from fastsoftmax._kernels.verify_abi cimport BLOCKS, VerifyCall
 from fastsoftmax._kernels.workspace cimport Workspace, enlarge_workspace
 
 cdef enum:
     NO_MEMORY = 1  # what the functions below return, beside 0 and codes below 0 for bad rows
 
-cdef int read_kept(
+cdef inline int read_kept(
     const void *x, PackedRow *packed, Py_ssize_t n, const Filters *f, bint summed, Scratch *s,
     Kept *kept, real like,
 ) noexcept nogil:
@@ -77,7 +75,7 @@ cdef int read_kept(
     return 0
 
 
-cdef int read_pair(
+cdef inline int read_pair(
     const VerifyCall *call, Py_ssize_t request, Py_ssize_t j, int64_t id, const Filters *f,
     Scratch *s, Pair *pair, real like,
 ) noexcept nogil:
@@ -108,7 +106,7 @@ cdef inline double drafted_weight(
     return kept_weight(row_element(<const real *>x, id, packed), id, kept)
 
 
-cdef bint accepts(
+cdef inline bint accepts(
     Pair *pair, Py_ssize_t n, double u, Workspace *work, real like
 ) noexcept nogil:
     """Return whether u accepts the id drafted: u q < p."""
@@ -132,7 +130,7 @@ cdef bint accepts(
     return low < high
 
 
-cdef int64_t draw_next(
+cdef inline int64_t draw_next(
     Pair *pair, Py_ssize_t n, double u, double factor, Workspace *work, real like
 ) noexcept nogil:
     """Return the id that u draws after the drafts that were accepted; -1 for none."""
@@ -147,7 +145,7 @@ cdef int64_t draw_next(
     return draw_residual(n, u, pair, factor, total, work, like)
 
 
-cdef int verify_greedily(
+cdef inline int verify_greedily(
     const VerifyCall *call, Py_ssize_t request, Scratch *s, int64_t *ids, real like
 ) noexcept nogil:
     """Verify the drafts of a request at T = 0; return as `verify_chain` does."""
@@ -167,7 +165,7 @@ cdef int verify_greedily(
     return 0
 
 
-cdef int verify_chain(
+cdef inline int verify_chain(
     const VerifyCall *call, Py_ssize_t request, const Filters *f, const double *u, Scratch *s,
     Pair *pair, int64_t *ids, real like,
 ) noexcept nogil:
@@ -191,7 +189,7 @@ cdef int verify_chain(
     return 0 if ids[j] >= 0 else <int>(-1 - 2 * j)
 
 
-cdef double share_left(
+cdef inline double share_left(
     Pair *pair, Py_ssize_t n, double factor, Workspace *work, double *ratio, real like
 ) noexcept nogil:
     """Return the sum of the positive part of factor * p - q; write p / q of the id drafted."""
@@ -211,7 +209,7 @@ cdef double share_left(
     return sum_residuals(n, pair, factor, work, like)
 
 
-cdef int verify_block(
+cdef inline int verify_block(
     const VerifyCall *call, Py_ssize_t request, const Filters *f, const double *u, Scratch *s,
     Pair *pair, int64_t *ids, real like,
 ) noexcept nogil:
@@ -246,7 +244,7 @@ cdef int verify_block(
     return 0 if ids[kept] >= 0 else <int>(-1 - 2 * kept)
 
 
-cdef int verify_some(
+cdef inline int verify_some(
     const VerifyCall *call, Py_ssize_t first, Py_ssize_t requests, real like
 ) noexcept nogil:
     """Verify the drafts of some requests; return 0, or -1 if there was no memory."""
@@ -285,10 +283,7 @@ cdef int verify_some(
     return -1
 
 
-# ---- the table of this instruction set -----------------------------------------------------------
-
-
-cdef int verify_entry(
+cdef inline int verify_entry(
     const void *_call, Py_ssize_t first, Py_ssize_t rows, const void *x, const void *x2, void *y,
 ) noexcept nogil:
     """Verify the drafts of requests; a `rows_fn`."""
@@ -296,11 +291,3 @@ cdef int verify_entry(
     if call.dtype == FLOAT32:
         return verify_some(call, first, rows, <float>0)
     return verify_some(call, first, rows, <double>0)
-
-
-cdef VerifyKernels table
-table.verify = verify_entry
-table.look = &look
-
-#: The kernels of this module for `_front`.
-kernels = PyCapsule_New(&table, "fastsoftmax.VerifyKernels", NULL)
