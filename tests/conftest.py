@@ -1,5 +1,6 @@
 """Fixtures that all test modules share, what is slow, and the limit for what is not."""
 
+import gc
 import os
 import platform
 import threading
@@ -103,6 +104,12 @@ def pytest_collection_modifyitems(items):
             reference and item.get_closest_marker("slow_reference")
         ):
             item.add_marker("slow")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """Keep 30,000 tests out of each collection of garbage: a thirtieth of the time."""
+    gc.freeze()
 
 
 # ---- time ----------------------------------------------------------------------------------------

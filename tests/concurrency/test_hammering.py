@@ -36,6 +36,7 @@ def numbers(i, dtype):
     return x.astype(np.float32).astype(dtype)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("name", CALLS)
 def test_same_bits_as_alone(impl, name):
     call = CALLS[name]

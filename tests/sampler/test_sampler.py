@@ -58,6 +58,7 @@ def test_draws_what_sample_draws(impl, dtype):
         assert got.dtype == np.int64
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("temperature", [1.0, 1e-45, 1e-308, 1e-310, 5e-324])
 def test_draws_what_sample_draws_from_denormal_logits(impl, dtype, temperature):

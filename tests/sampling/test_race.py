@@ -236,6 +236,7 @@ def test_temperature_0_and_inf(impl, dtype):
     assert counts[0][3] == counts[1][2] == 0
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("level", [0, 200, -300, 1e9, -1e30, 3e38, 1e300, -1.7e308], ids=str)
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 1e-3, 1e300, 1e-308])
 def test_equal_logits_are_equally_likely_at_any_level(impl, level, temperature):
@@ -305,6 +306,7 @@ def test_wrong_arguments(impl, arguments, error, says):
         assert str(caught.value).startswith(says)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 @pytest.mark.parametrize("size", [None, 4])
 def test_log_probabilities_are_of_the_ids_of_sample(impl, parameters, size):

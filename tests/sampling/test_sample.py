@@ -93,11 +93,15 @@ def test_a_scalar_is_a_row_of_one(impl):
 
 @pytest.mark.parametrize("parameters", [{}, {"temperature": 0}, {"top_k": 2, "top_p": 0.5}])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-@pytest.mark.parametrize("n", [3, 40, 2500])
 @pytest.mark.parametrize(
     ("bad", "word"), [(np.nan, "NaN"), (-np.nan, "NaN"), (INF, r"\+inf"), (-INF, "nothing")]
 )
-def test_invalid_rows(impl, bad, word, n, dtype, parameters):
+def test_invalid_rows(impl, bad, word, dtype, parameters):
+    for n in (3, 40, 2500) if impl.NAME != "reference" else (3,):
+        check_invalid_rows(impl, bad, word, n, dtype, parameters)
+
+
+def check_invalid_rows(impl, bad, word, n, dtype, parameters):
     x = np.random.default_rng(0).normal(size=(2, 3, n)).astype(dtype)
     valid = impl.sample(x, rng=4, **parameters)
     for place in (0, n // 2, n - 1):

@@ -21,6 +21,7 @@ def assert_drawn(impl, row, **parameters):
     assert set(draw(impl, row, np.minimum(edges, LAST), **parameters)) <= set(ids)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("temperature", [0.4, 1.0])
 @pytest.mark.parametrize("top_k", [None, 0, 1, 3, 12, 1000])
 @pytest.mark.parametrize("top_p", [None, 0, 0.3, 0.8, 0.97, 1])

@@ -91,7 +91,7 @@ def check(impl, x, temperature):
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_float32(impl, kind, temperature):
-    for n in (1, 2, 7, 33, 1000, 4097, 50_000):
+    for n in (1, 2, 7, 33, 1000, 4097, *([50_000] if impl.NAME != "reference" else [])):
         x = ROWS[kind](n).astype(np.float32)
         check(impl, x, temperature)
 

@@ -115,6 +115,7 @@ def test_torch_tensors(g):
 # ---- layouts -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_changes_no_bit(g, layout):
     for dtype in (np.float16, np.float32, np.float64, np.int32):

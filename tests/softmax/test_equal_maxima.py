@@ -16,6 +16,7 @@ def rows_with_equal_maxima(n, dtype):
     return x
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("n", [9, 20, 33, 100, 150, 500])

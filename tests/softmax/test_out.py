@@ -7,6 +7,7 @@ from tests.arrays import LAYOUTS
 from tests.softmax.numbers import SHAPE, numbers
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("layout", ["fortran", "spaced", "swapped axes", "misaligned"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("axis", [-1, 0, None])

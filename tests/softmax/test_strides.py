@@ -96,6 +96,7 @@ def test_out_of_any_layout(compiled, layout, dtype):
                     assert (big == 7).all()
 
 
+@pytest.mark.slow_reference
 def test_axes_that_are_not_one(g):
     """Three axes in every order, cut on every side, with a row's temperature each."""
     x = np.random.default_rng(1).standard_normal((6, 9, 11)).astype(np.float32)
@@ -114,6 +115,7 @@ def test_axes_that_are_not_one(g):
                     )
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("axis", [0, 1])
 def test_rows_that_repeat(g, axis):
     for n in (5, 700):
