@@ -52,6 +52,17 @@ cdef inline void copy_vectors(const real *x, Py_ssize_t columns, out_ptr e) noex
             e[c + l] = x[c + l]
 
 
+cdef inline void clear_padding(const Panel *p, out_ptr kept) noexcept nogil:
+    """Write 0 behind the columns of rows in scratch: numbers that are computed with, and not used.
+
+    Left as malloc gives them, they might be slow, and no tool could tell them from a fault.
+    """
+    cdef Py_ssize_t r, c
+    for r in range(p.rows):
+        for c in range(p.columns * p.tiles, p.width):
+            kept[r * p.pitch + c] = 0
+
+
 # ---- rows of one tile ----------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from fastsoftmax._kernels.column_io cimport (
     STREAMS,
     VECTOR,
     Panel,
+    clear_padding,
     leaps,
     round_to_vector,
     row_ahead,
@@ -43,6 +44,7 @@ from fastsoftmax._kernels.columns cimport (
     PANEL_COLUMNS,
     REST,
     SHORT_PANEL,
+    SPARE,
     SUM,
     VECTORS,
     ZEROS,
@@ -168,6 +170,8 @@ cdef inline int softmax_panel(
     cdef Py_ssize_t c, t
     cdef bint from_pivot = state.from_pivot
     cdef ExpVariant variant = <ExpVariant>0
+    if (p.tiles > 1 or p.n < MIN_PLACED_ROWS) and p.columns * p.tiles < p.width:
+        clear_padding(p, kept)  # other rows are copied by whole vectors
     if from_pivot:
         from_pivot = sums_from_some_pivot(x, p, state, e, kept, v, s, pivot_scale)
         state.from_pivot = from_pivot
@@ -308,6 +312,7 @@ cdef inline int softmax_columns(
         state.from_pivot = False
     try:
         memset(v + ZEROS * PANEL_COLUMNS, 0, at_once * size)
+        memset(v + SPARE * PANEL_COLUMNS, 0, at_once * size)
         memset(s + REST * PANEL_COLUMNS, 0, at_once * sizeof(double))
         if n <= STEP and planes_summed(n) > n:
             memset(e + n * pitch, 0, (planes_summed(n) - n) * pitch * size)
