@@ -80,6 +80,14 @@ def test_one_parameter_a_row(impl, reference, n, dtype):
         assert (all_of_them.probs[place][count:] == 0).all()
 
 
+@pytest.mark.parametrize("given", [{"top_k": 3}, {"top_k": 10**6}, {"min_keep": 5, "top_k": None}])
+def test_a_whole_number_for_all_beside_a_parameter_a_row(impl, given):
+    x = rows_of(33, "float32")
+    top_p = [0.1, 0.5, 0.9, 1.0]
+    alone = [impl.filter_logits(r, top_p=p, **given) for r, p in zip(x, top_p, strict=True)]
+    np.testing.assert_array_equal(impl.filter_logits(x, top_p=top_p, **given), alone)
+
+
 # ---- against plain loops -------------------------------------------------------------------------
 
 

@@ -52,6 +52,17 @@ def test_neighbouring_axes_are_one(impl):
         assert kept.shape == tuple(1 if i in axes else k for i, k in enumerate(x.shape))
 
 
+@pytest.mark.parametrize("leap", [0, 300])  # what comes late, which a guess by the first row serves
+def test_columns_too_long_for_scratch_and_side_by_side(compiled, leap):
+    """Their rows are read again, a part after the other, and stored to two tiles at once."""
+    x = np.random.default_rng(5).standard_normal((2, 530_000, 3), np.float32)
+    x[:, 400_000, 1] += leap
+    rows = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    for function in (compiled.softmax, compiled.log_softmax):
+        expected = np.moveaxis(function(rows), -1, 1)
+        np.testing.assert_array_equal(function(x, axis=1), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_columns_too_long_for_scratch(compiled, dtype):
