@@ -19,24 +19,38 @@ from fastsoftmax._kernels.abi cimport FLOAT64, Block, Filters, PackingKernels
 
 cnp.import_array()
 
+# Not thread-local: where there is no memory for such storage, the process ends.
 cdef extern from *:
     """
-    /* The last min_p and its logarithm, in each thread: they belong together. */
-    static _Thread_local double fs_last_min_p = 1, fs_last_log = 0;
+    static double fs_last_min_p = 1, fs_last_log = 0;
+    static char fs_lent;
+    static inline int fs_borrow_last(void) {
+        return !__atomic_exchange_n(&fs_lent, 1, __ATOMIC_ACQUIRE);
+    }
+    static inline void fs_return_last(void) { __atomic_store_n(&fs_lent, 0, __ATOMIC_RELEASE); }
     """
-    double last_min_p "fs_last_min_p"
+    double last_min_p "fs_last_min_p"  # they belong together
     double last_log "fs_last_log"
+    bint borrow_last "fs_borrow_last"() noexcept nogil  # False: another thread has them
+    void return_last "fs_return_last"() noexcept nogil
 
 
 cdef double log_of(double min_p) except? -1:
     """Return NumPy's log of `min_p`, -inf for 0."""
     global last_min_p, last_log
-    if min_p == 0:
-        return -INFINITY
-    if min_p != last_min_p:
-        last_log = np.log(min_p)
-        last_min_p = min_p
-    return last_log
+    cdef double log = -INFINITY
+    cdef bint known = min_p == 0
+    if not known and borrow_last():
+        known = min_p == last_min_p
+        log = last_log
+        return_last()
+    if not known:
+        log = np.log(min_p)
+        if borrow_last():
+            last_min_p = min_p
+            last_log = log
+            return_last()
+    return log
 
 
 cdef class FilterArgs:

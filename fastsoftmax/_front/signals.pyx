@@ -9,11 +9,19 @@ from cpython.exc cimport PyErr_CheckSignals
 
 from .. import _threads
 
+# Not a flag of each thread: where there is no memory for thread-local storage, the process ends.
 cdef extern from *:
     """
-    static _Thread_local int fs_stopped;
+    static int fs_stopped;
+    static inline int fs_any_stopped(void) {
+        return __atomic_load_n(&fs_stopped, __ATOMIC_ACQUIRE);
+    }
+    static inline void fs_count_stopped(int more) {
+        __atomic_fetch_add(&fs_stopped, more, __ATOMIC_ACQ_REL);
+    }
     """
-    int stopped "fs_stopped"  # whether this thread has an error to raise
+    int any_stopped "fs_any_stopped"() noexcept nogil  # threads that have an error to raise
+    void count_stopped "fs_count_stopped"(int more) noexcept nogil
 
 
 cdef int look() noexcept nogil:
@@ -21,23 +29,25 @@ cdef int look() noexcept nogil:
 
     Once it was so, it is until the error is raised.
     """
-    global stopped
-    if stopped == 0:
-        with gil:
-            try:
-                PyErr_CheckSignals()
-                _threads.raise_if_stopped()
-            except BaseException as error:
-                _threads.here.error = error
-                stopped = 1
-    return stopped
+    with gil:
+        if any_stopped() and getattr(_threads.here, "error", None) is not None:
+            return True
+        try:
+            PyErr_CheckSignals()
+            _threads.raise_if_stopped()
+        except BaseException as error:
+            _threads.here.error = error
+            count_stopped(1)
+            return True
+    return False
 
 
 cdef int raise_if_stopped() except -1:
     """Raise the error for which a look in this thread said to stop, if there was one."""
-    global stopped
-    if stopped:
-        stopped = 0
-        error, _threads.here.error = _threads.here.error, None
-        raise error
+    if any_stopped():
+        error = getattr(_threads.here, "error", None)
+        if error is not None:
+            _threads.here.error = None
+            count_stopped(-1)
+            raise error
     return 0

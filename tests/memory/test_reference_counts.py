@@ -19,7 +19,7 @@ FORMS = {
     "columns": lambda x: x.T.copy().T,
     "another dtype": lambda x: (9 * x).astype(np.int16),
 }
-# Numbers of these tests are beyond -5 to 256, which all of Python shares.
+# Numbers of these tests are beyond -5 to 256, which all of Python shares, and no word is a name.
 N, ROWS = 300, 3
 
 #: Bytes by which a process may grow: what malloc and Python take at a time.
@@ -150,11 +150,11 @@ BAD = {
         np.zeros((ROWS, N)),
         np.ones(N + 1, bool),
         np.ones((ROWS + 1, 10), np.int32),
-        "all",
+        "all of them",
     ],
-    "accept": [3, "all"],
+    "accept": [3, "all of them"],
     "max_tries": [0, 2.5],
-    "mask_rows": [[0, 1], np.zeros(ROWS), "all"],
+    "mask_rows": [[0, 1], np.zeros(ROWS), "all of them"],
     "mode": ["largest first"],
     "ties": ["neither"],
     "size": [-1000, 2.5],
