@@ -1,5 +1,6 @@
 """The tests on builds and in tools that see each access to memory."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,3 +13,16 @@ HERE = Path(__file__).parent
 def test_no_sanitizer_reports_anything():
     # Nothing is caught here: pytest shows what the script says where it fails.
     assert subprocess.run([HERE / "sanitize"], timeout=3 * 3600).returncode == 0
+
+
+@pytest.mark.weekly
+def test_what_no_function_sets_changes_nothing():
+    assert subprocess.run([HERE / "uninitialised"], timeout=3600).returncode == 0
+
+
+@pytest.mark.weekly
+def test_the_total_of_references_stays_the_same():
+    if "DEBUG_PYTHON" not in os.environ:
+        pytest.skip("DEBUG_PYTHON names no interpreter made --with-pydebug")
+    command = [HERE / "debug-python", os.environ["DEBUG_PYTHON"]]
+    assert subprocess.run(command, timeout=3600).returncode == 0
