@@ -96,10 +96,16 @@ SLOW_FOLDERS = ("benchmarks", "examples")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as slow: what SLOW_FOLDERS hold, and `slow_reference` for the reference."""
+    """Mark as slow: what SLOW_FOLDERS hold, and `slow_reference` for the reference.
+
+    And as weekly: `best_alone` for all but the best implementation.
+    """
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        reference = parameters.get("impl") == "reference"
+        name = parameters.get("impl", parameters.get("compiled"))
+        reference = name == "reference"
+        if name not in (None, DEFAULT[1]) and item.get_closest_marker("best_alone"):
+            item.add_marker("weekly")
         if item.path.parent.name in SLOW_FOLDERS or (
             reference and item.get_closest_marker("slow_reference")
         ):

@@ -18,7 +18,7 @@ from fastsoftmax.steps import (
     TypicalP,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.best_alone]
 
 ALPHA = 1e-6
 DRAWS = 8000

@@ -71,6 +71,7 @@ def average(sampler, figure):
 
 
 @pytest.mark.slow
+@pytest.mark.best_alone
 @pytest.mark.parametrize("tau", [1.0, 2.0, 3.0])
 def test_the_surprise_is_what_was_asked_on_average(impl, tau):
     sampler = Sampler(Mirostat(tau, 0.1))
@@ -85,6 +86,7 @@ def test_the_surprise_is_what_was_asked_on_average(impl, tau):
 
 
 @pytest.mark.slow
+@pytest.mark.best_alone
 @pytest.mark.parametrize("target", [0.1, 0.2, 0.3])
 def test_the_probability_is_near_what_was_asked_on_average(impl, target):
     def likely(row, token):

@@ -78,11 +78,11 @@ def test_a_survivor_almost_alone_keeps_its_digits(impl):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
-def test_as_the_reference(impl, reference, dtype):
+def test_as_the_reference(compiled, reference, dtype):
     x = rows_of(1025, "float64").clip(-20).astype(dtype)
     for i, parameters in enumerate(PARAMETERS):
         want = reference.sample_with_logprobs(x, size=4, rng=i, **parameters)
-        got = impl.sample_with_logprobs(x, size=4, rng=i, **parameters)
+        got = compiled.sample_with_logprobs(x, size=4, rng=i, **parameters)
         np.testing.assert_array_equal(got.ids, want.ids)
         np.testing.assert_array_equal(got.ranks, want.ranks)
         for name in REPORTS:

@@ -135,7 +135,7 @@ def test_many_rows(impl, dtype):
         np.testing.assert_array_equal(np.flatnonzero(y > -INF), ids)
 
 
-def test_other_filters_and_reports(impl, reference):
+def test_other_filters_and_reports(compiled, reference):
     x = np.random.default_rng(3).standard_normal((2, 9000)).astype(np.float32)
     for parameters in (
         {"top_p": 0.8, "min_keep": 5000},
@@ -146,14 +146,14 @@ def test_other_filters_and_reports(impl, reference):
         {"top_p": 0.7, "temperature": INF},
         {"top_p": [0.3, 0.9], "temperature": [2.0, 0.9]},
     ):
-        got, want = impl.support(x, **parameters), reference.support(x, **parameters)
+        got, want = compiled.support(x, **parameters), reference.support(x, **parameters)
         np.testing.assert_array_equal(got.indices, want.indices)
         np.testing.assert_allclose(got.probs, want.probs, rtol=1e-6)
         for size in (None, 5):
-            got = impl.sample_with_logprobs(x, size=size, rng=4, **parameters)
+            got = compiled.sample_with_logprobs(x, size=size, rng=4, **parameters)
             want = reference.sample_with_logprobs(x, size=size, rng=4, **parameters)
             for a, b in zip(got, want, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-5)
         np.testing.assert_array_equal(
-            impl.sample(x, rng=4, **parameters), reference.sample(x, rng=4, **parameters)
+            compiled.sample(x, rng=4, **parameters), reference.sample(x, rng=4, **parameters)
         )

@@ -101,14 +101,13 @@ def test_the_digest_is_that_of_every_instruction_set(compiled):
 # ---- the ids -------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow_reference
 @pytest.mark.parametrize("n", [1, 128, 1025, pytest.param(30_000, marks=pytest.mark.slow)])
-def test_ids_are_those_of_the_reference(impl, reference, n):
+def test_ids_are_those_of_the_reference(compiled, reference, n):
     x = rows_of(n, "float32")[: 4 if n < 10_000 else 2]
     for i, parameters in enumerate(PARAMETERS):
         for more in ({}, {"size": 3}, {"size": 9, "replace": False}):
             want = draw(reference, x, i, on_invalid="flag", **more, **parameters)
-            got = draw(impl, x, i, on_invalid="flag", **more, **parameters)
+            got = draw(compiled, x, i, on_invalid="flag", **more, **parameters)
             np.testing.assert_array_equal(got, want, err_msg=f"{parameters} {more}")
 
 

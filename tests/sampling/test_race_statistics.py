@@ -8,7 +8,7 @@ from tests.oracles import survivors
 from tests.sampling.test_race import draw
 from tests.sampling.test_statistics import ALPHA, chi_square, draws, few, flat, zipf
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.best_alone]
 
 INF = np.inf
 

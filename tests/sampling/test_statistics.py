@@ -11,7 +11,7 @@ from scipy import stats
 
 from tests.oracles import Uniforms, survivors
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.best_alone]
 
 ALPHA = 1e-6
 LAST = 1 - 2**-53
