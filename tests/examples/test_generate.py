@@ -70,7 +70,7 @@ def model(example, reader):
 
 @pytest.fixture(scope="module")
 def scores(example, model):
-    return model.scores(model.read(IDS, example.Cache(model, len(IDS))))
+    return model.scores(model.read((IDS, example.Cache(model, len(IDS)))))
 
 
 def command(*arguments):
@@ -154,7 +154,7 @@ def test_model_agrees_with_llama_cpp(scores):
 def test_cached_passes_equal_the_whole(example, model, scores, pieces):
     cache = example.Cache(model, len(IDS))
     ends = np.cumsum(pieces)
-    read = [model.read(IDS[end - n : end], cache) for n, end in zip(pieces, ends, strict=True)]
+    read = [model.read((IDS[end - n : end], cache)) for n, end in zip(pieces, ends, strict=True)]
     np.testing.assert_allclose(model.scores(np.concatenate(read)), scores, rtol=0, atol=2e-3)
 
 
