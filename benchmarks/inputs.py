@@ -108,6 +108,14 @@ def scores(x):
     return -5 * np.random.default_rng(7).random(x.shape[:-1])
 
 
-def tokens(x, count):
-    """So many tokens for each row of `x`, as what has been said already."""
-    return np.random.default_rng(4).integers(0, x.shape[-1], (len(x), count))
+def tokens(x, count, text=False):
+    """So many tokens for each row of `x`, as what has been said already; as in a text, Zipf's."""
+    rng = np.random.default_rng(4)
+    if text:
+        return rng.zipf(1.2, (len(x), count)) % x.shape[-1]
+    return rng.integers(0, x.shape[-1], (len(x), count))
+
+
+def chains(x, kinds):
+    """The parameters of each row of `x`, which are of these kinds in turns."""
+    return [kinds[i % len(kinds)] for i in range(len(x))]

@@ -51,7 +51,8 @@ def llama_cpp():
     """Return version and operations of llama.cpp's sampler chain.
 
     It works in place on an array of candidates: (id, logit, probability) for each token. Filling
-    that array is not timed.
+    that array is not timed, unless that is asked for; then it is a copy of one made beforehand,
+    which is the least that it can cost.
     """
     import llama_cpp as lib
 
@@ -62,15 +63,22 @@ def llama_cpp():
         yield from [lib.llama_sampler_init_top_p(top_p, 1)] if top_p else []
         yield lib.llama_sampler_init_dist(0)
 
-    def in_default_order(tokens, penalty_repeat=1.0):
-        penalties = lib.llama_sampler_init_penalties(64, penalty_repeat, 0.0, 0.0)
-        for token in tokens.tolist():
-            lib.llama_sampler_accept(penalties, token)
-        yield penalties
-        yield lib.llama_sampler_init_top_k(40)
-        yield lib.llama_sampler_init_top_p(0.95, 1)
-        yield lib.llama_sampler_init_min_p(0.05, 1)
-        yield lib.llama_sampler_init_temp(0.8)
+    def in_default_order(
+        size, tokens, penalty_repeat=1.0, dry_multiplier=0.0, dry_penalty_last_n=64, top_k=40,
+        top_p=0.95, min_p=0.05, temp=0.8,
+    ):  # fmt: skip
+        looking_back = [lib.llama_sampler_init_penalties(size, 64, penalty_repeat, 0.0, 0.0)]
+        if dry_multiplier:
+            dry = dry_multiplier, 1.75, 2, dry_penalty_last_n
+            looking_back.append(lib.llama_sampler_init_dry(None, *dry, None, 0))
+        for step in looking_back:
+            for token in tokens.tolist():
+                lib.llama_sampler_accept(step, token)
+        yield from looking_back
+        yield lib.llama_sampler_init_top_k(top_k)
+        yield lib.llama_sampler_init_top_p(top_p, 1)
+        yield lib.llama_sampler_init_min_p(min_p, 1)
+        yield lib.llama_sampler_init_temp(temp)
         yield lib.llama_sampler_init_dist(0)
 
     def chain(samplers):
@@ -79,12 +87,13 @@ def llama_cpp():
             lib.llama_sampler_chain_add(made, sampler)
         return made
 
-    def prepare(x, make, filters):
-        rows = [(_Candidates(lib, row), chain(make(**each))) for row, each in per_row(x, filters)]
-        places = [(sampler, ctypes.byref(c.array), c) for c, sampler in rows]
+    def prepare(x, samplers, filling=False):
+        rows = [_Candidates(lib, row) for row in x]
+        chains = [chain(steps) for steps in samplers]
+        places = [(s, ctypes.byref(c.array), c) for s, c in zip(chains, rows, strict=True)]
 
         def refill():
-            for candidates, _ in rows:
+            for candidates in rows:
                 candidates.refill()
 
         def call():
@@ -92,24 +101,25 @@ def llama_cpp():
                 lib.llama_sampler_apply(sampler, place)
             return [c.array.data[c.array.selected].id for _, _, c in places]
 
-        return Refilled(refill, call)
+        made = Refilled(refill, call)
+        return made.__call__ if filling else made
 
     def greedy():
         yield lib.llama_sampler_init_greedy()
 
     def sample(x, **filters):
-        return prepare(x, steps, filters)
+        return prepare(x, [steps(**each) for _, each in per_row(x, filters)])
 
-    def sampler(x, preset, tokens, **parameters):
+    def sampler(x, preset, tokens, text=False, filling=False, kinds=None, **parameters):
         assert preset == "llama_cpp"
-        given = {"tokens": [*inputs.tokens(x, tokens)]} | {
-            name: [value] * len(x) for name, value in parameters.items()
-        }
-        return prepare(x, in_default_order, given)
+        chains = inputs.chains(x, kinds or [parameters])
+        given = zip(chains, inputs.tokens(x, tokens, text), strict=True)
+        steps = [in_default_order(x.shape[-1], ids, **each) for each, ids in given]
+        return prepare(x, steps, filling)
 
     ops = {
-        "greedy": lambda x: prepare(x, greedy, {}), "sample": sample, "sample per row": sample,
-        "sampler": sampler,
+        "greedy": lambda x: prepare(x, [greedy() for _ in x]), "sample": sample,
+        "sample per row": sample, "sampler": sampler,
     }  # fmt: skip
     return lib.__version__, ops
 
@@ -126,5 +136,5 @@ class _Candidates:
         self.array = lib.llama_token_data_array(data, row.size, -1, False)
 
     def refill(self):
-        self.work[...] = self.full
+        self.work.view(np.uint8)[...] = self.full.view(np.uint8)  # not a field at a time
         self.array.size, self.array.selected, self.array.sorted = self.full.size, -1, False

@@ -66,8 +66,14 @@ def _fastsoftmax():
         draw = partial(fs.sample, x, seed=1, method="race", **filters)
         return lambda: draw(position=next(position))  # what it costs depends on it
 
-    def sampler(x, preset, tokens, **parameters):
-        made, ids = getattr(fs.Sampler, preset)(**parameters), inputs.tokens(x, tokens)
+    def sampler(x, preset, tokens, text=False, kinds=None, **parameters):
+        make, ids = getattr(fs.Sampler, preset), inputs.tokens(x, tokens, text)
+        if kinds:
+            made = fs.Sampler.batch([make(**each) for each in inputs.chains(x, kinds)])
+        else:
+            made = make(**parameters)
+        if text:
+            return partial(made, x, fs.History(ids), np.random.default_rng(0))
         if len(x) == 1:
             x, ids = x[0], ids[0]
         return partial(made, x, ids, np.random.default_rng(0))

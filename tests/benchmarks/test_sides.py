@@ -38,7 +38,7 @@ def each_run(sides, cell, scale=1):
         side = sides.get(run.side)
         dtype = run.dtype or cell.dtype
         if side and dtype in side.dtypes:
-            rows = 8 if run.op == "sample per row" else 3
+            rows = 8 if run.op == "sample per row" or "kinds" in run.parameters else 3
             shape = [min(n, rows) for n in cell.shape]
             shape[cell.axis] = min(cell.shape[cell.axis], 2 * run.parameters.get("k", 100))
             x = inputs.make_rows(run.rows, tuple(shape), dtype)
@@ -182,11 +182,13 @@ def check_draws(run, drawn, x):
         assert np.all(abs(counts[kept] - DRAWS * p) < 6 * np.sqrt(DRAWS * p))
 
 
-def check_chain_draws(drawn, x, preset, tokens, **parameters):
+def check_chain_draws(
+    drawn, x, preset, tokens, text=False, filling=False, kinds=None, **parameters
+):
     """The draws of each row are those of what `Sampler.candidates` says is left."""
-    sampler = getattr(Sampler, preset)(**parameters)
-    for ids, row, said in zip(drawn.T, x, inputs.tokens(x, tokens), strict=True):
-        kept, p = sampler.candidates(row, said)
+    chains, texts = inputs.chains(x, kinds or [parameters]), inputs.tokens(x, tokens, text)
+    for ids, row, each, said in zip(drawn.T, x, chains, texts, strict=True):
+        kept, p = getattr(Sampler, preset)(**each).candidates(row, said)
         assert kept.size > 8
         counts = np.bincount(ids, minlength=row.size)
         assert counts.sum() == counts[kept].sum() == DRAWS
