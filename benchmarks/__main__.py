@@ -26,7 +26,7 @@ DISTURBED, AGAIN = 0.15, 1.25
 def main(argv=None):
     """Run the benchmark, or compare two runs; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer samples: under two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer samples: some three minutes")
     parser.add_argument(
         "--only",
         metavar="PATTERN",
