@@ -267,6 +267,16 @@ def _samplers():
         ("RepetitionPenalty, TopK, MinP", (RepetitionPenalty(1.1), TopK(50), MinP(0.05)), ids),
     ):
         yield Form("Sampler", f"(1000,) {form}", (row,), kwargs, target=Sampler(*steps))
+    base, sampler = "(1000,) Temperature, TopK", Sampler(Temperature(0.8), TopK(50))
+    mask, seeds = row > -1, {"seed": 3, "position": 4}
+    for form, kwargs, most in (
+        ("mask=", {"mask": mask}, 1), ("mask= bits", {"mask": packed(mask)}, 1),
+        ("mask_rows=", {"mask": mask[None], "mask_rows": [0]}, 15),
+        ("accept=", {"accept": lambda row, i: True, "max_tries": 9}, 30),
+    ):  # fmt: skip
+        yield Form("Sampler", form, (row,), {**plain, **kwargs}, most, base, target=sampler)
+    yield Form("Sampler", "seed=", (row,), seeds, 1, base, target=sampler)
+    yield Form("Sampler", "method=race", (row,), {**seeds, "method": "race"}, 4, base, sampler)
 
 
 def all_forms():

@@ -1,4 +1,4 @@
-"""`accept` of `sample`: a callable takes or refuses the ids drawn from a row, one after the other.
+"""`accept`: a callable takes or refuses the ids drawn from a row, one after the other.
 
 An implementation draws one id from each row, and from a row whose id is refused more, without
 replacement, by the same uniforms and others behind them: the same ones come first again.
@@ -19,7 +19,7 @@ from .values import count, generator, shown, switch
 _MORE = 8
 
 
-class _Uniforms(np.random.Generator):
+class Uniforms(np.random.Generator):
     """A generator whose first numbers are known: a row's, to be drawn again, and more behind."""
 
     def __init__(self, source: np.random.Generator, known: np.ndarray) -> None:
@@ -59,15 +59,13 @@ def first_accepted(
     logits, accept, max_tries, ...
         As given to it; `arguments` may have one value a row.
     """
-    if not callable(accept):
-        raise TypeError(f"accept is {shown(accept)}; allowed is a callable of a row and an id")
-    most = count(max_tries, "max_tries", 1)
+    most = most_tries(accept, max_tries)
     if size is not None:
         raise ValueError(f"size is {shown(size)}; allowed is None where accept is given")
     switch(arguments["replace"], "replace")
     arguments["replace"] = False
     if seed is None and position is None:
-        rng = _Uniforms(generator(rng), np.array([]))
+        rng = Uniforms(generator(rng), np.array([]))
     drawn = sample(
         logits, size=None, rng=rng, seed=seed, position=position, mask=mask, mask_rows=mask_rows,
         on_invalid=on_invalid, workers=workers, **arguments,
@@ -85,36 +83,48 @@ def first_accepted(
         if firsts is None:
             own |= {"seed": _at(seed, shape, place), "position": _at(position, shape, place)}
         else:
-            own["rng"] = _Uniforms(rng.source, firsts[row : row + 1])
+            own["rng"] = Uniforms(rng.source, firsts[row : row + 1])
         if masks is not None:
             own["mask"] = masks(row)
         draw = partial(sample, x[place], on_invalid="flag", **own)
-        ids[row], tried = _next_accepted(draw, partial(accept, row), most)
-        if ids[row] < 0 and on_invalid == "raise":
-            left = "max_tries allows no more" if tried == most else "that is all that can be drawn"
-            raise ValueError(
-                f"accept refuses {tried} id{'s' * (tried > 1)} of row {place}, and {left} (or pass "
-                "on_invalid='flag')"
-            )
+        ids[row] = next_accepted(draw, partial(accept, row), most, place, on_invalid == "flag")
     return ids.reshape(shape)[()]
 
 
-def _next_accepted(
-    draw: Callable[..., np.ndarray], accept: Callable[[int], Any], most: int
-) -> tuple[int, int]:
-    """Return the first id but the first that `accept` takes of those that `draw` gives, else -1.
+def most_tries(accept: Any, max_tries: Any) -> int:
+    """Return how many ids of a row `accept` may refuse, or raise where an argument is wrong."""
+    if accept is not None and not callable(accept):
+        raise TypeError(f"accept is {shown(accept)}; allowed is a callable of a row and an id")
+    return count(max_tries, "max_tries", 1)
 
-    And how many were tried: `most` at most.
+
+def next_accepted(
+    draw: Callable[..., np.ndarray],
+    accept: Callable[[int], Any],
+    most: int,
+    place: tuple[int, ...],
+    flag: bool,
+) -> int:
+    """Return the first id but the first that `accept` takes of those that `draw` gives of a row.
+
+    Raise where it takes none, or none of the first `most`; or if `flag`, return -1.
     """
-    tried = 1
-    while tried < most:
+    tried, more = 1, True
+    while more and tried < most:
         for id_ in draw(size=min(_MORE * tried, most))[tried:].tolist():
             if id_ < 0:
-                return -1, tried
+                more = False
+                break
             tried += 1
             if accept(id_):
-                return id_, tried
-    return -1, tried
+                return id_
+    if flag:
+        return -1
+    left = "max_tries allows no more" if more else "that is all that can be drawn"
+    raise ValueError(
+        f"accept refuses {tried} id{'s' * (tried > 1)} of row {place}, and {left} (or pass "
+        "on_invalid='flag')"
+    )
 
 
 def _at(value: Any, shape: tuple[int, ...], place: tuple[int, ...]) -> Any:

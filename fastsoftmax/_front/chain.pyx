@@ -24,8 +24,10 @@ from fastsoftmax._front.chain_arguments cimport (
 )
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.execute cimport parse_workers, run_rows
-from fastsoftmax._front.packed_rows cimport packed_rows, packing_for
+from fastsoftmax._front.masks cimport MaskArgs, masks_of, parse_mask
+from fastsoftmax._front.packed_rows cimport masked_rows, packing_for
 from fastsoftmax._front.plan cimport Plan, begin_plan, finish_plan, set_array
+from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport as_result, empty_draws, number_of
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array
@@ -103,14 +105,15 @@ cdef class ChainFunctions:
         return join_programs(programs)
 
     def draw(
-        self, Program program not None, logits, ids, prompt, rng, seed, position, workers, logprobs
+        self, Program program not None, logits, ids, prompt, mask, mask_rows, rng, seed, position,
+        method, workers, logprobs, bint asks,
     ):
         """Draw from the rows of `logits` through a program; return the ids.
 
         Or, where `logprobs` is not None, a SamplerResult. Return None where an argument is not
         ordinary, or wrong: nothing is drawn from `rng` then. Where some rows are for the readable
-        chain, return the ids, with -1 for these, a list of the uniforms of each row, and the arrays
-        of what is reported.
+        chain, or the caller `asks` for all, return the ids, with -1 for these, a list of the
+        uniforms of each row, and the arrays of what is reported.
         """
         cdef Plan p
         cdef ChainCall call
@@ -118,24 +121,34 @@ cdef class ChainFunctions:
         cdef cnp.ndarray given = as_input(logits, "logits")
         cdef cnp.ndarray drawn
         cdef Histories histories = begin(&p, given, program, ids, prompt)
+        cdef MaskArgs masks
+        cdef RaceArgs race = None
         workers = parse_workers(workers)
         if histories is None:
             return None
+        masks = parse_mask(&p, mask, mask_rows)
         report = None
+        call.race = NULL
+        if not (type(method) is str and method == "inverse"):
+            values.choice(method, "method", ("inverse", "race"))
+            if method == "race":
+                race = race_args(&p, 1, rng, seed, position)
+                call.race = &race.race
         call.reports = logprobs is not None
         if call.reports:
             report = empty_report(&p, &call.report, logprobs)
-        u.draw(&p, program, 1, rng, seed, position)
+        u.draw(&p, program, race is None, rng, seed, position)
         drawn = empty_draws(&p, 1, False, cnp.NPY_INT64)
         call.filters = False
-        if self.run(&p, &call, program, histories, u, drawn, workers):
+        if self.run(&p, &call, program, histories, masks, u, drawn, workers) and not asks:
             return scalar_or_array(drawn) if report is None else self.finish(
                 &p, given, drawn, report
             )
         return drawn, [u.of_row(i) for i in range(p.rows)], report
 
     def filter(
-        self, Program program not None, logits, ids, prompt, rng, seed, position, workers
+        self, Program program not None, logits, ids, prompt, mask, mask_rows, rng, seed, position,
+        workers,
     ):
         """Return the scores that a program leaves, else what `draw` does.
 
@@ -147,22 +160,25 @@ cdef class ChainFunctions:
         cdef cnp.ndarray given = as_input(logits, "logits")
         cdef cnp.ndarray good, y
         cdef Histories histories = begin(&p, given, program, ids, prompt)
+        cdef MaskArgs masks
         workers = parse_workers(workers)
         if histories is None or is_narrow_float(p.x.element):
             return None
+        masks = parse_mask(&p, mask, mask_rows)
         u.draw(&p, program, 0, rng, seed, position)
         good = empty_draws(&p, 1, False, cnp.NPY_INT64)
         y = cnp.PyArray_EMPTY(p.ndim, <cnp.npy_intp *>p.shape, number_of(&p), 0)
         set_array(&p.y, y, "scores", &p)
         call.filters = True
         call.reports = False
-        if self.run(&p, &call, program, histories, u, good, workers):
+        call.race = NULL
+        if self.run(&p, &call, program, histories, masks, u, good, workers):
             return y
         return good, [u.of_row(i) for i in range(p.rows)], y
 
     cdef bint run(
-        self, Plan *p, ChainCall *call, Program program, Histories histories, Uniforms u,
-        cnp.ndarray ids, workers,
+        self, Plan *p, ChainCall *call, Program program, Histories histories, MaskArgs masks,
+        Uniforms u, cnp.ndarray ids, workers,
     ) except -1:
         """Run the kernel on the rows of a plan; return whether it has done all of them."""
         cdef PackedRows rows
@@ -177,7 +193,7 @@ cdef class ChainFunctions:
             finish_plan(p, False)
             call.dtype = p.dtype
             call.n = p.n
-            call.packed = packed_rows(&rows, &self.packing, p)
+            call.packed = masked_rows(&rows, &self.packing, p, masks_of(masks))
             call.steps = program.steps
             call.n_steps = program.n_steps
             call.starts = program.starts

@@ -25,6 +25,7 @@ from fastsoftmax._kernels.abi cimport FLOAT32
 from fastsoftmax._kernels.chain_abi cimport ChainCall
 from fastsoftmax._kernels.chain_list cimport Candidates, draw_candidate, logprob_of, write_scores
 from fastsoftmax._kernels.chain_names cimport Names
+from fastsoftmax._kernels.chain_race cimport race_among
 from fastsoftmax._kernels.chain_report cimport report_nothing, report_row
 from fastsoftmax._kernels.chain_row cimport (
     INVALID,
@@ -33,7 +34,8 @@ from fastsoftmax._kernels.chain_row cimport (
     initial_selection,
     set_chain,
 )
-from fastsoftmax._kernels.chain_run cimport run_chain
+from fastsoftmax._kernels.chain_run cimport Draw, run_chain
+from fastsoftmax._kernels.packed_row cimport begin_row, is_moved
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
 
@@ -51,8 +53,8 @@ cdef inline bint run_some(
     cdef Names names
     cdef Candidates c
     cdef const double *u
-    cdef Py_ssize_t r, at, n = call.n, kept = FEW_KEPT
-    cdef Py_ssize_t drawn = INVALID
+    cdef Draw draw
+    cdef Py_ssize_t r, at, base, n = call.n, kept = FEW_KEPT
     cdef int64_t count = 0
     c.score = NULL
     c.room = 0
@@ -63,18 +65,23 @@ cdef inline bint run_some(
         kept = chain.kept
     if not allocate_workspace(&work, n, min(n, initial_selection(kept, n)), call.packed):
         return False
+    base = 0 if is_moved(work.packed) else first  # where x and y begin
+    draw.race = call.race
+    draw.weighed = call.reports
     for r in range(first, first + rows):
-        at = (r if call.packed != NULL else r - first) * n
+        at = (r - base) * n
         work.row.index = r
+        begin_row(work.packed, r, n)
         if call.starts != NULL:
             set_chain(
                 &chain, call.steps + call.starts[r], call.starts[r + 1] - call.starts[r], eps
             )
         u = call.uniforms
         u += call.first_uniforms[r] if call.first_uniforms != NULL else r * call.m
+        draw.row = r
         count = run_chain(
             x + at, n, &chain, call.history + r, &u, &work, &names, &c,
-            NULL if call.filters else &drawn, call.reports,
+            NULL if call.filters else &draw,
         )
         if count == NO_MEMORY:
             break
@@ -82,7 +89,11 @@ cdef inline bint run_some(
         if count != INVALID and call.filters:
             write_scores(&c, y + at, n)
         elif count != INVALID:
-            call.ids[r] = drawn if drawn != INVALID else draw_candidate(&c, u[0])
+            if draw.id == INVALID and call.race != NULL:
+                draw.id = race_among(call.race, r, &c, n, call.reports, &work)
+            elif draw.id == INVALID:
+                draw.id = draw_candidate(&c, u[0])
+            call.ids[r] = draw.id
         if call.reports and call.ids[r] == INVALID:
             report_nothing(&call.report, r, <real>0)
         elif call.reports:

@@ -6,7 +6,7 @@ A chain is run row by row: its steps in their order, then a draw from what they 
 
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.abi cimport PackedRows
+from fastsoftmax._kernels.abi cimport PackedRows, Race
 
 cdef enum ChainOp:  # what each needs of a ChainStep beside `min_keep`
     TEMPERATURE  # a
@@ -61,9 +61,10 @@ cdef struct ChainCall:
     Py_ssize_t n_steps
     const Py_ssize_t *starts  # one a row, and one: which steps are each row's; NULL: all of them
     const PastTokens *history  # one a row
-    const double *uniforms  # of a row: one for each XTC in order, and one for the draw
+    const double *uniforms  # of a row: one for each XTC in order, and one for the draw if no race
     const Py_ssize_t *first_uniforms  # one a row: where its uniforms begin; NULL: m a row
     Py_ssize_t m
+    const Race *race  # what is drawn by, NULL: by the uniforms
     bint filters  # write the scores that are left into the result's rows, in place of drawing
     bint reports
     ChainReport report

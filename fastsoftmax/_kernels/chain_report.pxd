@@ -4,15 +4,15 @@
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from fastsoftmax._kernels.block_maxima cimport CHUNK
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row
 from fastsoftmax._kernels.block_select cimport select_superset
 from fastsoftmax._kernels.chain_abi cimport ChainReport
 from fastsoftmax._kernels.chain_list cimport Candidates
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.chain_row cimport allow_selection
 from fastsoftmax._kernels.chain_whole cimport Scores, sum_weights
-from fastsoftmax._kernels.packed_row cimport row_element
-from fastsoftmax._kernels.radix cimport radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.packed_row cimport is_listed, row_element, row_part
+from fastsoftmax._kernels.radix cimport Descending, radix_sort_pairs, sortable_key
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_of_others,
@@ -46,11 +46,16 @@ cdef inline bint report_row(
     """
     cdef Names none
     cdef Scores s
+    cdef const real *part
     cdef double highest, log_others
     cdef Py_ssize_t j, m = n, k = report.n_top
     if not allow_selection(x, n, max(<Py_ssize_t>1, k), work):
         return False
     highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
+    if is_listed(work.packed):
+        block_maxima_of_row(
+            x, <Descending>0, n, CHUNK, <real *>work.maxima, <real *>NULL, work.packed
+        )
     report.rank[at] = rank_in_row(x, id, n, <const real *>work.maxima, work.packed)
     log_others = log1p_of_others(
         x, n, first_max(x, n, CHUNK, <real>highest, <const real *>work.maxima, work.packed),
@@ -67,8 +72,9 @@ cdef inline bint report_row(
     if k == 0:
         return True
     if n <= SMALL_ROW:
+        part = row_part(x, 0, n, work.packed)
         for j in range(n):
-            work.keys[j] = sortable_key(x[j])
+            work.keys[j] = sortable_key(part[j])
             work.index[j] = j
     else:
         m = select_superset(x, n, k, k, <real *>work.maxima, True, work)

@@ -6,6 +6,8 @@ the worst. So the named and the best of the others are enough as soon as a step 
 these: all that is absent would be gone by now, too.
 """
 
+from libc.stdint cimport int64_t
+
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.chain_abi cimport TOP_K, ChainStep
@@ -17,7 +19,13 @@ from fastsoftmax._kernels.chain_list cimport (
 )
 from fastsoftmax._kernels.chain_names cimport Names, name_of
 from fastsoftmax._kernels.chain_steps cimport max_kept, preserves_order, run_step
-from fastsoftmax._kernels.packed_row cimport part_length, row_element, row_part
+from fastsoftmax._kernels.packed_row cimport (
+    begin_row,
+    is_listed,
+    part_length,
+    row_element,
+    row_part,
+)
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.types cimport infinity, real
@@ -56,17 +64,18 @@ cdef inline Py_ssize_t initial_selection(Py_ssize_t kept, Py_ssize_t named) noex
 
 
 cdef inline bint list_given(
-    const real *x, const ChainStep *step, const Names *names, Workspace *work, Candidates *c
+    const real *x, const int64_t *ids, Py_ssize_t m, const Names *names, Workspace *work,
+    Candidates *c,
 ) noexcept nogil:
-    """Make candidates of the tokens that a step allows; return whether there was memory."""
+    """Make candidates of m tokens, which ascend; return whether there was memory."""
     cdef Py_ssize_t i
-    if not make_room(c, step.n_ids):
+    if not make_room(c, m):
         return False
-    for i in range(step.n_ids):
-        c.id[i] = step.ids[i]
-        c.score[i] = row_element(x, step.ids[i], work.packed)
-        c.name[i] = name_of(names, step.ids[i])
-    c.count = step.n_ids
+    for i in range(m):
+        c.id[i] = ids[i]
+        c.score[i] = row_element(x, ids[i], work.packed)
+        c.name[i] = name_of(names, ids[i])
+    c.count = m
     c.ascending = True
     drop_lowest(c)
     return True
@@ -79,6 +88,8 @@ cdef inline bint list_all(
     cdef Py_ssize_t step = part_length(n, work.packed)
     cdef const real *part
     cdef Py_ssize_t start, i
+    if is_listed(work.packed):  # few
+        return list_given(x, <const int64_t *>work.packed.ids, work.packed.count, names, work, c)
     if not make_room(c, n):
         return False
     for start from 0 <= start < n by step:
@@ -180,6 +191,7 @@ cdef inline bint allow_selection(
     if not allocate_workspace(work, n, k, work.row.rows):
         return False
     work.row.index = row
+    begin_row(work.packed, row, n)
     max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     return True
 

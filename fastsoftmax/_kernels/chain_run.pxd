@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
+from fastsoftmax._kernels.abi cimport Race
 from fastsoftmax._kernels.chain_abi cimport ALLOWED_TOKENS, TEMPERATURE, TOP_P, PastTokens
 from fastsoftmax._kernels.chain_list cimport Candidates, highest_score, make_room
 from fastsoftmax._kernels.chain_mass cimport (
@@ -16,6 +17,7 @@ from fastsoftmax._kernels.chain_mass cimport (
     is_cut_deeper,
 )
 from fastsoftmax._kernels.chain_names cimport Names, name_tokens
+from fastsoftmax._kernels.chain_race cimport race_in_row
 from fastsoftmax._kernels.chain_row cimport (
     INVALID,
     NO_MEMORY,
@@ -37,6 +39,12 @@ from fastsoftmax._kernels.token_logprobs cimport log1p_of_others
 from fastsoftmax._kernels.types cimport infinity, real
 from fastsoftmax._kernels.workspace cimport Workspace
 
+cdef struct Draw:  # of a row, while its chain runs
+    const Race *race  # NULL: by the uniform
+    Py_ssize_t row
+    bint weighed  # whether what is drawn is to be left as a candidate that is weighed
+    Py_ssize_t id  # INVALID if the candidates that are left are still to be drawn from
+
 
 cdef inline bint only_divides(const Chain *chain) noexcept nogil:
     """Return whether the first steps are one temperature, or none."""
@@ -45,14 +53,14 @@ cdef inline bint only_divides(const Chain *chain) noexcept nogil:
 
 cdef inline Py_ssize_t draw_whole(
     const real *x, Py_ssize_t n, double highest, const Chain *chain, Names *names,
-    const double **u, Workspace *work, Candidates *c, bint weighed,
+    const double **u, Workspace *work, Candidates *c, const Draw *draw,
 ) noexcept nogil:
     """Return the id drawn from a row whose scores the chain changes and of which it removes none.
 
-    INVALID if all of it must be listed, or NO_MEMORY. `work` has the block maxima of CHUNK. If
-    `weighed`, leave what is drawn as a candidate that is.
+    INVALID if all of it must be listed, or NO_MEMORY. `work` has the block maxima of CHUNK.
     """
     cdef double temperature = chain.steps[0].a if chain.n_first else 1
+    cdef double inverse
     cdef Scores s
     cdef Py_ssize_t i, worst = 0, k = FIRST_SELECTION
     if only_divides(chain):
@@ -62,19 +70,27 @@ cdef inline Py_ssize_t draw_whole(
             return INVALID
         if not make_room(c, 1):
             return NO_MEMORY
-        c.id[0] = draw_from_row(
-            x, n, u[0][0], highest, inverse_temperature(temperature, <double>0), NULL,
-            <double *>work.keys, work.packed,
-        )
-        if weighed:
-            c.count = 1
-            c.score[0] = row_element(x, c.id[0], work.packed)
-            divide_scores(c.score, 1, temperature)
+        if draw.weighed:
             i = first_max(x, n, CHUNK, <real>highest, <const real *>work.maxima, work.packed)
             c.log_total = log1p_of_others(
                 x, n, i, highest, temperature, <double *>work.keys, work.packed
             )
+        inverse = inverse_temperature(temperature, <double>0)
+        if draw.race != NULL:
+            c.id[0] = race_in_row(draw.race, draw.row, x, n, highest, inverse, work)
+            if c.id[0] < 0:
+                return INVALID
+        else:
+            c.id[0] = draw_from_row(
+                x, n, u[0][0], highest, inverse, NULL, <double *>work.keys, work.packed
+            )
+        if draw.weighed:
+            c.count = 1
+            c.score[0] = row_element(x, c.id[0], work.packed)
+            divide_scores(c.score, 1, temperature)
         return c.id[0]
+    if draw.race != NULL:
+        return INVALID
     if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
         return NO_MEMORY
     list_few(x, names, min(k, select_k(x, n, k, <real *>work.maxima, True, work)), work, c, &worst)
@@ -94,18 +110,18 @@ cdef inline Py_ssize_t draw_whole(
 
 cdef inline int64_t run_chain(
     const real *x, Py_ssize_t n, const Chain *chain, const PastTokens *history, const double **u,
-    Workspace *work, Names *names, Candidates *c, Py_ssize_t *drawn, bint weighed,
+    Workspace *work, Names *names, Candidates *c, Draw *draw,
 ) noexcept nogil:
     """Leave in `c` what a chain leaves of a row; return how many, INVALID or NO_MEMORY.
 
-    `u` becomes where the next random number is. Where `drawn` is not NULL, an id may be drawn by it
-    and written there: then nothing is in `c`, or if `weighed`, that id alone. Else it becomes -1.
+    `u` becomes where the next random number is. Where `draw` is not NULL, an id may be drawn by it
+    and written there: then nothing is in `c`, or that id alone.
     """
     cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     cdef bint is_long = n >= LONG_ENOUGH
     cdef Py_ssize_t done
-    if drawn != NULL:
-        drawn[0] = INVALID
+    if draw != NULL:
+        draw.id = INVALID
     if highest != highest:
         return INVALID
     if not name_tokens(names, chain.steps, chain.n_steps, history, n):
@@ -113,10 +129,10 @@ cdef inline int64_t run_chain(
     done = run_on_few(x, n, chain, names, u, work, c)
     if done == INVALID and is_long and chain.kept == 0:
         if chain.n_first == chain.n_steps:
-            if drawn != NULL:
-                drawn[0] = draw_whole(x, n, highest, chain, names, u, work, c, weighed)
-                if drawn[0] != INVALID:
-                    return drawn[0] if drawn[0] == NO_MEMORY else n
+            if draw != NULL:
+                draw.id = draw_whole(x, n, highest, chain, names, u, work, c, draw)
+                if draw.id != INVALID:
+                    return draw.id if draw.id == NO_MEMORY else n
         elif real is float and cuts_by_sums(chain.steps + chain.n_first):
             if chain.steps[chain.n_first].op == TOP_P and only_divides(chain) and not (
                 chain.n_first + 1 < chain.n_steps
@@ -130,7 +146,9 @@ cdef inline int64_t run_chain(
     if done < 0:
         done = 0
         if chain.n_steps > 0 and chain.steps[0].op == ALLOWED_TOKENS:
-            if not list_given(x, chain.steps, names, work, c):
+            if not list_given(
+                x, chain.steps[0].ids, chain.steps[0].n_ids, names, work, c
+            ):
                 return NO_MEMORY
         elif not list_all(x, n, names, work, c):
             return NO_MEMORY

@@ -12,7 +12,7 @@ from fastsoftmax._kernels.chain_abi cimport TEMPERATURE, ChainStep
 from fastsoftmax._kernels.chain_list cimport Candidates
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
-from fastsoftmax._kernels.packed_row cimport PackedRow, row_part
+from fastsoftmax._kernels.packed_row cimport PackedRow, is_shut, row_part
 from fastsoftmax._kernels.radix cimport radix_sort_pairs
 from fastsoftmax._kernels.sums cimport BLOCK
 from fastsoftmax._kernels.types cimport infinity, largest_finite, real
@@ -69,7 +69,8 @@ cdef inline void load_scores(
         i = s.names.order[s.next]
         if s.names.id[i] >= start + n:
             break
-        score[s.names.id[i] - start] = s.names.score[i]
+        if s.names.id[i] >= start:  # else it is of a block that is shut
+            score[s.names.id[i] - start] = s.names.score[i]
         s.next += 1
 
 
@@ -95,6 +96,10 @@ cdef inline void sum_weights(
     s.next = 0
     for start from 0 <= start < n by BLOCK:
         size = min(<Py_ssize_t>BLOCK, n - start)
+        if is_shut(s.packed, start, size):
+            if sums != NULL:
+                sums[start // BLOCK] = 0
+            continue
         load_scores(s, x, start, size, score)
         softmax_weights(<const double *>score, weight, size, c.highest, 1)
         part = sum_lanes(<const double *>weight, size)
@@ -122,6 +127,8 @@ cdef inline double sum_distances(
     s.next = count[0] = 0
     for start from 0 <= start < n by BLOCK:
         size = min(<Py_ssize_t>BLOCK, n - start)
+        if is_shut(s.packed, start, size):
+            continue
         load_scores(s, x, start, size, score)
         for i in range(size):
             d = highest - score[i]

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._arguments.values import choice
+from .._arguments.accept import most_tries
+from .._arguments.values import choice, generator
 from ..steps.base import Step
 from . import program
 from .calls import Options, draw, filter_scores
@@ -19,14 +20,14 @@ from .execution import SamplerCall
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 _RNG = "rng= (an int or a numpy.random.Generator)"
-_MASK = "logits of -inf, or steps.AllowedTokens in the sampler"
+TRIES = 1000
+_MASK = "mask="
 #: What is here in place of other libraries' keywords.
 OURS = {
     "generator": _RNG,
     "random_state": _RNG,
     "key": _RNG,
     "where": _MASK,
-    "mask": _MASK,
     "input_ids": "ids=",
     "scores": "logits=",
     "temperature": "steps.Temperature in the sampler",
@@ -44,10 +45,14 @@ def check_keywords(method: Method) -> Method:
 
     @wraps(method)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs.keys() <= keywords:
-            name = next(name for name in kwargs if name not in keywords)
-            raise TypeError(f"Sampler() calls take {OURS.get(name, listed)}, not {name}=")
-        return method(*args, **kwargs)
+        try:
+            return method(*args, **kwargs)
+        except TypeError:
+            name = next((name for name in kwargs if name not in keywords), None)
+            if name is None:
+                raise
+            message = f"Sampler() calls take {OURS.get(name, listed)}, not {name}="
+            raise TypeError(message) from None
 
     return cast(Method, checked)
 
@@ -69,8 +74,13 @@ class Caller:
         rng: int | np.random.Generator | None = None,
         *,
         prompt: int | Sequence[int] = 0,
+        mask: Any = None,
+        mask_rows: Any = None,
+        accept: Callable[[int, int], Any] | None = None,
+        max_tries: int = TRIES,
         seed: Any = None,
         position: Any = None,
+        method: str = "inverse",
         logprobs: int | None = None,
         on_invalid: str = "raise",
         workers: int | None = None,
@@ -88,13 +98,22 @@ class Caller:
             Where the randomness comes from: a float64 uniform a row, after one for each `XTC`.
         prompt : int, or one for each row
             How many of `ids`, from the first, are the prompt; the others have been generated.
+        mask, mask_rows
+            Which ids are allowed, as `sample` describes it; the others are -inf before the steps.
+        accept : callable, optional
+            Asked as ``accept(row, id)`` for the id drawn, then for the next one that would be drawn
+            of what the steps left, without replacement, until it says yes, as in `sample`.
+        max_tries : int, default 1000
+            How many ids of a row `accept` may refuse before that is an error (or -1).
         seed, position : int, or one for each row, optional
-            In place of `rng`, as in `sample`: a row's uniforms depend on nothing else.
+            In place of `rng`, as in `sample`: a row's randomness depends on nothing else.
+        method : {"inverse", "race"}
+            How an id is drawn, as in `sample`; a race needs `seed` and `position`.
         logprobs : int, optional
             Report log-probabilities, and those of so many most likely tokens of each row.
         on_invalid : {"raise", "flag"}
-            What to do with a row with NaN, with +inf, with nothing above -inf, or of which the
-            steps leave nothing: raise, or give it the id -1.
+            What to do with a row with NaN, with +inf, with nothing above -inf, of which the steps
+            leave nothing, or `accept` takes nothing: raise, or give it the id -1.
         workers : int, optional
             Threads that share the rows, as in `sample`.
 
@@ -116,15 +135,21 @@ class Caller:
         """
         if on_invalid != "raise":
             choice(on_invalid, "on_invalid", ("raise", "flag"))
+        if accept is not None or max_tries is not TRIES:
+            most_tries(accept, max_tries)
+            if seed is None and position is None:
+                rng = generator(rng)
         chains, done = program.chains, None
         if chains is not None and self._program is not None:
             done = chains.draw(
-                self._program, logits, ids, prompt, rng, seed, position, workers, logprobs
-            )
+                self._program, logits, ids, prompt, mask, mask_rows, rng, seed, position, method,
+                workers, logprobs, accept is not None,
+            )  # fmt: skip
             if done is not None and type(done) is not tuple:
                 return done
-        call = SamplerCall(self._steps(), logits, ids, prompt)
-        options = Options(rng, seed, position, workers, logprobs, on_invalid == "flag")
+        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows)
+        flag = on_invalid == "flag"
+        options = Options(rng, seed, position, method, workers, logprobs, flag, accept, max_tries)
         return draw(call, self._program, options, done)
 
     @check_keywords
@@ -135,6 +160,8 @@ class Caller:
         rng: int | np.random.Generator | None = None,
         *,
         prompt: int | Sequence[int] = 0,
+        mask: Any = None,
+        mask_rows: Any = None,
         seed: Any = None,
         position: Any = None,
         workers: int | None = None,
@@ -153,6 +180,8 @@ class Caller:
             Where the randomness of `XTC` comes from; without that step, none is taken.
         prompt : int, or one for each row
             How many of `ids`, from the first, are the prompt; the others have been generated.
+        mask, mask_rows
+            Which ids are allowed, as `sample` describes it; the others are -inf before the steps.
         seed, position : int, or one for each row, optional
             In place of `rng`, as in `sample`.
         workers : int, optional
@@ -170,8 +199,11 @@ class Caller:
         """
         chains, done = program.chains, None
         if chains is not None and self._program is not None:
-            done = chains.filter(self._program, logits, ids, prompt, rng, seed, position, workers)
+            done = chains.filter(
+                self._program, logits, ids, prompt, mask, mask_rows, rng, seed, position, workers
+            )
             if done is not None and type(done) is not tuple:
                 return done
-        call = SamplerCall(self._steps(), logits, ids, prompt)
-        return filter_scores(call, self._program, Options(rng, seed, position, workers), done)
+        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows)
+        options = Options(rng, seed, position, workers=workers)
+        return filter_scores(call, self._program, options, done)

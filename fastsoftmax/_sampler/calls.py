@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
+from .._arguments.accept import Uniforms, most_tries, next_accepted
 from .._arguments.results import SamplerResult, TopLogprobs
-from .._arguments.values import count, generator
+from .._arguments.values import choice, count, generator, race_words, words
 from .._arguments.values import uniforms as uniforms_of
 from ..steps import candidates
 from ..steps.candidates import Candidates
@@ -19,14 +21,17 @@ from .execution import InvalidRowError, SamplerCall, Watch, drawn_from
 
 
 class Options(NamedTuple):
-    """Where a call's randomness comes from, how many threads it is for, what is reported."""
+    """How a call draws, how many threads it is for, what is reported."""
 
     rng: Any = None
     seed: Any = None
     position: Any = None
+    method: str = "inverse"
     workers: Any = None
     logprobs: Any = None
     flag: bool = False  # whether an invalid row gets -1; else it raises
+    accept: Any = None
+    max_tries: Any = 1000
 
 
 def philox(seeds: NDArray[Any], positions: NDArray[Any], m: int) -> NDArray[Any]:
@@ -41,8 +46,11 @@ def philox(seeds: NDArray[Any], positions: NDArray[Any], m: int) -> NDArray[Any]
 
 def uniforms(call: SamplerCall, options: Options, draws: int) -> list[list[float]]:
     """Return the random numbers of each row: for its steps in order, and for so many draws."""
+    rng, seed, position, method = options[:4]
+    if draws and choice(method, "method", ("inverse", "race")) == "race":
+        race_words(rng, seed, position, call.shape)
+        draws = 0
     counts = [sum(step.uniforms for step in steps) + draws for steps in call.chains]
-    rng, seed, position = options[:3]
     if len({*counts}) > 1 and seed is None and position is None:
         numbers = iter(generator(rng).random(sum(counts)).tolist())
         return [[*islice(numbers, count)] for count in counts]
@@ -72,7 +80,7 @@ def run_compiled(method: str, compiled: Any, call: SamplerCall, *options: Any) -
     prompt: Any = [history.prompt for history in call.histories]
     if not call.shape:
         ids, prompt = ids[0], prompt[0]
-    return getattr(program.chains, method)(compiled, data, ids, prompt, *options)
+    return getattr(program.chains, method)(compiled, data, ids, prompt, None, None, *options)
 
 
 def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
@@ -85,14 +93,15 @@ def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
     compiled : object or None
         The program of the steps.
     options : Options
-        As given to the call.
+        As given to the call; where a callable is asked, `rng` is a generator.
     done : (ids, uniforms, report) or None
         What the compiled chain has drawn, with -1 for the rows that it leaves; None where it has
         done nothing, as the call's arguments were not ordinary.
     """
     call.check_state()
+    accept, most = options.accept, most_tries(options.accept, options.max_tries)
     if done is None:
-        done = run_compiled("draw", compiled, call, *options[:5])
+        done = run_compiled("draw", compiled, call, *options[:6], accept is not None)
     if done is None:
         if options.workers is not None:
             _threads.count(options.workers)
@@ -102,19 +111,60 @@ def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
     if type(done) is not tuple:
         return done
     ids, numbers, report = done
-    for i in np.flatnonzero(ids.reshape(-1) < 0).tolist():
+    for i, drawn in enumerate(ids.reshape(-1).tolist()):
+        if drawn >= 0 and (accept is None or accept(i, drawn)):
+            continue
         try:
             left = call.run_row(i, numbers[i])
         except InvalidRowError as error:
             if not options.flag:
                 raise ValueError(str(error)) from None
             continue
-        drawn = drawn_from(left, numbers[i][-1])
+        draws = partial(draws_from, call, i, left, numbers[i], options)
+        refused = drawn >= 0
+        if not refused:
+            drawn = int(draws(None))
+            refused = accept is not None and not accept(i, drawn)
+        if refused:
+            place = (i,) if call.shape else ()
+            drawn = next_accepted(draws, partial(accept, i), most, place, options.flag)
         ids.reshape(-1)[i] = drawn
-        call.foresee(i, drawn)
+        if drawn >= 0:
+            call.foresee(i, drawn)
         if report is not None:
             report_row(report, call, i, left, drawn)
     return ids[()] if report is None else result(call, ids, report)
+
+
+def draws_from(
+    call: SamplerCall,
+    i: int,
+    left: Candidates,
+    numbers: list[float],
+    options: Options,
+    size: int | None,
+) -> Any:
+    """Return the id drawn from the candidates `left` of row `i`, or `size` without replacement.
+
+    The first of these is that id. -1 where there are no more.
+    """
+    rng, seed, position, method = options[:4]
+    if size is None and method == "inverse":
+        return drawn_from(left, numbers[-1])
+    scores = np.full(call.data.shape[1], -np.inf)
+    scores[left.ids] = left.scores
+    draw = partial(
+        candidates.fast.sample, scores, size=size, replace=size is None, on_invalid="flag"
+    )
+    if method == "race":
+        seeds, positions = race_words(rng, seed, position, call.shape)
+        return draw(seed=seeds[i], position=positions[i], method=method)
+    if size is None or seed is None:
+        return draw(rng=Uniforms(generator(rng), np.array(numbers[-1:])))
+    taken = len(numbers) - 1
+    seeds, positions = (words(w, "", call.shape)[i : i + 1] for w in (seed, position))
+    more = philox(seeds, positions, taken + size)[0, taken:]
+    return draw(rng=Uniforms(np.random.default_rng(0), more))
 
 
 def empty_report(call: SamplerCall, n: Any) -> list[NDArray[Any]]:
@@ -129,8 +179,15 @@ def empty_report(call: SamplerCall, n: Any) -> list[NDArray[Any]]:
 def report_row(
     report: list[NDArray[Any]], call: SamplerCall, i: int, left: Candidates, drawn: int
 ) -> None:
-    """Write what is reported of the token that was drawn from the candidates `left` of row `i`."""
+    """Write what is reported of the token that was drawn from the candidates `left` of row `i`.
+
+    NaN and -1 where none was.
+    """
     logprobs, filtered, rank, entropy, top, top_ids = report
+    if drawn < 0:
+        for numbers in report:
+            numbers.reshape(len(call.data), -1)[i] = -1 if numbers.dtype == np.int64 else np.nan
+        return
     row, fast = call.data[i].astype(call.dtype, copy=False), candidates.fast
     logprobs.reshape(-1)[i] = fast.token_logprobs(row, drawn)
     filtered.reshape(-1)[i] = left.log_probs[left.find(np.array([drawn]))[0][0]]
@@ -159,7 +216,7 @@ def filter_scores(call: SamplerCall, compiled: Any, options: Options, done: Any)
     `done` is (a number for each row, uniforms, scores), where it is a tuple.
     """
     if done is None and call.data.dtype == call.dtype:  # a half type is rounded once
-        done = run_compiled("filter", compiled, call, *options[:4])
+        done = run_compiled("filter", compiled, call, *options[:3], options.workers)
     if done is None:
         if options.workers is not None:
             _threads.count(options.workers)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from .. import steps as library
 from .._arguments.arrays import as_array, result_dtype, work_dtype
+from .._arguments.masks import allowed as allowed_by
+from .._arguments.results import NOTHING, VALID_ROWS, why_invalid
 from .._arguments.values import count, has_bool, shown
 from ..steps import candidates
 from ..steps.base import NO_IDS, Step
@@ -33,7 +35,7 @@ class SamplerCall:
     ----------
     steps : tuple of Step, or list of such
         The sampler's steps, or those of each row.
-    logits, ids, prompt
+    logits, ids, prompt, mask, mask_rows
         As given to the call.
     single : bool, default False
         Whether one row alone is allowed.
@@ -45,6 +47,8 @@ class SamplerCall:
         logits: Any,
         ids: Any,
         prompt: Any,
+        mask: Any = None,
+        mask_rows: Any = None,
         single: bool = False,
     ) -> None:
         x = as_array(logits, "logits")
@@ -60,6 +64,10 @@ class SamplerCall:
         if rows.dtype != work or not rows.flags.carray:
             with np.errstate(all="ignore"):
                 rows = np.require(rows, dtype=work, requirements=["C", "A"])
+        opened = allowed_by(mask, mask_rows, x.shape)
+        self.masked = opened is not None
+        if opened is not None:
+            rows = np.where(opened.reshape(rows.shape), rows, work.type(-np.inf))
         self.data = rows
         self.eps = float(np.finfo(work).eps)
         self.chains = steps if isinstance(steps, list) else [steps] * len(rows)
@@ -182,11 +190,10 @@ class SamplerCall:
         row = self.data[i]
         highest = float(row.max(initial=-np.inf))
         if not -np.inf < highest < np.inf:
-            why = "NaN" if highest != highest else "+inf" if highest > 0 else "nothing above -inf"
-            raise InvalidRowError(
-                f"logits has {why} in {self._name(i)}; allowed are rows of finite numbers and "
-                "-inf, one of them finite (or pass on_invalid='flag')"
-            )
+            why = why_invalid(row)
+            if self.masked and why == NOTHING:
+                why += " that its mask allows"
+            raise InvalidRowError(f"logits has {why} in {self._name(i)}; {VALID_ROWS}")
         return row
 
     def _run_on_few(

@@ -206,6 +206,7 @@ class Sampler(Caller, Presets):
         rng: int | np.random.Generator | None = None,
         *,
         prompt: int = 0,
+        mask: Any = None,
         seed: int | None = None,
         position: int | None = None,
     ) -> TokenProbs:
@@ -221,6 +222,8 @@ class Sampler(Caller, Presets):
             Where the randomness of `XTC` comes from; without that step, none is taken.
         prompt : int
             How many of `ids`, from the first, are the prompt; the others have been generated.
+        mask : array_like, optional
+            Which ids are allowed, as `sample` describes it; the others are -inf before the steps.
         seed, position : int, optional
             In place of `rng`, as in `sample`.
 
@@ -234,7 +237,7 @@ class Sampler(Caller, Presets):
         ValueError, TypeError
             Where a call of the sampler raises, and for two dimensions.
         """
-        call = SamplerCall(self.steps, logits, ids, prompt, single=True)
+        call = SamplerCall(self.steps, logits, ids, prompt, mask, single=True)
         (numbers,) = uniforms(call, Options(rng, seed, position), 0)
         return token_probs(left_of(call, 0, numbers))
 
@@ -246,6 +249,7 @@ class Sampler(Caller, Presets):
         rng: int | np.random.Generator | None = None,
         *,
         prompt: int = 0,
+        mask: Any = None,
         seed: int | None = None,
         position: int | None = None,
     ) -> Trace:
@@ -263,6 +267,8 @@ class Sampler(Caller, Presets):
             Where the randomness of `XTC` comes from; without that step, none is taken.
         prompt : int
             How many of `ids`, from the first, are the prompt; the others have been generated.
+        mask : array_like, optional
+            Which ids are allowed, as `sample` describes it; the others are -inf before the steps.
         seed, position : int, optional
             In place of `rng`, as in `sample`.
 
@@ -276,7 +282,7 @@ class Sampler(Caller, Presets):
         ValueError, TypeError
             Where a call of the sampler raises, and for two dimensions.
         """
-        call = SamplerCall(self.steps, logits, ids, prompt, single=True)
+        call = SamplerCall(self.steps, logits, ids, prompt, mask, single=True)
         stages: list[Stage] = []
 
         def watch(step: Step | None, before: Candidates, after: Candidates) -> None:

@@ -45,6 +45,8 @@ for n in LENGTHS:
                 assert sampler.compiled == (True,) * len(sampler.steps)
                 sampler(x, ids, 1, prompt=1, logprobs=min(n, 3))
                 sampler.filter(x, ids, 1)
+                race = dict(seed=1, position=2, method="race", on_invalid="flag")
+                sampler(x, ids, prompt=1, mask=np.arange(n) % 5 < 2, **race)
                 done += sampler(x[-1], ids[-1], 1) >= 0
             if len(rows) == len(samplers):
                 batch(x, ids, 2)

@@ -311,7 +311,8 @@ def test_a_history_is_read_as_it_is(penalties):
     for i in range(6):
         want = penalties(rows, ids, i, prompt=[3, 0])
         np.testing.assert_array_equal(penalties(rows, history, i), want)
-        assert program.chains.draw(penalties._program, rows, history, 0, i, *[None] * 4) is not None
+        where = [None, None, i, None, None, "inverse", None, None, False]
+        assert program.chains.draw(penalties._program, rows, history, 0, *where) is not None
         history.append(want)
         ids = [[*tokens, int(token)] for tokens, token in zip(ids, want, strict=True)]
     one = History([[5, 7]])
