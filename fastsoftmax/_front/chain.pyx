@@ -96,9 +96,9 @@ cdef class ChainFunctions:
             <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
         )[0]
 
-    def compile(self, list steps):
+    def compile(self, list steps, rows):
         """Return the program of a sampler's steps: see `Program`."""
-        return Program(steps)
+        return Program(steps, rows)
 
     def join(self, list programs):
         """Return a program that runs one of some programs on each row."""

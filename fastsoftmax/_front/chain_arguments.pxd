@@ -22,6 +22,7 @@ cdef class Program:
     cdef Py_ssize_t chances  # steps that take a random number, the most of a row
     cdef int64_t highest_id  # of those that steps are given, -1 for none
     cdef Py_ssize_t size  # of the vocabulary that steps have masks of, ANY_SIZE or NO_SIZE
+    cdef int allocate(self, Py_ssize_t n_steps, Py_ssize_t rows) except -1
     cdef int limit(self, Py_ssize_t size) except -1
     cdef Py_ssize_t fewest  # about how many a step keeps; 0 for all
     cdef list kept  # arrays that the steps point into

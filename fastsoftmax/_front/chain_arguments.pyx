@@ -59,37 +59,60 @@ cdef dict OPS = {
 }
 
 
+#: The fields of a `ChainStep` that may differ from row to row, and what they are by default.
+cdef dict NUMBERS = {
+    "a": 0.0, "b": 0.0, "log_a": -INFINITY, "k": 0, "min_keep": 1, "last": None, "prompt": False,
+    "every_tie": False,
+}
+
+
+cdef int set_number(ChainStep *step, str name, object value) except -1:
+    """Set a field of a step, one of `NUMBERS`."""
+    if name == "a":
+        step.a = value
+    elif name == "b":
+        step.b = value
+    elif name == "log_a":
+        step.log_a = value
+    elif name == "k":
+        step.k = min(value, 1 << 53)
+    elif name == "min_keep":
+        step.min_keep = min(value, 1 << 53)
+    elif name == "last":
+        step.last = -1 if value is None else min(value, 1 << 53)
+    elif name == "prompt":
+        step.prompt = value
+    else:
+        step.every_tie = value
+    return 0
+
+
 cdef class Program:
     """The steps of a sampler in C, made once.
 
     Parameters
     ----------
     steps : list of (str, dict)
-        The name of each step, and the fields of a `ChainStep` that it sets.
+        The name of each step, and the fields of a `ChainStep` that it sets. A tuple in place of one
+        of `NUMBERS` has a value for each row.
+    rows : int or None
+        How many rows such tuples have values for.
     """
 
-    def __cinit__(self, list steps):
+    def __cinit__(self, list steps, rows=None):
         cdef ChainStep *step
         cdef cnp.ndarray ids, numbers
-        self.steps = <ChainStep *>malloc((len(steps) + 1) * sizeof(ChainStep))
-        if self.steps == NULL:
-            raise MemoryError(f"no memory for {len(steps)} steps")
-        memset(self.steps, 0, (len(steps) + 1) * sizeof(ChainStep))
+        cdef Py_ssize_t i, row
         self.kept = []
-        self.rows = self.highest_id = -1
+        self.highest_id = -1
         self.size = ANY_SIZE
+        self.allocate(len(steps) * (rows or 1), -1 if rows is None else rows)
         for name, given in steps:
             step = self.steps + self.n_steps
             step.op = OPS[name]
-            step.a = given.get("a", 0)
-            step.b = given.get("b", 0)
-            step.log_a = given.get("log_a", -INFINITY)
-            step.k = min(given.get("k", 0), 1 << 53)
-            step.min_keep = min(given.get("min_keep", 1), 1 << 53)
-            last = given.get("last")
-            step.last = -1 if last is None else min(last, 1 << 53)
-            step.prompt = given.get("prompt", False)
-            step.every_tie = given.get("every_tie", False)
+            for field, value in NUMBERS.items():
+                value = given.get(field, value)
+                set_number(step, field, value[0] if type(value) is tuple else value)
             size = given.get("size")
             self.limit(ANY_SIZE if size is None else size)
             ids = np.ascontiguousarray(given.get("ids", ()), np.int64)
@@ -105,10 +128,38 @@ cdef class Program:
             if self.fewest == 0 and step.op == TOP_K:
                 self.fewest = step.k
             self.n_steps += 1
+        for row in range(1, self.rows):
+            memcpy(
+                self.steps + row * self.n_steps, self.steps, self.n_steps * sizeof(ChainStep)
+            )
+        for i in range(self.n_steps):
+            for field, value in steps[i][1].items():
+                if field in NUMBERS and type(value) is tuple:
+                    for row in range(self.rows):
+                        step = self.steps + row * self.n_steps + i
+                        set_number(step, field, value[row])
+                        if self.fewest > 0 and step.op == TOP_K:
+                            self.fewest = max(self.fewest, step.k)
+        for row in range(self.rows + 1):
+            self.starts[row] = row * self.n_steps
+            self.first_uniforms[row] = row * self.chances
+
+    cdef int allocate(self, Py_ssize_t n_steps, Py_ssize_t rows) except -1:
+        """Make room for so many steps, and for where those of each row begin; -1: all have all."""
+        free(self.steps)
+        self.rows = rows
+        self.steps = <ChainStep *>malloc((n_steps + 1) * sizeof(ChainStep))
+        if rows >= 0:
+            self.starts = <Py_ssize_t *>malloc(2 * (rows + 1) * sizeof(Py_ssize_t))
+            self.first_uniforms = self.starts + rows + 1
+        if self.steps == NULL or rows >= 0 and self.starts == NULL:
+            raise MemoryError(f"no memory for {n_steps} steps")
+        memset(self.steps, 0, (n_steps + 1) * sizeof(ChainStep))
+        return 0
 
     def __dealloc__(self):
         free(self.steps)
-        free(self.starts)
+        free(self.starts)  # and the first uniforms
 
     cdef int limit(self, Py_ssize_t size) except -1:
         """Take the size of the vocabulary that a step has a mask of."""
@@ -126,13 +177,7 @@ cdef Program join_programs(list programs):
     cdef Py_ssize_t r, rows = len(programs), n_steps = 0
     for one in programs:
         n_steps += one.n_steps
-    free(joined.steps)
-    joined.steps = <ChainStep *>malloc((n_steps + 1) * sizeof(ChainStep))
-    joined.starts = <Py_ssize_t *>malloc(2 * (rows + 1) * sizeof(Py_ssize_t))
-    if joined.steps == NULL or joined.starts == NULL:
-        raise MemoryError(f"no memory for {n_steps} steps")
-    joined.first_uniforms = joined.starts + rows + 1
-    joined.rows = rows
+    joined.allocate(n_steps, rows)
     joined.kept = programs
     joined.starts[0] = joined.first_uniforms[0] = 0
     for r in range(rows):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._arguments.values import shown
-from ..steps.base import Step
 from . import program
 from .caller import Caller
+from .rows import StepsOfRows
 
 if TYPE_CHECKING:
     from .sampler import Sampler
@@ -43,8 +43,8 @@ class SamplerBatch(Caller):
     def __repr__(self) -> str:
         return f"Sampler.batch([{', '.join(map(repr, self.samplers))}])"
 
-    def _steps(self) -> list[tuple[Step, ...]]:
-        return [sampler.steps for sampler in self.samplers]
+    def _steps(self) -> StepsOfRows:
+        return StepsOfRows((sampler.steps for sampler in self.samplers), "sampler")
 
 
 def checked_samplers(samplers: Any, kind: type[Sampler]) -> tuple[Sampler, ...]:
@@ -57,4 +57,9 @@ def checked_samplers(samplers: Any, kind: type[Sampler]) -> tuple[Sampler, ...]:
     for sampler in found:
         if not isinstance(sampler, kind):
             raise TypeError(f"samplers has {shown(sampler)}; allowed are Sampler")
+        if sampler._rows:
+            rows, name = sampler._rows
+            raise ValueError(
+                f"samplers has one in which {name} has {rows} values; allowed in a batch is one"
+            )
     return found

@@ -16,6 +16,7 @@ from ..steps.base import Step
 from . import program
 from .calls import Options, draw, filter_scores
 from .execution import SamplerCall
+from .rows import StepsOfRows
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -62,7 +63,7 @@ class Caller:
 
     _program: ClassVar[Any] = None  # each instance has its own, which is no field: None in Python
 
-    def _steps(self) -> tuple[Step, ...] | list[tuple[Step, ...]]:
+    def _steps(self) -> tuple[Step, ...] | StepsOfRows:
         """Return the steps of all rows, or a list of those of each row."""
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ from ..steps.base import NO_IDS, Step
 from ..steps.candidates import Candidates, Ids, Tokens, places
 from ..steps.given import AllowedTokens
 from .histories import foresee, is_history, stateful, tokens_of
+from .rows import StepsOfRows
 
 #: Called with a step (None before the first) and what was left before and after it.
 Watch = Callable[[Step | None, Candidates, Candidates], None]
@@ -33,7 +34,7 @@ class SamplerCall:
 
     Parameters
     ----------
-    steps : tuple of Step, or list of such
+    steps : tuple of Step, or StepsOfRows
         The sampler's steps, or those of each row.
     logits, ids, prompt, mask, mask_rows
         As given to the call.
@@ -43,7 +44,7 @@ class SamplerCall:
 
     def __init__(
         self,
-        steps: tuple[Step, ...] | list[tuple[Step, ...]],
+        steps: tuple[Step, ...] | StepsOfRows,
         logits: Any,
         ids: Any,
         prompt: Any,
@@ -55,8 +56,9 @@ class SamplerCall:
         if x.ndim not in ((1,) if single else (1, 2)):
             allowed = "one row" if single else "one row, or two dimensions"
             raise ValueError(f"logits has shape {x.shape}; allowed is {allowed}")
-        if isinstance(steps, list) and (x.ndim < 2 or len(steps) != len(x)):
-            raise ValueError(f"logits has shape {x.shape}; allowed are {len(steps)} rows")
+        if isinstance(steps, StepsOfRows) and (x.ndim < 2 or len(steps) != len(x)):
+            rows = f"{len(steps)} rows, one for each {steps.each}"
+            raise ValueError(f"logits has shape {x.shape}; allowed are {rows}")
         self.shape = x.shape[:-1]
         self.dtype = result_dtype(x.dtype)
         work = work_dtype(x.dtype)
@@ -70,7 +72,7 @@ class SamplerCall:
             rows = np.where(opened.reshape(rows.shape), rows, work.type(-np.inf))
         self.data = rows
         self.eps = float(np.finfo(work).eps)
-        self.chains = steps if isinstance(steps, list) else [steps] * len(rows)
+        self.chains = steps if isinstance(steps, StepsOfRows) else [steps] * len(rows)
         for step in {id(s): s for steps in self.chains for s in steps}.values():
             step.check(x.shape[-1])
         self.history = ids if is_history(ids) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from math import inf, log
 from typing import Any
@@ -44,20 +45,28 @@ def described(step: Step) -> tuple[str, dict[str, Any]]:
     given = {ours: getattr(step, name) for name, ours in FIELDS[type(step)].items()}
     given["size"] = getattr(step, "_mask_size", None)
     if "ties" in given:
-        given["every_tie"] = given.pop("ties") == "all"
+        given["every_tie"] = of_each(given.pop("ties"), lambda ties: ties == "all")
     if "bias" in given:
         pairs = given.pop("bias")
         given |= {"ids": [i for i, _ in pairs], "values": [x for _, x in pairs]}
     if "a" in given:
-        given["log_a"] = log(given["a"]) if given["a"] > 0 else -inf
+        given["log_a"] = of_each(given["a"], lambda a: log(a) if a > 0 else -inf)
     return type(step).__name__, given
 
 
-def compiled(chain: tuple[Step, ...]) -> Any:
-    """Return the program of a chain; None where a step is not compiled, or nothing can be."""
+def of_each(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a function of a value, or of each where there is one for each row."""
+    return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
+
+
+def compiled(chain: tuple[Step, ...], rows: int | None = None) -> Any:
+    """Return the program of a chain; None where a step is not compiled, or nothing can be.
+
+    Its parameters may have a value for each of so many `rows`.
+    """
     if chains is None or not all(map(is_compiled, chain)):
         return None
-    return chains.compile([described(step) for step in chain])
+    return chains.compile([described(step) for step in chain], rows)
 
 
 def joined(programs: list[Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,10 @@ from .execution import SamplerCall
 from .histories import check_steps
 from .presets import Presets
 from .results import Stage, TokenProbs, Trace, token_probs
+from .rows import StepsOfRows, rows_of, steps_of_rows
+
+#: What a sampler makes of its steps.
+_MADE = ("_program", "_rows", "_each")
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -30,7 +34,8 @@ class Sampler(Caller, Presets):
     ----------
     *steps : Step
         What happens to the scores, one step after the other (`fastsoftmax.steps`). Without any, a
-        token is drawn with the probabilities of its logits.
+        token is drawn with the probabilities of its logits. A parameter of a step that is a number,
+        a switch or a choice may be an array or a sequence of one for each row of the calls.
 
     Attributes
     ----------
@@ -41,6 +46,8 @@ class Sampler(Caller, Presets):
     ------
     TypeError
         If something is no step.
+    ValueError
+        If two steps have a state, or parameters have values for different numbers of rows.
 
     Notes
     -----
@@ -81,6 +88,8 @@ class Sampler(Caller, Presets):
     """
 
     steps: tuple[Step, ...]
+    _rows: ClassVar[tuple[int, str] | None] = None  # as `_program`, each instance has its own
+    _each: ClassVar[Any] = None
 
     def __init__(self, *steps: Step) -> None:
         for step in steps:
@@ -90,18 +99,24 @@ class Sampler(Caller, Presets):
         self.__setstate__({"steps": steps})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_program"}
+        return {name: value for name, value in vars(self).items() if name not in _MADE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _program=program.compiled(state["steps"]))
+        rows = rows_of(state["steps"])
+        compiled = program.compiled(state["steps"], rows and rows[0])
+        vars(self).update(state, _program=compiled, _rows=rows)
 
     @property
     def compiled(self) -> tuple[bool, ...]:
         """Which of the steps run compiled: all of them, or where one is a user's own, none."""
         return (self._program is not None,) * len(self.steps)
 
-    def _steps(self) -> tuple[Step, ...]:
-        return self.steps
+    def _steps(self) -> tuple[Step, ...] | StepsOfRows:
+        if self._rows is None:
+            return self.steps
+        if self._each is None:
+            vars(self)["_each"] = steps_of_rows(self.steps, *self._rows)
+        return self._each
 
     @classmethod
     def batch(cls, samplers: Iterable[Sampler]) -> SamplerBatch:
@@ -237,7 +252,7 @@ class Sampler(Caller, Presets):
         ValueError, TypeError
             Where a call of the sampler raises, and for two dimensions.
         """
-        call = SamplerCall(self.steps, logits, ids, prompt, mask, single=True)
+        call = SamplerCall(self._steps(), logits, ids, prompt, mask, single=True)
         (numbers,) = uniforms(call, Options(rng, seed, position), 0)
         return token_probs(left_of(call, 0, numbers))
 
@@ -282,7 +297,7 @@ class Sampler(Caller, Presets):
         ValueError, TypeError
             Where a call of the sampler raises, and for two dimensions.
         """
-        call = SamplerCall(self.steps, logits, ids, prompt, mask, single=True)
+        call = SamplerCall(self._steps(), logits, ids, prompt, mask, single=True)
         stages: list[Stage] = []
 
         def watch(step: Step | None, before: Candidates, after: Candidates) -> None:

@@ -11,11 +11,21 @@ steps run is that in which a `Sampler` gets them. Probabilities are always those
 are left: every step sees them renormalised. (`steps.TopK` is a step; `fastsoftmax.TopK` is what the
 function `top_k` returns.)
 
+A parameter that is a number, a switch or a choice may have a value for each row of the calls, as an
+array of one axis or a sequence. Each row is then as if its sampler had that value alone. (Ids are
+those of all rows; `Sampler.batch` calls samplers of different ids, or of different steps.)
+
+>>> import numpy as np
+>>> from fastsoftmax import Sampler
+>>> from fastsoftmax.steps import Temperature
+>>> Sampler(Temperature([1.0, 0.5])).filter(np.array([[1.0, 2.0], [1.0, 2.0]]))
+array([[1., 2.],
+       [2., 4.]])
+
 A step of one's own is a frozen dataclass that inherits from `Step` and returns `Candidates`:
 
 >>> from dataclasses import dataclass
->>> from fastsoftmax import Sampler
->>> from fastsoftmax.steps import Candidates, Step, Temperature
+>>> from fastsoftmax.steps import Candidates, Step
 >>> @dataclass(frozen=True, repr=False)
 ... class TopA(Step):
 ...     '''Keep what is at least `a` times the square of the highest probability.'''

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from collections.abc import Callable
+from dataclasses import MISSING, fields, replace
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from .._arguments.values import choice, count, shown, switch
 from .candidates import Candidates, Ids, Tokens
 
 NO_IDS: Ids = np.empty(0, dtype=np.int64)
+#: A number, a switch or a choice; or as an array or a sequence, one for each row of the calls.
+PerRow = Any
 
 
 class Step:
@@ -33,11 +36,15 @@ class Step:
         How many numbers, up to 2, the step remembers from one token of a row to the next. The step
         itself is immutable: it reads them from ``left.history.state``, says in `next_state` what
         they will be, and `fastsoftmax.History` keeps them. One step of a sampler may have a state.
+    each_row : tuple of str
+        The fields of a step that have a value for each row, as a tuple, in place of one for all.
+        Such a step is never called: `of_row` returns the one of a row, which is.
     """
 
     order_preserving: ClassVar[bool] = False
     uniforms: ClassVar[int] = 0
     states: ClassVar[int] = 0
+    each_row: ClassVar[tuple[str, ...]] = ()  # an instance may have its own
 
     def __call__(self, left: Candidates) -> Candidates:
         """Return what this step leaves of the candidates `left`."""
@@ -63,6 +70,12 @@ class Step:
     def check(self, size: int) -> None:
         """Raise a ValueError if this step does not fit a vocabulary of `size` tokens."""
 
+    def of_row(self, row: int) -> Self:
+        """Return the step with the values of one row."""
+        if not self.each_row:
+            return self
+        return replace(self, **{name: getattr(self, name)[row] for name in self.each_row})  # type: ignore[type-var]
+
     def __repr__(self) -> str:
         shown = []
         for i, field in enumerate(fields(self)):  # type: ignore[arg-type]
@@ -78,21 +91,31 @@ class Step:
 
     def _number(self, field: str, low: float, high: float, open_low: bool = False) -> None:
         """Make `field` a finite float from `low` to `high`, or raise."""
-        checked = number(getattr(self, field), self._named(field), low, high, open_low)
-        object.__setattr__(self, field, checked)
+        self._check(field, number, low, high, open_low)
 
-    def _count(self, field: str, low: int = 1) -> None:
-        """Make `field` an int from `low`, or raise."""
-        value = getattr(self, field)
-        object.__setattr__(self, field, count(value, self._named(field), low))
+    def _count(self, field: str, low: int = 1, none: bool = False) -> None:
+        """Make `field` an int from `low`, or None if that is allowed, or raise."""
+        self._check(field, count_or_none if none else count, low)
 
     def _choice(self, field: str, *allowed: str) -> None:
         """Raise unless `field` is one of the `allowed` strings."""
-        choice(getattr(self, field), self._named(field), allowed)
+        self._check(field, choice, allowed)
 
     def _switch(self, field: str) -> None:
         """Make `field` a bool, or raise."""
-        object.__setattr__(self, field, switch(getattr(self, field), self._named(field)))
+        self._check(field, switch)
+
+    def _check(self, field: str, check: Callable[..., Any], *limits: Any) -> None:
+        """Make `field` what `check` returns of it; or of each of its values, if it has many."""
+        value, name = getattr(self, field), self._named(field)
+        if isinstance(value, np.ndarray) and value.ndim == 1:
+            value = value.tolist()
+        if isinstance(value, (list, tuple)) and value:
+            checked: Any = tuple(check(one, name, *limits) for one in value)
+            object.__setattr__(self, "each_row", (*self.each_row, field))
+        else:
+            checked = check(value, name, *limits)
+        object.__setattr__(self, field, checked)
 
     def _check_ids(self, field: str, ids: Any, size: int) -> None:
         """Raise a ValueError if one of `ids`, which are ascending, is not below `size`."""
@@ -104,6 +127,11 @@ class Step:
     def _named(self, field: str) -> str:
         """Return `field` as an error names it."""
         return f"{type(self).__name__}.{field}"
+
+
+def count_or_none(value: Any, name: str, low: int) -> int | None:
+    """Return the integer `value`, from `low`; None stays."""
+    return None if value is None else count(value, name, low)
 
 
 def number(

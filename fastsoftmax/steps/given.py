@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import NO_IDS, Step
+from .base import NO_IDS, PerRow, Step
 from .candidates import Candidates, Ids, Tokens
 from .ids import biases, ids_of_mask
 
@@ -155,9 +155,9 @@ class MinLength(_GivenIds):
        https://github.com/huggingface/transformers
     """
 
-    length: int
+    length: PerRow
     ids: Iterable[int] | NDArray[np.bool_]
-    prompt: bool = False
+    prompt: PerRow = False
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .base import Step
+from .base import PerRow, Step
 from .candidates import Candidates, Ids, Tokens
 from .ids import sequences, token_ids
 
@@ -18,17 +18,16 @@ from .ids import sequences, token_ids
 class _Penalty(Step):
     """A step that lowers the scores of the tokens so far, but of those `exempt`."""
 
-    penalty: float
-    last: int | None = None
-    prompt: bool = True
+    penalty: PerRow
+    last: PerRow = None
+    prompt: PerRow = True
     exempt: Iterable[int] = ()
     order_preserving: ClassVar[bool] = True
     _above: ClassVar[float] = -inf
 
     def __post_init__(self) -> None:
         self._number("penalty", self._above, inf, open_low=True)
-        if self.last is not None:
-            self._count("last", 0)
+        self._count("last", 0, none=True)
         self._switch("prompt")
         object.__setattr__(self, "exempt", token_ids(self.exempt, self._named("exempt")))
 
@@ -199,10 +198,10 @@ class DRY(Step):
     array([ 0.,  0.,  0.,  0.,  0.,  0.,  0., -1., -2.])
     """
 
-    multiplier: float
-    base: float = 1.75
-    allowed_length: int = 2
-    last: int | None = None
+    multiplier: PerRow
+    base: PerRow = 1.75
+    allowed_length: PerRow = 2
+    last: PerRow = None
     breakers: Iterable[Iterable[int]] = ()
     exempt: Iterable[int] = ()
     order_preserving: ClassVar[bool] = True
@@ -211,8 +210,7 @@ class DRY(Step):
         self._number("multiplier", 0, inf)
         self._number("base", 1, inf)
         self._count("allowed_length")
-        if self.last is not None:
-            self._count("last", 0)
+        self._count("last", 0, none=True)
         object.__setattr__(self, "breakers", sequences(self.breakers, self._named("breakers")))
         object.__setattr__(self, "exempt", token_ids(self.exempt, self._named("exempt")))
 

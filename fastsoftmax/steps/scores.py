@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Step
+from .base import PerRow, Step
 from .candidates import Candidates
 
 
@@ -34,7 +34,7 @@ class Temperature(Step):
        Machines", Cognitive Science 9 (1985), https://doi.org/10.1207/s15516709cog0901_7
     """
 
-    temperature: float
+    temperature: PerRow
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -85,9 +85,9 @@ class DynamicTemperature(Step):
     .. [1] llama.cpp, ``llama_sampler_init_temp_ext``, https://github.com/ggml-org/llama.cpp/pull/4972
     """
 
-    temperature: float
-    range: float
-    exponent: float = 1.0
+    temperature: PerRow
+    range: PerRow
+    exponent: PerRow = 1.0
 
     def __post_init__(self) -> None:
         self._number("temperature", 0, inf)
@@ -123,7 +123,7 @@ class SoftCap(Step):
        https://arxiv.org/abs/2408.00118
     """
 
-    cap: float
+    cap: PerRow
 
     def __post_init__(self) -> None:
         self._number("cap", 0, inf, open_low=True)

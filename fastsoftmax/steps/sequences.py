@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Step
+from .base import PerRow, Step
 from .candidates import Candidates, Ids, Tokens
 from .ids import sequence_biases, sequences
 
@@ -35,7 +35,7 @@ class NoRepeatNGram(Step):
        ICLR 2018, https://arxiv.org/abs/1705.04304
     """
 
-    n: int
+    n: PerRow
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class SequenceBias(Step):
     """
 
     bias: Mapping[Sequence, float] | tuple[tuple[Sequence, float], ...]
-    prompt: bool = True
+    prompt: PerRow = True
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -141,7 +141,7 @@ class BadWords(Step):
     """
 
     words: Iterable[Iterable[int]]
-    prompt: bool = True
+    prompt: PerRow = True
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

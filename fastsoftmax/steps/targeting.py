@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Step
+from .base import PerRow, Step
 from .candidates import Candidates
 
 
@@ -39,8 +39,8 @@ class Mirostat(Step):
        https://arxiv.org/abs/2007.14966
     """
 
-    tau: float = 5.0
-    eta: float = 0.1
+    tau: PerRow = 5.0
+    eta: PerRow = 0.1
     states: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
@@ -87,8 +87,8 @@ class AdaptiveP(Step):
        https://github.com/ggml-org/llama.cpp/pull/17927
     """
 
-    target: float
-    decay: float = 0.9
+    target: PerRow
+    decay: PerRow = 0.9
     states: ClassVar[int] = 2
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import Step
+from .base import PerRow, Step
 from .candidates import Candidates
 from .ids import token_ids
 
@@ -40,9 +40,9 @@ class TopK(Step):
        https://arxiv.org/abs/1805.04833
     """
 
-    k: int
-    ties: str = "index"
-    min_keep: int = 1
+    k: PerRow
+    ties: PerRow = "index"
+    min_keep: PerRow = 1
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -90,8 +90,8 @@ class TopP(Step):
        Degeneration", ICLR 2020, https://arxiv.org/abs/1904.09751
     """
 
-    p: float
-    min_keep: int = 1
+    p: PerRow
+    min_keep: PerRow = 1
 
     def __post_init__(self) -> None:
         self._number("p", 0, 1)
@@ -126,8 +126,8 @@ class MinP(Step):
        Outputs", ICLR 2025, https://arxiv.org/abs/2407.01082
     """
 
-    p: float
-    min_keep: int = 1
+    p: PerRow
+    min_keep: PerRow = 1
     order_preserving: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -169,9 +169,9 @@ class TypicalP(Step):
        (2023), https://arxiv.org/abs/2202.00666
     """
 
-    p: float
-    ties: str = "index"
-    min_keep: int = 1
+    p: PerRow
+    ties: PerRow = "index"
+    min_keep: PerRow = 1
 
     def __post_init__(self) -> None:
         self._number("p", 0, 1, open_low=True)
@@ -208,7 +208,7 @@ class TopNSigma(Step):
        https://arxiv.org/abs/2411.07641
     """
 
-    n: float
+    n: PerRow
 
     def __post_init__(self) -> None:
         self._number("n", 0, inf)
@@ -238,8 +238,8 @@ class Epsilon(Step):
        Findings of EMNLP 2022, https://arxiv.org/abs/2210.15191
     """
 
-    epsilon: float
-    min_keep: int = 1
+    epsilon: PerRow
+    min_keep: PerRow = 1
 
     def __post_init__(self) -> None:
         self._number("epsilon", 0, 1)
@@ -308,9 +308,9 @@ class XTC(Step):
        https://github.com/oobabooga/text-generation-webui/pull/6335
     """
 
-    probability: float
-    threshold: float
-    min_keep: int = 1
+    probability: PerRow
+    threshold: PerRow
+    min_keep: PerRow = 1
     exempt: Iterable[int] = ()
     uniforms: ClassVar[int] = 1
 
