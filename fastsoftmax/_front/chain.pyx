@@ -6,6 +6,7 @@ and rows for which the kernel has no id, are for the readable chain of ``_sample
 """
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -26,13 +27,13 @@ from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.masks cimport MaskArgs, masks_of, parse_mask
 from fastsoftmax._front.packed_rows cimport masked_rows, packing_for
-from fastsoftmax._front.plan cimport Plan, begin_plan, finish_plan, set_array
+from fastsoftmax._front.plan cimport Plan, allocate, begin_plan, finish_plan, set_array
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport as_result, empty_draws, number_of
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels, SamplingKernels
-from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport
+from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport, NextState
 
 cnp.import_array()
 
@@ -124,7 +125,7 @@ cdef class ChainFunctions:
         cdef MaskArgs masks
         cdef RaceArgs race = None
         workers = parse_workers(workers)
-        if histories is None:
+        if histories is None or program.stateful and histories.history is None:
             return None
         masks = parse_mask(&p, mask, mask_rows)
         report = None
@@ -182,6 +183,7 @@ cdef class ChainFunctions:
     ) except -1:
         """Run the kernel on the rows of a plan; return whether it has done all of them."""
         cdef PackedRows rows
+        cdef NextState *states = NULL
         cdef int64_t *id = <int64_t *>cnp.PyArray_DATA(ids)
         cdef Py_ssize_t i
         cdef bint valid = True
@@ -202,6 +204,12 @@ cdef class ChainFunctions:
             call.first_uniforms = u.first
             call.m = u.m
             call.ids = id
+            call.resolves = program.resolves
+            if program.stateful and not call.filters:
+                states = <NextState *>allocate(p.rows, sizeof(NextState))
+                if states == NULL:
+                    raise MemoryError(f"no memory for the states of {p.rows} rows")
+            call.states = states
             p.effort = p.n
             histories.borrow()
             try:
@@ -211,8 +219,11 @@ cdef class ChainFunctions:
                     + (cost_exp(2 * size, False) if call.reports else 0),
                     workers,
                 )
+                if states != NULL:
+                    histories.foresee(states)
             finally:
                 histories.give_back()
+                free(states)
         for i in range(p.rows):
             valid &= id[i] >= 0
         return valid

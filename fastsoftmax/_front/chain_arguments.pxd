@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastsoftmax._front.history cimport History
 from fastsoftmax._front.plan cimport Plan
-from fastsoftmax._kernels.chain_abi cimport ChainStep, PastTokens
+from fastsoftmax._kernels.chain_abi cimport ChainStep, NextState, PastTokens
 
 
 cdef enum:
@@ -22,7 +22,10 @@ cdef class Program:
     cdef Py_ssize_t chances  # steps that take a random number, the most of a row
     cdef int64_t highest_id  # of those that steps are given, -1 for none
     cdef Py_ssize_t size  # of the vocabulary that steps have masks of, ANY_SIZE or NO_SIZE
-    cdef int allocate(self, Py_ssize_t n_steps, Py_ssize_t rows) except -1
+    cdef bint resolves  # whether steps become others for each row
+    cdef bint stateful  # whether one has a state
+    cdef int set_ids(self, ChainStep *step, dict given) except -1
+    cdef int make_room(self, Py_ssize_t n_steps, Py_ssize_t rows) except -1
     cdef int limit(self, Py_ssize_t size) except -1
     cdef Py_ssize_t fewest  # about how many a step keeps; 0 for all
     cdef list kept  # arrays that the steps point into
@@ -36,6 +39,7 @@ cdef class Histories:
     cdef History history  # or None; what the rows point into between `borrow` and `give_back`
     cdef int borrow(self) except -1
     cdef int give_back(self) except -1
+    cdef int foresee(self, const NextState *states) except -1
     cdef bint add(self, PastTokens *row, object tokens, Py_ssize_t n) except -1
 
 

@@ -6,8 +6,9 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+cimport cython
 cimport numpy as cnp
-from cpython.long cimport PyLong_AsLongLong
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 
 import numpy as np
 
@@ -18,51 +19,44 @@ from fastsoftmax._front.history cimport History
 from fastsoftmax._front.plan cimport Plan, allocate
 from fastsoftmax._front.uniforms cimport independent_uniforms
 from fastsoftmax._front.values cimport is_behaved_c
-from fastsoftmax._kernels.chain_abi cimport (
-    ALLOWED_TOKENS,
-    EPSILON,
-    ETA,
-    FREQUENCY_PENALTY,
-    LOGIT_BIAS,
-    MIN_P,
-    PRESENCE_PENALTY,
-    REPETITION_PENALTY,
-    SUPPRESS_TOKENS,
-    TEMPERATURE,
-    TOP_K,
-    TOP_N_SIGMA,
-    TOP_P,
-    TYPICAL_P,
-    XTC,
-    ChainStep,
-    PastTokens,
-)
+from fastsoftmax._kernels cimport chain_abi as abi
+from fastsoftmax._kernels.chain_abi cimport ChainStep, NextState, PastTokens
+from fastsoftmax._kernels.history cimport HistoryRow, history_pend
 
 cnp.import_array()
 
 cdef dict OPS = {
-    "Temperature": TEMPERATURE,
-    "RepetitionPenalty": REPETITION_PENALTY,
-    "FrequencyPenalty": FREQUENCY_PENALTY,
-    "PresencePenalty": PRESENCE_PENALTY,
-    "LogitBias": LOGIT_BIAS,
-    "SuppressTokens": SUPPRESS_TOKENS,
-    "AllowedTokens": ALLOWED_TOKENS,
-    "TopK": TOP_K,
-    "TopP": TOP_P,
-    "MinP": MIN_P,
-    "TypicalP": TYPICAL_P,
-    "TopNSigma": TOP_N_SIGMA,
-    "Epsilon": EPSILON,
-    "Eta": ETA,
-    "XTC": XTC,
+    "Temperature": abi.TEMPERATURE,
+    "RepetitionPenalty": abi.REPETITION_PENALTY,
+    "FrequencyPenalty": abi.FREQUENCY_PENALTY,
+    "PresencePenalty": abi.PRESENCE_PENALTY,
+    "LogitBias": abi.LOGIT_BIAS,
+    "SuppressTokens": abi.SUPPRESS_TOKENS,
+    "AllowedTokens": abi.ALLOWED_TOKENS,
+    "TopK": abi.TOP_K,
+    "TopP": abi.TOP_P,
+    "MinP": abi.MIN_P,
+    "TypicalP": abi.TYPICAL_P,
+    "TopNSigma": abi.TOP_N_SIGMA,
+    "Epsilon": abi.EPSILON,
+    "Eta": abi.ETA,
+    "XTC": abi.XTC,
+    "SoftCap": abi.SOFT_CAP,
+    "DynamicTemperature": abi.DYNAMIC_TEMPERATURE,
+    "AdaptiveP": abi.ADAPTIVE_P,
+    "MinLength": abi.MIN_LENGTH,
+    "BadWords": abi.BAD_WORDS,
+    "SequenceBias": abi.SEQUENCE_BIAS,
+    "NoRepeatNGram": abi.NO_REPEAT_NGRAM,
+    "DRY": abi.DRY,
+    "Mirostat": abi.MIROSTAT,
 }
 
 
 #: The fields of a `ChainStep` that may differ from row to row, and what they are by default.
 cdef dict NUMBERS = {
-    "a": 0.0, "b": 0.0, "log_a": -INFINITY, "k": 0, "min_keep": 1, "last": None, "prompt": False,
-    "every_tie": False,
+    "a": 0.0, "b": 0.0, "c": 0.0, "log_a": -INFINITY, "k": 0, "min_keep": 1, "last": None,
+    "prompt": False, "every_tie": False,
 }
 
 
@@ -72,6 +66,8 @@ cdef int set_number(ChainStep *step, str name, object value) except -1:
         step.a = value
     elif name == "b":
         step.b = value
+    elif name == "c":
+        step.c = value
     elif name == "log_a":
         step.log_a = value
     elif name == "k":
@@ -101,12 +97,11 @@ cdef class Program:
 
     def __cinit__(self, list steps, rows=None):
         cdef ChainStep *step
-        cdef cnp.ndarray ids, numbers
         cdef Py_ssize_t i, row
         self.kept = []
         self.highest_id = -1
         self.size = ANY_SIZE
-        self.allocate(len(steps) * (rows or 1), -1 if rows is None else rows)
+        self.make_room(len(steps) * (rows or 1), -1 if rows is None else rows)
         for name, given in steps:
             step = self.steps + self.n_steps
             step.op = OPS[name]
@@ -115,17 +110,12 @@ cdef class Program:
                 set_number(step, field, value[0] if type(value) is tuple else value)
             size = given.get("size")
             self.limit(ANY_SIZE if size is None else size)
-            ids = np.ascontiguousarray(given.get("ids", ()), np.int64)
-            numbers = np.ascontiguousarray(given.get("values", ()), np.float64)
-            step.n_ids = cnp.PyArray_SIZE(ids)
-            step.ids = <const int64_t *>cnp.PyArray_DATA(ids)
-            step.values = <const double *>cnp.PyArray_DATA(numbers)
-            self.kept += [ids, numbers]
-            if step.n_ids > 0:
-                self.highest_id = max(self.highest_id, step.ids[step.n_ids - 1])
-            if step.op == XTC:
+            self.set_ids(step, given)
+            self.resolves |= step.op >= abi.MIN_LENGTH
+            self.stateful |= step.op == abi.MIROSTAT or step.op == abi.ADAPTIVE_P
+            if step.op == abi.XTC:
                 self.chances += 1
-            if self.fewest == 0 and step.op == TOP_K:
+            if self.fewest == 0 and step.op == abi.TOP_K:
                 self.fewest = step.k
             self.n_steps += 1
         for row in range(1, self.rows):
@@ -138,13 +128,30 @@ cdef class Program:
                     for row in range(self.rows):
                         step = self.steps + row * self.n_steps + i
                         set_number(step, field, value[row])
-                        if self.fewest > 0 and step.op == TOP_K:
+                        if self.fewest > 0 and step.op == abi.TOP_K:
                             self.fewest = max(self.fewest, step.k)
         for row in range(self.rows + 1):
             self.starts[row] = row * self.n_steps
             self.first_uniforms[row] = row * self.chances
 
-    cdef int allocate(self, Py_ssize_t n_steps, Py_ssize_t rows) except -1:
+    cdef int set_ids(self, ChainStep *step, dict given) except -1:
+        """Set the ids of a step, its sequences of ids, and the values of either."""
+        sequences = given.get("sequences", ())
+        cdef cnp.ndarray ids = np.array(given.get("ids", ()), np.int64)
+        cdef cnp.ndarray numbers = np.array(given.get("values", ()), np.float64)
+        cdef cnp.ndarray flat = np.array([i for one in sequences for i in one], np.int64)
+        cdef cnp.ndarray starts = np.cumsum([0, *map(len, sequences)], dtype=np.intp)
+        step.n_ids = cnp.PyArray_SIZE(ids)
+        step.ids = <const int64_t *>cnp.PyArray_DATA(ids)
+        step.values = <const double *>cnp.PyArray_DATA(numbers)
+        step.n_sequences = len(sequences)
+        step.starts = <const Py_ssize_t *>cnp.PyArray_DATA(starts)
+        step.sequences = <const int64_t *>cnp.PyArray_DATA(flat)
+        self.kept += [ids, numbers, flat, starts]
+        self.highest_id = max(self.highest_id, ids.max(initial=-1), flat.max(initial=-1))
+        return 0
+
+    cdef int make_room(self, Py_ssize_t n_steps, Py_ssize_t rows) except -1:
         """Make room for so many steps, and for where those of each row begin; -1: all have all."""
         free(self.steps)
         self.rows = rows
@@ -177,7 +184,7 @@ cdef Program join_programs(list programs):
     cdef Py_ssize_t r, rows = len(programs), n_steps = 0
     for one in programs:
         n_steps += one.n_steps
-    joined.allocate(n_steps, rows)
+    joined.make_room(n_steps, rows)
     joined.kept = programs
     joined.starts[0] = joined.first_uniforms[0] = 0
     for r in range(rows):
@@ -190,6 +197,8 @@ cdef Program join_programs(list programs):
         joined.limit(one.size)
         joined.chances = max(joined.chances, one.chances)
         joined.highest_id = max(joined.highest_id, one.highest_id)
+        joined.resolves |= one.resolves
+        joined.stateful |= one.stateful
         joined.fewest = max(joined.fewest, one.fewest)
     joined.n_steps = n_steps
     return joined
@@ -198,11 +207,14 @@ cdef Program join_programs(list programs):
 cdef bint parse_ids(tuple tokens, int64_t *ids) except -1:
     """Write the ints of a tuple; return False where one is none, or too large."""
     cdef Py_ssize_t i
+    cdef int overflow = 0
     for i in range(len(tokens)):
         token = tokens[i]
-        if type(token) is not int or not -(1 << 62) < token < 1 << 62:
+        if type(token) is not int:
             return False
-        ids[i] = PyLong_AsLongLong(token)
+        ids[i] = PyLong_AsLongLongAndOverflow(token, &overflow)
+        if overflow:
+            return False
     return True
 
 
@@ -216,13 +228,29 @@ cdef class Histories:
     cdef int borrow(self) except -1:
         """Let the rows of a History be read until `give_back`."""
         cdef Py_ssize_t r
+        cdef const HistoryRow *row
         if self.history is None:
             return 0
         self.history.borrow()
         for r in range(self.n_rows):
-            self.rows[r].ids = self.history.row[r].ids
-            self.rows[r].size = self.history.row[r].size
-            self.rows[r].prompt = self.history.row[r].prompt
+            row = &self.history.row[r]
+            self.rows[r].ids = row.ids
+            self.rows[r].size = row.size
+            self.rows[r].prompt = row.prompt
+            self.rows[r].kept = row
+            self.rows[r].n_state = row.n_state
+            memcpy(self.rows[r].state, row.state, sizeof(row.state))
+        return 0
+
+    cdef int foresee(self, const NextState *states) except -1:
+        """Let the states of the rows of a History be those, if what was drawn is appended."""
+        cdef Py_ssize_t r
+        with cython.critical_section(self.history):
+            for r in range(self.n_rows):
+                if states[r].count > 0:
+                    history_pend(
+                        &self.history.row[r], states[r].id, states[r].numbers, states[r].count
+                    )
         return 0
 
     cdef int give_back(self) except -1:

@@ -22,11 +22,17 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
 from fastsoftmax._kernels.abi cimport FLOAT32
-from fastsoftmax._kernels.chain_abi cimport ChainCall
+from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainStep
 from fastsoftmax._kernels.chain_list cimport Candidates, draw_candidate, logprob_of, write_scores
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.chain_race cimport race_among
 from fastsoftmax._kernels.chain_report cimport report_nothing, report_row
+from fastsoftmax._kernels.chain_resolve cimport (
+    Resolved,
+    begin_resolved,
+    free_resolved,
+    resolve,
+)
 from fastsoftmax._kernels.chain_row cimport (
     INVALID,
     NO_MEMORY,
@@ -35,6 +41,7 @@ from fastsoftmax._kernels.chain_row cimport (
     set_chain,
 )
 from fastsoftmax._kernels.chain_run cimport Draw, run_chain
+from fastsoftmax._kernels.chain_state cimport write_next_state
 from fastsoftmax._kernels.packed_row cimport begin_row, is_moved
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.workspace cimport Workspace, allocate_workspace, free_workspace
@@ -52,6 +59,9 @@ cdef inline bint run_some(
     cdef Chain chain
     cdef Names names
     cdef Candidates c
+    cdef const ChainStep *steps = call.steps
+    cdef Py_ssize_t n_steps = call.n_steps
+    cdef Resolved resolved
     cdef const double *u
     cdef Draw draw
     cdef Py_ssize_t r, at, base, n = call.n, kept = FEW_KEPT
@@ -60,22 +70,29 @@ cdef inline bint run_some(
     c.room = 0
     names.id = NULL
     names.room = 0
-    set_chain(&chain, call.steps, call.n_steps if call.starts == NULL else 0, eps)
-    if call.starts == NULL:
+    begin_resolved(&resolved)
+    set_chain(&chain, steps, n_steps if call.starts == NULL else 0, eps)
+    if call.starts == NULL and not call.resolves:
         kept = chain.kept
     if not allocate_workspace(&work, n, min(n, initial_selection(kept, n)), call.packed):
         return False
     base = 0 if is_moved(work.packed) else first  # where x and y begin
     draw.race = call.race
-    draw.weighed = call.reports
+    draw.weighed = call.reports or call.states != NULL
     for r in range(first, first + rows):
         at = (r - base) * n
         work.row.index = r
         begin_row(work.packed, r, n)
         if call.starts != NULL:
-            set_chain(
-                &chain, call.steps + call.starts[r], call.starts[r + 1] - call.starts[r], eps
-            )
+            steps = call.steps + call.starts[r]
+            n_steps = call.starts[r + 1] - call.starts[r]
+        if call.resolves:
+            if not resolve(&resolved, steps, n_steps, call.history + r, n):
+                count = NO_MEMORY
+                break
+            set_chain(&chain, resolved.steps, n_steps, eps)
+        elif call.starts != NULL:
+            set_chain(&chain, steps, n_steps, eps)
         u = call.uniforms
         u += call.first_uniforms[r] if call.first_uniforms != NULL else r * call.m
         draw.row = r
@@ -90,10 +107,14 @@ cdef inline bint run_some(
             write_scores(&c, y + at, n)
         elif count != INVALID:
             if draw.id == INVALID and call.race != NULL:
-                draw.id = race_among(call.race, r, &c, n, call.reports, &work)
+                draw.id = race_among(call.race, r, &c, n, draw.weighed, &work)
             elif draw.id == INVALID:
                 draw.id = draw_candidate(&c, u[0])
             call.ids[r] = draw.id
+        if call.states != NULL:
+            write_next_state(
+                steps, n_steps, call.history + r, &c, call.ids[r], call.states + r
+            )
         if call.reports and call.ids[r] == INVALID:
             report_nothing(&call.report, r, <real>0)
         elif call.reports:
@@ -103,6 +124,7 @@ cdef inline bint run_some(
                 break
     free(c.score)
     free(names.id)
+    free_resolved(&resolved)
     free_workspace(&work)
     return count != NO_MEMORY
 

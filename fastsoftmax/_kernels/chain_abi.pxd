@@ -7,6 +7,7 @@ A chain is run row by row: its steps in their order, then a draw from what they 
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.abi cimport PackedRows, Race
+from fastsoftmax._kernels.history cimport STATE, HistoryRow
 
 cdef enum ChainOp:  # what each needs of a ChainStep beside `min_keep`
     TEMPERATURE  # a
@@ -23,12 +24,23 @@ cdef enum ChainOp:  # what each needs of a ChainStep beside `min_keep`
     TOP_N_SIGMA  # a
     EPSILON  # a
     ETA  # a
-    XTC  # a: the threshold, b: the probability
+    XTC  # a: the threshold, b: the probability, ids: those exempt
+    SOFT_CAP  # a
+    DYNAMIC_TEMPERATURE  # a, b: the range, c: the exponent
+    ADAPTIVE_P  # a: the target, b: the decay; has a state
+    # Those that become plain steps for each row:
+    MIN_LENGTH  # k, prompt, ids
+    BAD_WORDS  # prompt, sequences and a value for each, by their last ids
+    SEQUENCE_BIAS  # as BAD_WORDS
+    NO_REPEAT_NGRAM  # k
+    DRY  # a, b: the base, k, last, sequences: the breakers, ids: those exempt
+    MIROSTAT  # a: tau, b: eta; has a state
 
 cdef struct ChainStep:
     int op  # ChainOp
     double a
     double b
+    double c
     double log_a  # -inf for 0
     Py_ssize_t k
     Py_ssize_t min_keep
@@ -38,11 +50,22 @@ cdef struct ChainStep:
     Py_ssize_t n_ids
     const int64_t *ids  # ascending
     const double *values
+    Py_ssize_t n_sequences  # of ids, one behind the other
+    const Py_ssize_t *starts  # of each, and where the last one ends
+    const int64_t *sequences
 
 cdef struct PastTokens:
     const int64_t *ids  # the oldest first; may change meanwhile: those outside the row are none
     Py_ssize_t size
     Py_ssize_t prompt  # how many of them, from the first, are the prompt
+    const HistoryRow *kept  # the same with their counts and places, NULL if nothing keeps those
+    double state[STATE]  # what a step with a state knows after them, the first n_state numbers
+    int n_state
+
+cdef struct NextState:  # of a step after the id that is drawn
+    int64_t id
+    double numbers[STATE]
+    int count  # 0: the row has no such step, or no id
 
 cdef struct ChainReport:  # of the ids drawn; those that are void of the logits' type
     void *logprobs
@@ -68,4 +91,6 @@ cdef struct ChainCall:
     bint filters  # write the scores that are left into the result's rows, in place of drawing
     bint reports
     ChainReport report
+    bint resolves  # whether there are steps that become others for each row
+    NextState *states  # one a row, to be written; NULL if no step has one
     int64_t *ids  # -1 for a row that the readable chain is to run: it is invalid, as a rule

@@ -190,37 +190,48 @@ cdef inline void cut_at(
     c.count = m
 
 
-cdef inline void keep_first(
+cdef inline double find_first_prefix(
     Candidates *c, const double *value, const double *mass, double target, Py_ssize_t min_keep,
-    bint every_tie, bint invert,
+    bint every_tie, Py_ssize_t *ties,
 ) noexcept nogil:
-    """Keep the shortest prefix, by `value`, whose mass reaches `target`, at least `min_keep`.
+    """Return the last value of the shortest prefix, by `value`, whose mass reaches `target`.
 
-    Without `mass` (NULL) each has the mass 1. `every_tie` keeps all that equals the last one;
-    `invert` removes the prefix in place of keeping it. `value` is that of the list or the score.
+    It has `min_keep` candidates at least. Without `mass` (NULL) each has the mass 1. Write how many
+    of that value are in it: all, if `every_tie`; else, where that matters, ids ascend. `value` is
+    that of the list or the score.
     """
     cdef uint64_t last
-    cdef Py_ssize_t i, ties, above, equal
+    cdef Py_ssize_t i, above, equal
     cdef double bound = 0
     cdef int _turn
     for _turn in range(2):
         for i in range(c.count):
             c.keys[i] = sortable_key(value[i])
             c.masses[i] = mass[i] if mass != NULL else 1
-        radix_select_by_mass(c.keys, c.masses, c.count, target, &last, &ties)
+        radix_select_by_mass(c.keys, c.masses, c.count, target, &last, ties)
         bound = from_sortable_key(last, <double>0)
         above = equal = 0
         for i in range(c.count):
             above += value[i] > bound
             equal += value[i] == bound
-        if above + ties >= min(min_keep, c.count):
+        if above + ties[0] >= min(min_keep, c.count):
             break
         mass = NULL
         target = <double>min_keep
     if every_tie:
-        ties = equal
-    elif ties < equal:
+        ties[0] = equal
+    elif ties[0] < equal:
         sort_by_id(c)
+    return bound
+
+
+cdef inline void keep_first(
+    Candidates *c, const double *value, const double *mass, double target, Py_ssize_t min_keep,
+    bint every_tie, bint invert,
+) noexcept nogil:
+    """Keep the prefix that `find_first_prefix` finds, or if `invert`, what is not in it."""
+    cdef Py_ssize_t ties
+    cdef double bound = find_first_prefix(c, value, mass, target, min_keep, every_tie, &ties)
     cut_at(c, value, bound, ties, invert)
 
 

@@ -4,11 +4,13 @@
 Scores are float64 and divided, not multiplied; sums of weights have the order of their kernels.
 """
 
-from libc.math cimport exp, fabs, sqrt
+from libc.math cimport exp, fabs, log, pow, sqrt, tanh
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.chain_abi cimport (
+    ADAPTIVE_P,
     ALLOWED_TOKENS,
+    DYNAMIC_TEMPERATURE,
     EPSILON,
     ETA,
     FREQUENCY_PENALTY,
@@ -16,6 +18,7 @@ from fastsoftmax._kernels.chain_abi cimport (
     MIN_P,
     PRESENCE_PENALTY,
     REPETITION_PENALTY,
+    SOFT_CAP,
     SUPPRESS_TOKENS,
     TEMPERATURE,
     TOP_K,
@@ -24,11 +27,13 @@ from fastsoftmax._kernels.chain_abi cimport (
     TYPICAL_P,
     XTC,
     ChainStep,
+    PastTokens,
 )
 from fastsoftmax._kernels.chain_list cimport (
     Candidates,
     drop_lowest,
     entropy,
+    find_first_prefix,
     highest_score,
     keep_above,
     keep_best,
@@ -89,7 +94,7 @@ cdef inline void penalise(Candidates *c, const ChainStep *step, Names *names) no
     count_window(names, window(step, names.history))
     for i in range(c.count):
         times = names.times[c.name[i]] if c.name[i] >= 0 else 0
-        if times == 0 or find_id(step, c.id[i]) >= 0:
+        if times == 0 or step.n_ids > 0 and find_id(step, c.id[i]) >= 0:
             continue
         score = c.score[i]
         if step.op == REPETITION_PENALTY:
@@ -161,16 +166,18 @@ cdef inline bint keep_within_sigma(Candidates *c, double n) noexcept nogil:
     return True
 
 
-cdef inline void keep_likely(Candidates *c, double threshold, Py_ssize_t min_keep) noexcept nogil:
+cdef inline void keep_likely(
+    Candidates *c, double threshold, Py_ssize_t min_keep, bint every_tie
+) noexcept nogil:
     """Keep, of candidates that are weighed, those of a probability of at least `threshold`.
 
-    And at least the `min_keep` best, with all that equal the last of them.
+    And at least the `min_keep` best; if `every_tie`, with all that equal the last of them.
     """
     cdef Py_ssize_t i, good = 0, m = 0
     for i in range(c.count):
         good += c.weight[i] / c.total >= threshold
     if good < min(min_keep, c.count):
-        keep_best(c, min_keep, True)
+        keep_best(c, min_keep, every_tie)
         return
     for i in range(c.count):
         c.id[m] = c.id[i]
@@ -181,12 +188,27 @@ cdef inline void keep_likely(Candidates *c, double threshold, Py_ssize_t min_kee
 
 
 cdef inline void exclude_top(Candidates *c, const ChainStep *step) noexcept nogil:
-    """Remove, of candidates that are weighed, all likely ones but the least likely of them."""
-    cdef Py_ssize_t i, likely = 0
+    """Remove, of candidates that are weighed, all likely ones but the least likely of them.
+
+    And but those that are exempt.
+    """
+    cdef Py_ssize_t i, ties, m = 0, likely = 0
+    cdef double bound
+    cdef bint best
     for i in range(c.count):
         likely += c.weight[i] / c.total >= step.a
-    if likely > 1 and c.count - (likely - 1) >= step.min_keep:
+    if likely <= 1 or c.count - (likely - 1) < step.min_keep:
+        return
+    if step.n_ids == 0:
         keep_first(c, c.score, NULL, <double>(likely - 1), 1, False, True)
+        return
+    bound = find_first_prefix(c, c.score, NULL, <double>(likely - 1), 1, False, &ties)
+    for i in range(c.count):
+        best = c.score[i] > bound or c.score[i] == bound and ties > 0
+        ties -= c.score[i] == bound
+        c.id[m], c.score[m], c.name[m] = c.id[i], c.score[i], c.name[i]
+        m += not best or find_id(step, c.id[m]) >= 0
+    c.count = m
 
 
 cdef inline void keep_by_weight(Candidates *c, const ChainStep *step, double eps) noexcept nogil:
@@ -197,9 +219,56 @@ cdef inline void keep_by_weight(Candidates *c, const ChainStep *step, double eps
     elif step.op == TYPICAL_P:
         keep_typical(c, step, goal)
     elif step.op == EPSILON:
-        keep_likely(c, step.a, step.min_keep)
+        keep_likely(c, step.a, step.min_keep, step.every_tie)
     else:
-        keep_likely(c, eta_threshold(c, step.a), step.min_keep)
+        keep_likely(c, eta_threshold(c, step.a), step.min_keep, step.every_tie)
+
+
+cdef inline void cap(Candidates *c, double limit) noexcept nogil:
+    """Hold the scores between -limit and limit, by the C library's tanh."""
+    cdef Py_ssize_t i
+    for i in range(c.count):
+        c.score[i] = limit * tanh(c.score[i] / limit)
+
+
+cdef inline void set_temperature(Candidates *c, double temperature) noexcept nogil:
+    """Run `Temperature`."""
+    if temperature == 0:
+        keep_best(c, 1, False)
+    elif temperature != 1:
+        divide(c, temperature)
+
+
+cdef inline double dynamic_temperature(const Candidates *c, const ChainStep *step) noexcept nogil:
+    """Return the temperature that the entropy of candidates tells, which are weighed."""
+    cdef double low = max(step.a - step.b, <double>0), high = step.a + step.b
+    cdef double share = min(max(entropy(c) / log(<double>c.count), <double>0), <double>1)
+    return low + (high - low) * pow(share, step.c)
+
+
+cdef inline double *adaptive_sums(
+    const ChainStep *step, const PastTokens *past, double *sums
+) noexcept nogil:
+    """Write the sum of the probabilities so far, the latest weighing most, and its weight."""
+    sums[0], sums[1] = step.a / (1 - step.b), 1 / (1 - step.b)
+    if past.n_state > 1:
+        sums[0], sums[1] = past.state[0], past.state[1]
+    return sums
+
+
+cdef inline void prefer_near(
+    Candidates *c, const ChainStep *step, const PastTokens *past
+) noexcept nogil:
+    """Run `AdaptiveP` on candidates that are weighed; leave their probabilities as their values."""
+    cdef double sums[2]
+    cdef double aim, d
+    cdef Py_ssize_t i
+    adaptive_sums(step, past, sums)
+    aim = min(max(2 * step.a - sums[0] / sums[1], <double>0), <double>1)
+    for i in range(c.count):
+        c.value[i] = c.weight[i] / c.total
+        d = fabs(c.value[i] - aim) / 0.3
+        c.score[i] = 5 - 10 * d * d / (1 + d)
 
 
 cdef inline bint run_step(
@@ -210,10 +279,7 @@ cdef inline bint run_step(
     `u` is where the next random number is.
     """
     if step.op == TEMPERATURE:
-        if step.a == 0:
-            keep_best(c, 1, False)
-        elif step.a != 1:
-            divide(c, step.a)
+        set_temperature(c, step.a)
     elif step.op <= PRESENCE_PENALTY:
         penalise(c, step, names)
     elif step.op == LOGIT_BIAS:
@@ -227,6 +293,10 @@ cdef inline bint run_step(
     elif step.op == MIN_P:
         if step.a > 0:
             keep_above(c, highest_score(c) + step.log_a, step.min_keep)
+    elif step.op == SOFT_CAP:
+        cap(c, step.a)
+    elif step.op == DYNAMIC_TEMPERATURE and c.count == 1:
+        return True
     elif step.op == TOP_N_SIGMA:
         return keep_within_sigma(c, step.a)
     elif (step.op == TOP_P or step.op == TYPICAL_P) and step.a == 1:
@@ -237,6 +307,11 @@ cdef inline bint run_step(
         if u[0][0] < step.b:
             exclude_top(c, step)
         u[0] += 1
+    elif step.op == DYNAMIC_TEMPERATURE:
+        weigh_scores(c)
+        set_temperature(c, dynamic_temperature(c, step))
+    elif step.op == ADAPTIVE_P:
+        prefer_near(c, step, names.history)
     else:
         if step.op == TYPICAL_P or step.op == ETA:
             weigh_scores(c)

@@ -57,8 +57,8 @@ class SamplerCall:
             allowed = "one row" if single else "one row, or two dimensions"
             raise ValueError(f"logits has shape {x.shape}; allowed is {allowed}")
         if isinstance(steps, StepsOfRows) and (x.ndim < 2 or len(steps) != len(x)):
-            rows = f"{len(steps)} rows, one for each {steps.each}"
-            raise ValueError(f"logits has shape {x.shape}; allowed are {rows}")
+            wanted = f"{len(steps)} rows, one for each {steps.each}"
+            raise ValueError(f"logits has shape {x.shape}; allowed are {wanted}")
         self.shape = x.shape[:-1]
         self.dtype = result_dtype(x.dtype)
         work = work_dtype(x.dtype)

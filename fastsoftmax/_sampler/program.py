@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from math import inf, log
 from typing import Any
 
@@ -11,7 +10,7 @@ from .. import _dispatch, steps
 from ..steps.base import Step
 
 PENALTY = {"penalty": "a", "last": "last", "prompt": "prompt", "exempt": "ids"}
-#: What a step's fields are called in a program. A step with another field is not compiled.
+#: What a step's fields are called in a program.
 FIELDS: dict[type[Step], dict[str, str]] = {
     steps.Temperature: {"temperature": "a"},
     steps.RepetitionPenalty: PENALTY,
@@ -27,17 +26,25 @@ FIELDS: dict[type[Step], dict[str, str]] = {
     steps.TopNSigma: {"n": "a"},
     steps.Epsilon: {"epsilon": "a", "min_keep": "min_keep"},
     steps.Eta: {"epsilon": "a", "min_keep": "min_keep"},
-    steps.XTC: {"probability": "b", "threshold": "a", "min_keep": "min_keep"},
-}
+    steps.XTC: {"probability": "b", "threshold": "a", "min_keep": "min_keep", "exempt": "ids"},
+    steps.SoftCap: {"cap": "a"},
+    steps.DynamicTemperature: {"temperature": "a", "range": "b", "exponent": "c"},
+    steps.AdaptiveP: {"target": "a", "decay": "b"},
+    steps.MinLength: {"length": "k", "ids": "ids", "prompt": "prompt"},
+    steps.BadWords: {"words": "words", "prompt": "prompt"},
+    steps.SequenceBias: {"bias": "sequence_bias", "prompt": "prompt"},
+    steps.NoRepeatNGram: {"n": "k"},
+    steps.DRY: {
+        "multiplier": "a", "base": "b", "allowed_length": "k", "last": "last",
+        "breakers": "breakers", "exempt": "ids",
+    },
+    steps.Mirostat: {"tau": "a", "eta": "b"},
+}  # fmt: skip
 
 
-def is_compiled(step: Step) -> bool:
-    """Return whether a step, with its parameters, has a compiled form."""
-    known = FIELDS.get(type(step))
-    if known is None:
-        return False
-    others = [f for f in fields(step) if f.name not in known]  # type: ignore[arg-type]
-    return all(getattr(step, f.name) == f.default for f in others)
+def is_compiled(step: Step, last: bool) -> bool:
+    """Return whether a step has a compiled form: one with a state, if it is the `last`."""
+    return type(step) in FIELDS and (last or not step.states)
 
 
 def described(step: Step) -> tuple[str, dict[str, Any]]:
@@ -46,9 +53,20 @@ def described(step: Step) -> tuple[str, dict[str, Any]]:
     given["size"] = getattr(step, "_mask_size", None)
     if "ties" in given:
         given["every_tie"] = of_each(given.pop("ties"), lambda ties: ties == "all")
+    if isinstance(step, steps.Epsilon):  # and Eta
+        given["every_tie"] = True
     if "bias" in given:
         pairs = given.pop("bias")
         given |= {"ids": [i for i, _ in pairs], "values": [x for _, x in pairs]}
+    if "words" in given:
+        given["sequence_bias"] = [(ids, 0.0) for ids in given.pop("words")]
+    if "sequence_bias" in given:  # in the order of the ids that they name
+        pairs = sorted(given.pop("sequence_bias"), key=lambda pair: pair[0][-1])
+        given |= {"sequences": [ids for ids, _ in pairs], "values": [x for _, x in pairs]}
+    if "breakers" in given:
+        given["sequences"] = given.pop("breakers")
+        alone = {ids[0] for ids in given["sequences"] if len(ids) == 1}
+        given["ids"] = sorted(alone.union(given["ids"]))
     if "a" in given:
         given["log_a"] = of_each(given["a"], lambda a: log(a) if a > 0 else -inf)
     return type(step).__name__, given
@@ -64,7 +82,8 @@ def compiled(chain: tuple[Step, ...], rows: int | None = None) -> Any:
 
     Its parameters may have a value for each of so many `rows`.
     """
-    if chains is None or not all(map(is_compiled, chain)):
+    last = len(chain) - 1
+    if chains is None or not all(is_compiled(step, i == last) for i, step in enumerate(chain)):
         return None
     return chains.compile([described(step) for step in chain], rows)
 

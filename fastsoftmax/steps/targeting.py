@@ -51,7 +51,7 @@ class Mirostat(Step):
         return left.history.state[0] if left.history.state else 2 * self.tau
 
     def __call__(self, left: Candidates) -> Candidates:
-        kept = left.log_probs >= -self._mu(left) * log(2)
+        kept = left.probs >= 2.0 ** min(-self._mu(left), 1.0)
         return left.keep(kept) if kept.any() else left.keep_best(1)
 
     def next_state(self, left: Candidates, token: int) -> tuple[float, ...]:

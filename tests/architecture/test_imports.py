@@ -50,8 +50,8 @@ KERNELS = [
     "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
     "filter_logits", "token_logprobs", "race_blocks", "race", "support", "select",
-    "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_row", "chain_whole",
-    "chain_race", "chain_mass", "chain_run", "chain_report", "chain",
+    "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
+    "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run", "chain_report", "chain",
     "found_row", "kept", "residual", "verify", "beams", "sample", "half", "conversions",
     "masks", "packing",
 ]  # fmt: skip

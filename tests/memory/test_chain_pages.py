@@ -30,7 +30,9 @@ samplers = [
     Sampler(RepetitionPenalty(1.2), Temperature(0.7)), Sampler(Temperature(0.7), TopP(0.5)),
     Sampler(FrequencyPenalty(0.2), TopP(0.5)), Sampler(TopP(0.9), TopK(5)), Sampler(TypicalP(0.3)),
     Sampler(TopNSigma(0.5)), Sampler(Epsilon(0.01)), Sampler(Eta(0.01)), Sampler(MinP(0.2)),
-    Sampler(AllowedTokens([0])), Sampler(XTC(1.0, 0.01), TopK(30, "all")),
+    Sampler(AllowedTokens([0])), Sampler(XTC(1.0, 0.01, exempt=[0]), TopK(30, "all")),
+    Sampler(DRY(0.5, allowed_length=1, breakers=[[0, 0]]), SequenceBias({{(0,): 1.0}}), TopK(9)),
+    Sampler(MinLength(1, [0]), SequenceBias({{(0, 0, 0): 1.0}}), SoftCap(5.0), DynamicTemperature(1.0, 0.5)),
 ]
 batch, done = Sampler.batch(samplers), 0
 for n in LENGTHS:
@@ -60,7 +62,7 @@ def survive(name, lengths):
     result = python(code, impl="reference")
     last = result.stdout.splitlines()[-1:]
     assert result.returncode == 0, (last, result.stderr)
-    assert last == [f"survived {len(lengths) * 4 * 14}"]
+    assert last == [f"survived {len(lengths) * 4 * 16}"]
 
 
 @pytest.mark.skipif(BEST == "reference", reason="is NumPy")

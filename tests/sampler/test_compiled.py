@@ -8,15 +8,21 @@ from hypothesis import strategies as st
 from fastsoftmax import Sampler, set_workers
 from fastsoftmax._sampler import program
 from fastsoftmax.steps import (
+    DRY,
     XTC,
     AllowedTokens,
+    BadWords,
     Epsilon,
     Eta,
     FrequencyPenalty,
     LogitBias,
+    MinLength,
     MinP,
+    NoRepeatNGram,
     PresencePenalty,
     RepetitionPenalty,
+    SequenceBias,
+    SoftCap,
     SuppressTokens,
     Temperature,
     TopK,
@@ -69,6 +75,11 @@ last = st.sampled_from([None, 0, 3, 40])
 temperature = st.one_of(
     st.sampled_from([0.0, 1.0, 0.5, 2.0, 1e-5, 1e-45, 1e-310, 1e30]), st.floats(0.05, 4)
 )
+id_ = st.one_of(st.integers(0, 3), st.integers(0, 99))
+words = st.lists(st.lists(id_, min_size=1, max_size=3), min_size=1, max_size=12)
+biased = st.dictionaries(
+    st.lists(id_, min_size=1, max_size=3).map(tuple), st.sampled_from([-np.inf, -0.1, 3.0, 1e308])
+)
 STEPS = st.one_of(
     st.builds(Temperature, temperature),
     st.builds(RepetitionPenalty, penalty, last, st.booleans()),
@@ -88,6 +99,16 @@ STEPS = st.one_of(
     st.builds(Epsilon, st.sampled_from([0.0, 0.001, 0.02, 0.3]), min_keep),
     st.builds(Eta, st.sampled_from([0.0, 0.001, 0.02, 0.3]), min_keep),
     st.builds(XTC, share, st.sampled_from([0.0, 0.01, 0.1, 0.6]), min_keep),
+    st.builds(XTC, share, st.sampled_from([0.0, 0.01, 0.1]), min_keep, ids),
+    st.builds(SoftCap, st.sampled_from([0.5, 10.0, 1e-3, 1e300])),
+    st.builds(MinLength, st.integers(0, 20), ids, st.booleans()),
+    st.builds(NoRepeatNGram, st.integers(1, 4)),
+    st.builds(BadWords, words, st.booleans()),
+    st.builds(SequenceBias, biased, st.booleans()),
+    st.builds(
+        DRY, st.sampled_from([0.0, 0.7, 1e300]), st.sampled_from([1.0, 1.0000001, 1.75, 40.0]),
+        st.integers(1, 3), last, st.one_of(st.just([]), words), st.one_of(st.just([]), ids),
+    ),
 )  # fmt: skip
 CHAINS = st.lists(STEPS, max_size=6).map(lambda steps: Sampler(*steps))
 
@@ -106,7 +127,10 @@ def rows(draw, lengths):
 
 
 LENGTHS = st.one_of(st.integers(1, 40), st.sampled_from([100, 101, 700, 5000]))
-HISTORIES = st.lists(st.integers(0, 99), max_size=80)
+HISTORIES = st.one_of(
+    st.lists(st.integers(0, 99), max_size=80),
+    st.lists(st.integers(0, 3), max_size=80),  # which repeats itself
+)
 
 
 @given(
@@ -127,6 +151,8 @@ def test_any_chain_of_any_row(sampler, row, history, prompt, dtype, strided):
 NAMING = [
     [RepetitionPenalty(1.5), FrequencyPenalty(0.3, 20), PresencePenalty(0.2, prompt=False)],
     [FrequencyPenalty(-0.5), LogitBias({3: 4.0, 7: -np.inf, 40: -1.0}), SuppressTokens([11, 12])],
+    [DRY(0.8, 2.0, 1, breakers=[[5], [6, 7]]), NoRepeatNGram(3), MinLength(50, [3, 4])],
+    [BadWords([[8], [2, 9]]), SequenceBias({(6,): 4.0, (2, 3): 1.0, (2, 4): 2.0, (4,): -9})],
     [],
 ]
 CUTTING = [
@@ -144,8 +170,9 @@ CUTTING = [
     [TypicalP(0.4), TypicalP(0.9, "all", 3)],
     [TopNSigma(1.0), Temperature(0.5), TopK(9)],
     [Epsilon(0.01, 3), XTC(0.9, 0.03, 2)],
-    [Eta(0.02), AllowedTokens(range(0, 90, 2))],
+    [Eta(0.02), AllowedTokens([3, *range(0, 90, 2)])],
     [TopK(9), LogitBias({3: 9.0, 5: 9.0}), FrequencyPenalty(0.5), TopK(4)],
+    [SoftCap(3.0), TopK(12), XTC(0.9, 0.02, 1, [3, 9])],
 ]
 
 
@@ -160,7 +187,7 @@ def hard_row(n, dtype):
 
 @pytest.mark.parametrize("cutting", CUTTING, ids=str)
 def test_every_kind_of_chain(cutting):
-    history = np.random.default_rng(3).integers(0, 100, 30).tolist()
+    history = [2, 3, 5, 2, 3, *np.random.default_rng(3).integers(0, 100, 30).tolist(), 5, 2]
     for n, dtype in (
         (60, "float32"),
         (700, "float32"),
@@ -204,6 +231,27 @@ def test_many_chains_of_any_row(sampler, row, history):
 def test_any_chain_of_a_long_row(sampler, row, history):
     x = np.tile(row.astype(np.float32), (3, 1))
     assert outcome(sampler, x, [history] * 3) == readable(sampler, x, [history] * 3)
+
+
+REPEATS = {
+    "one token": [7] * 800,
+    "a period": [1, 2, 3, 4, 5] * 160,
+    "few tokens": np.random.default_rng(1).integers(0, 3, 800).tolist(),
+    "many tokens": np.random.default_rng(1).integers(0, 1500, 800).tolist(),
+}
+
+
+@pytest.mark.parametrize("tokens", REPEATS.values(), ids=REPEATS)
+def test_long_histories(tokens):
+    x = np.tile(hard_row(1500, "float32"), (2, 1))
+    for steps in (
+        [DRY(0.01, 1.01, 1, breakers=[[2, 1]]), TopK(50)],
+        [DRY(0.5, 1.5, 2, last=500, exempt=[7]), TopP(0.9)],
+        [NoRepeatNGram(1), TopK(30)],
+        [NoRepeatNGram(4), RepetitionPenalty(1.2), TopK(30)],
+    ):
+        got = outcome(Sampler(*steps), x, [tokens, tokens[:-2]], prompt=100)
+        assert got == readable(Sampler(*steps), x, [tokens, tokens[:-2]], prompt=100)
 
 
 @pytest.mark.slow
@@ -254,122 +302,3 @@ def test_equal_tokens_of_any_number():
         for i in range(1, 97, 4):
             for step in (TopP(i / 97), TypicalP(i / 97, "all"), Epsilon(i / 97), XTC(1, i / 97)):
                 assert outcome(Sampler(step), row) == readable(Sampler(step), row)
-
-
-# ---- what is no ordinary call --------------------------------------------------------------------
-
-ROW = np.tile(np.linspace(-1, 1, 50, dtype=np.float32), (2, 1))
-STEPS_BACK = RepetitionPenalty(2.0), FrequencyPenalty(0.7, prompt=False), TopK(9)
-
-
-@pytest.fixture
-def penalties():
-    """Return a sampler that looks back, made where its chain is compiled."""
-    return Sampler(*STEPS_BACK)
-
-
-@pytest.mark.parametrize(
-    ("ids", "prompt"),
-    [
-        ([[1, 49], [2]], 0),
-        (([1, 49], (2,)), (0, 1)),
-        ([np.array([1, 49]), np.array([2], np.int8)], [1, 0]),
-        ([np.array([49, 1])[::-1], np.array([2], ">i8")], np.array([2, 0])),
-        (np.array([[1, 49], [2, 2]], np.uint64), np.int64(1)),
-        ([[np.int64(1), 49], range(3)], 1),
-        ((), 0),
-        ([], 0),
-        (np.empty((2, 0)), 0),
-        ([[1, 50], [2]], 0),
-        ([[1, -1], [2]], 0),
-        ([[1, 2**70], [2]], 0),
-        ([[1, 2.5], [2]], 0),
-        ([[1, True], [2]], 0),
-        ([[1], [2], [3]], 0),
-        ([[1], 2], 0),
-        (7, 0),
-        (np.ones((2, 2, 2), int), 0),
-        ([[1, 49], [2]], 2),
-        ([[1, 49], [2]], -1),
-        ([[1, 49], [2]], True),
-        ([[1, 49], [2]], [0]),
-        ([[1, 49], [2]], 0.5),
-    ],
-    ids=str,
-)
-def test_histories_of_any_form(ids, prompt, penalties):
-    assert outcome(penalties, ROW, ids, prompt=prompt) == readable(
-        penalties, ROW, ids, prompt=prompt
-    )
-
-
-def test_a_history_is_read_as_it_is(penalties):
-    from fastsoftmax._front.history import History  # built, as the chain is
-
-    rows = np.random.default_rng(8).normal(0, 3, (2, 400)).astype(np.float32)
-    history, ids = History([[5, 399, 5], []]), [[5, 399, 5], []]
-    for i in range(6):
-        want = penalties(rows, ids, i, prompt=[3, 0])
-        np.testing.assert_array_equal(penalties(rows, history, i), want)
-        where = [None, None, i, None, None, "inverse", None, None, False]
-        assert program.chains.draw(penalties._program, rows, history, 0, *where) is not None
-        history.append(want)
-        ids = [[*tokens, int(token)] for tokens, token in zip(ids, want, strict=True)]
-    one = History([[5, 7]])
-    assert penalties(rows[0], one, 3) == penalties(rows[0], [5, 7], 3, prompt=2)
-    for wrong, message in (
-        ({"logits": rows[:, :399]}, "ids has 399 in row"),
-        ({"logits": rows[:1]}, "ids is a history of 2 rows; logits has 1"),
-        ({"prompt": 1}, "prompt is 1; allowed with a History is 0"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            penalties(**{"logits": rows, "ids": history} | wrong)
-    history.append([1, 1])  # which no call reads any more
-
-
-def test_forms_of_logits(penalties):
-    for x in (
-        ROW.tolist(),
-        ROW[:0],
-        ROW[:, :0],
-        ROW[None],
-        ROW.astype("c8"),
-        [["a"]],
-        [[1], [1, 2]],
-    ):
-        try:
-            want = readable(penalties, x)
-        except Exception as error:
-            with pytest.raises(type(error)):
-                outcome(penalties, x)
-        else:
-            assert outcome(penalties, x) == want
-
-
-def test_one_row_is_a_scalar(penalties):
-    got = penalties(ROW[0], [1], 4)
-    assert type(got) is np.int64
-    assert got == penalties(ROW[:1], [[1]], 4)[0]
-
-
-def test_a_row_that_is_wrong_is_named_and_the_generator_has_moved_on(penalties):
-    x = ROW.copy()
-    x[1, 3] = np.nan
-    rng, twin = np.random.default_rng(1), np.random.default_rng(1)
-    with pytest.raises(ValueError, match=r"logits has NaN in row \(1,\)"):
-        penalties(x, rng=rng)
-    twin.random(2)
-    assert rng.random() == twin.random()
-
-
-def test_scores_that_overflow_and_are_removed():
-    """Where the compiled chain meets what is infinite, the readable one goes on."""
-    big = np.array([[1e308, 0.0, 1.0]] * 2)
-    for steps in (
-        [Temperature(1e-3)],
-        [Temperature(1e-3), SuppressTokens([0]), TopP(0.9)],
-        [Temperature(1e-3), TopP(0.9), SuppressTokens([0])],
-        [TopNSigma(1.0)],
-        [LogitBias({1: -np.inf, 0: 1e308}), TopK(1)],
-    ):
-        assert outcome(Sampler(*steps), big) == readable(Sampler(*steps), big)

@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from fastsoftmax import History, Sampler
-from fastsoftmax.steps import AdaptiveP, Candidates, Mirostat, Tokens, TopK
+from fastsoftmax._sampler import program
+from fastsoftmax.steps import (
+    AdaptiveP,
+    Candidates,
+    DynamicTemperature,
+    MinP,
+    Mirostat,
+    Tokens,
+    TopK,
+    TopP,
+)
 
 
 def seen(sampler, row, state=()):
@@ -58,6 +68,61 @@ def test_adaptive_p_scores_by_the_distance_to_what_it_aims_at(impl):
     assert next_state(AdaptiveP(0.4, 0.75), np.log(p), tokens, 2) == pytest.approx(
         (0.15 + 0.75 * 0.4 / 0.25, 1 + 0.75 / 0.25), rel=1e-14
     )
+
+
+STATES = [
+    [TopK(30), Mirostat(2.0, 0.5)],
+    [Mirostat(1.0, 0.2)],
+    [MinP(0.02), AdaptiveP(0.2, 0.8)],
+    [AdaptiveP(0.01)],
+]
+
+
+@pytest.mark.parametrize("method", ["inverse", "race"])
+@pytest.mark.parametrize("steps", STATES, ids=str)
+def test_the_compiled_steps_draw_and_remember_what_the_readable_ones_do(impl, steps, method):
+    sampler, rng = Sampler(*steps), np.random.default_rng(5)
+    assert program.chains is None or all(sampler.compiled)
+    one, two = History([[1], [2, 3]]), History([[1], [2, 3]])
+    for i in range(6):
+        x = rng.normal(0, 3, (2, 1000)).astype("float32" if i % 3 else "float64")
+        x[:, 300 if i % 2 else 1000 :] = -np.inf
+        where = {"seed": [3, i], "position": i, "method": method, "logprobs": 1}
+        got = sampler(x, one, **where)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(program, "chains", None)
+            want = sampler(x, two, **where)
+        assert got.ids.tolist() == want.ids.tolist()
+        np.testing.assert_allclose(got.filtered_logprobs, want.filtered_logprobs, rtol=1e-5)
+        other = [int(got.ids[0]), int(got.ids[1]) if i % 4 else 7]  # 7 where a grammar refuses it
+        for history in (one, two):
+            history.append(other)
+        for row in range(2):
+            assert one.state(row) == pytest.approx(two.state(row), rel=1e-12)
+        np.testing.assert_allclose(sampler.filter(x, one), sampler.filter(x, two), rtol=1e-12)
+
+
+def test_equal_tokens_at_the_edge_of_mirostat():
+    """Of 2**k equal ones each has a surprise of k bits."""
+    for k, kept in ((3, 8), (10, 1024), (11, 1)):
+        row = np.zeros((1, 2**k))
+        for history in ([[]], History([[]])):
+            left = Sampler(Mirostat(5.0)).filter(row, history)
+            assert np.isfinite(left).sum() == kept
+
+
+def test_a_dynamic_temperature_is_that_of_the_readable_chain():
+    for n in (1, 2, 300, 5000):
+        x = np.random.default_rng(n).normal(0, 3, (4, n))
+        x[1], x[2, ::2] = 1.0, -np.inf
+        for step in (DynamicTemperature(1.0, 0.5), DynamicTemperature(0.3, 2.0, 1.7)):
+            for steps in ([step], [TopK(40), step], [step, TopP(0.9)]):
+                got = Sampler(*steps)
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(program, "chains", None)
+                    scores, ids = got.filter(x[: 2 if n == 1 else 4]), got(x[:2], rng=3)
+                np.testing.assert_allclose(got.filter(x[: 2 if n == 1 else 4]), scores, rtol=1e-12)
+                assert got(x[:2], rng=3).tolist() == ids.tolist()
 
 
 def average(sampler, figure):
