@@ -7,6 +7,7 @@ and rows for which the kernel has no id, are for the readable chain of ``_sample
 
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -33,7 +34,7 @@ from fastsoftmax._front.results cimport as_result, empty_draws, number_of
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels, SamplingKernels
-from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport, NextState
+from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport, Left, NextState
 
 cnp.import_array()
 
@@ -141,6 +142,7 @@ cdef class ChainFunctions:
         u.draw(&p, program, race is None, rng, seed, position)
         drawn = empty_draws(&p, 1, False, cnp.NPY_INT64)
         call.filters = False
+        call.left = NULL
         if self.run(&p, &call, program, histories, masks, u, drawn, workers) and not asks:
             return scalar_or_array(drawn) if report is None else self.finish(
                 &p, given, drawn, report
@@ -173,9 +175,43 @@ cdef class ChainFunctions:
         call.filters = True
         call.reports = False
         call.race = NULL
+        call.left = NULL
         if self.run(&p, &call, program, histories, masks, u, good, workers):
             return y
         return good, [u.of_row(i) for i in range(p.rows)], y
+
+    def left(self, Program program not None, row, ids, prompt, list numbers):
+        """Return the ids and scores that a program leaves of a row; None if it is for another.
+
+        `numbers` are those that its steps take.
+        """
+        cdef Plan p
+        cdef ChainCall call
+        cdef Left left
+        cdef cnp.npy_intp count
+        cdef Uniforms u = Uniforms.__new__(Uniforms)
+        cdef cnp.ndarray good, kept, scores
+        cdef Histories histories = begin(&p, as_input(row, "logits"), program, ids, prompt)
+        if histories is None or p.ndim != 1:
+            return None
+        u.take(numbers)
+        good = empty_draws(&p, 1, False, cnp.NPY_INT64)
+        left.ids = NULL
+        call.filters = True
+        call.reports = False
+        call.race = NULL
+        call.left = &left
+        try:
+            if not self.run(&p, &call, program, histories, None, u, good, 1):
+                return None
+            count = left.count
+            kept = cnp.PyArray_EMPTY(1, &count, cnp.NPY_INT64, 0)
+            scores = cnp.PyArray_EMPTY(1, &count, cnp.NPY_FLOAT64, 0)
+            memcpy(cnp.PyArray_DATA(kept), left.ids, 8 * left.count)
+            memcpy(cnp.PyArray_DATA(scores), left.scores, 8 * left.count)
+            return kept, scores
+        finally:
+            free(left.ids)
 
     cdef bint run(
         self, Plan *p, ChainCall *call, Program program, Histories histories, MaskArgs masks,

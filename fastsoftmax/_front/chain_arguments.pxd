@@ -53,6 +53,7 @@ cdef class Uniforms:
     cdef int draw(
         self, const Plan *p, Program program, Py_ssize_t draws, rng, seed, position
     ) except -1
+    cdef int take(self, list numbers) except -1
     cdef list of_row(self, Py_ssize_t row)
 
 

@@ -367,6 +367,13 @@ cdef class Uniforms:
             self.data = <const double *>cnp.PyArray_DATA(self.kept)
         return 0
 
+    cdef int take(self, list numbers) except -1:
+        """Take those of the steps of a row."""
+        self.kept = np.array(numbers, np.float64)
+        self.data = <const double *>cnp.PyArray_DATA(self.kept)
+        self.m = len(numbers)
+        return 0
+
     cdef list of_row(self, Py_ssize_t row):
         """Return those of a row."""
         cdef Py_ssize_t i, start = row * self.m, count = self.m

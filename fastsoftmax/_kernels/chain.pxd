@@ -23,7 +23,13 @@ from libc.stdlib cimport free
 
 from fastsoftmax._kernels.abi cimport FLOAT32
 from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainStep
-from fastsoftmax._kernels.chain_list cimport Candidates, draw_candidate, logprob_of, write_scores
+from fastsoftmax._kernels.chain_list cimport (
+    Candidates,
+    draw_candidate,
+    keep_left,
+    logprob_of,
+    write_scores,
+)
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.chain_race cimport race_among
 from fastsoftmax._kernels.chain_report cimport report_nothing, report_row
@@ -103,7 +109,11 @@ cdef inline bint run_some(
         if count == NO_MEMORY:
             break
         call.ids[r] = count
-        if count != INVALID and call.filters:
+        if count != INVALID and call.left != NULL:
+            if not keep_left(&c, call.left):
+                count = NO_MEMORY
+                break
+        elif count != INVALID and call.filters:
             write_scores(&c, y + at, n)
         elif count != INVALID:
             if draw.id == INVALID and call.race != NULL:

@@ -67,6 +67,11 @@ cdef struct NextState:  # of a step after the id that is drawn
     double numbers[STATE]
     int count  # 0: the row has no such step, or no id
 
+cdef struct Left:  # what is left of a row, in the order of the ids
+    Py_ssize_t count
+    int64_t *ids  # to be freed, and the scores with them; NULL if there is nothing
+    double *scores
+
 cdef struct ChainReport:  # of the ids drawn; those that are void of the logits' type
     void *logprobs
     void *filtered
@@ -88,7 +93,8 @@ cdef struct ChainCall:
     const Py_ssize_t *first_uniforms  # one a row: where its uniforms begin; NULL: m a row
     Py_ssize_t m
     const Race *race  # what is drawn by, NULL: by the uniforms
-    bint filters  # write the scores that are left into the result's rows, in place of drawing
+    bint filters  # write the scores that are left into the result's rows, in place of drawing;
+    Left *left  # or what is left of the only row, unless this is NULL
     bint reports
     ChainReport report
     bint resolves  # whether there are steps that become others for each row

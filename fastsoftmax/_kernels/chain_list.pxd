@@ -7,7 +7,9 @@ that of the ids: tokens that are named come behind the others, and are sorted in
 
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
+from fastsoftmax._kernels.chain_abi cimport Left
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.radix cimport (
     from_sortable_key,
@@ -265,6 +267,19 @@ cdef inline Py_ssize_t draw_candidate(Candidates *c, double u) noexcept nogil:
     return c.id[cdf_search(
         c.weight, c.count, 0, u * sum_in_order(<const double *>c.weight, c.count)
     )]
+
+
+cdef inline bint keep_left(Candidates *c, Left *left) noexcept nogil:
+    """Copy the candidates; return whether there was memory."""
+    sort_by_id(c)
+    left.ids = <int64_t *>malloc(16 * c.count)
+    if left.ids == NULL:
+        return False
+    left.count = c.count
+    left.scores = <double *>(left.ids + c.count)
+    memcpy(left.ids, c.id, 8 * c.count)
+    memcpy(left.scores, c.score, 8 * c.count)
+    return True
 
 
 cdef inline double logprob_of(const Candidates *c, int64_t id) noexcept nogil:

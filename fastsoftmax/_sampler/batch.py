@@ -41,10 +41,22 @@ class SamplerBatch(Caller):
         vars(self).update(state, _program=program.joined(programs))
 
     def __repr__(self) -> str:
-        return f"Sampler.batch([{', '.join(map(repr, self.samplers))}])"
+        chains = [f"Sampler({', '.join(map(repr, s.steps))})" for s in self.samplers]
+        return f"Sampler.batch([{', '.join(chains)}]){in_python(self.samplers)}"
+
+    def _started(self, row: int) -> tuple[Any, int]:
+        return self.samplers[row]._started(row)
 
     def _steps(self) -> StepsOfRows:
         return StepsOfRows((sampler.steps for sampler in self.samplers), "sampler")
+
+
+def in_python(samplers: Iterable[Sampler]) -> str:
+    """Return a comment that says which steps of some samplers run in Python; "" for none."""
+    names = [step.short_repr() for one in samplers for step in one.steps[one._compiled :]]
+    if program.chains is None or not names:
+        return ""
+    return f"  # in Python: {', '.join(dict.fromkeys(names))}"
 
 
 def checked_samplers(samplers: Any, kind: type[Sampler]) -> tuple[Sampler, ...]:

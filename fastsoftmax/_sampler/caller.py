@@ -67,6 +67,10 @@ class Caller:
         """Return the steps of all rows, or a list of those of each row."""
         raise NotImplementedError
 
+    def _started(self, row: int) -> tuple[Any, int]:
+        """Return the program of a row's first steps, None if there is none, and how many."""
+        raise NotImplementedError
+
     @check_keywords
     def __call__(
         self,
@@ -148,7 +152,7 @@ class Caller:
             )  # fmt: skip
             if done is not None and type(done) is not tuple:
                 return done
-        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows)
+        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows, self._started)
         flag = on_invalid == "flag"
         options = Options(rng, seed, position, method, workers, logprobs, flag, accept, max_tries)
         return draw(call, self._program, options, done)
@@ -205,6 +209,6 @@ class Caller:
             )
             if done is not None and type(done) is not tuple:
                 return done
-        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows)
+        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows, self._started)
         options = Options(rng, seed, position, workers=workers)
         return filter_scores(call, self._program, options, done)

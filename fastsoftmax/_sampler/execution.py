@@ -18,9 +18,11 @@ from ..steps import candidates
 from ..steps.base import NO_IDS, Step
 from ..steps.candidates import Candidates, Ids, Tokens, places
 from ..steps.given import AllowedTokens
+from . import program
 from .histories import foresee, is_history, stateful, tokens_of
 from .rows import StepsOfRows
 
+Started = Callable[[int], tuple[Any, int]]
 #: Called with a step (None before the first) and what was left before and after it.
 Watch = Callable[[Step | None, Candidates, Candidates], None]
 
@@ -38,6 +40,8 @@ class SamplerCall:
         The sampler's steps, or those of each row.
     logits, ids, prompt, mask, mask_rows
         As given to the call.
+    started : callable, optional
+        Returns the program of a row's first steps, or None, and how many these are.
     single : bool, default False
         Whether one row alone is allowed.
     """
@@ -50,6 +54,7 @@ class SamplerCall:
         prompt: Any,
         mask: Any = None,
         mask_rows: Any = None,
+        started: Started | None = None,
         single: bool = False,
     ) -> None:
         x = as_array(logits, "logits")
@@ -75,6 +80,7 @@ class SamplerCall:
         self.chains = steps if isinstance(steps, StepsOfRows) else [steps] * len(rows)
         for step in {id(s): s for steps in self.chains for s in steps}.values():
             step.check(x.shape[-1])
+        self.started = started
         self.history = ids if is_history(ids) else None
         if self.history is None:
             self.histories = list(self._histories(ids, prompt))
@@ -161,18 +167,36 @@ class SamplerCall:
             Called before the first step and after each; then every step runs on all that is left.
         """
         with np.errstate(all="ignore"):
-            return self._run(i, iter(numbers), watch)
+            return self._run(i, numbers, watch)
 
-    def _run(self, i: int, numbers: Iterator[float], watch: Watch | None) -> Candidates:
-        """Return what the steps leave of row `i`, given its random `numbers`."""
+    def _start_compiled(self, i: int, numbers: list[float]) -> tuple[Any, int, int] | None:
+        """Return what the compiled first steps of row `i` leave, how many they are, and the numbers
+        that they take; None where none can run."""
+        compiled, done = self.started(i) if self.started else (None, 0)
+        if compiled is None or program.chains is None:
+            return None
+        taken = sum(step.uniforms for step in self.chains[i][:done])
+        history = self.histories[i]
+        ids = np.ascontiguousarray(history.ids)
+        left = program.chains.left(compiled, self.data[i], ids, history.prompt, numbers[:taken])
+        return left and (left, done, taken)
+
+    def _run(self, i: int, given: list[float], watch: Watch | None) -> Candidates:
+        """Return what the steps leave of row `i`, `given` its random numbers."""
         row, history, steps = self._row(i), self.histories[i], self.chains[i]
+        begun = None if watch else self._start_compiled(i, given)
+        numbers = iter(given[begun[2] :] if begun else given)
 
         def start(ids: Ids, scores: NDArray[Any]) -> Candidates:
             left = Candidates(ids, scores.astype(np.float64), history, self.eps, numbers)
             return left if left.scores.min(initial=0) > -np.inf else left.with_scores(left.scores)
 
-        few = None if watch else self._run_on_few(steps, row, history, start)
-        left, done = few or (start(np.arange(row.size), row), 0)
+        if begun:
+            (ids, scores), done, _ = begun
+            left = Candidates(ids, scores, history, self.eps, numbers)
+        else:
+            few = None if watch else self._run_on_few(steps, row, history, start)
+            left, done = few or (start(np.arange(row.size), row), 0)
         if watch:
             watch(None, left, left)
         for step in steps[done:]:

@@ -47,6 +47,11 @@ def is_compiled(step: Step, last: bool) -> bool:
     return type(step) in FIELDS and (last or not step.states)
 
 
+def removes(step: Step) -> bool:
+    """Return whether a step removes tokens that it has not been given."""
+    return isinstance(step, CUTS) or bool(step.max_kept)
+
+
 def described(step: Step) -> tuple[str, dict[str, Any]]:
     """Return a step's name and what it sets of a ``ChainStep``."""
     given = {ours: getattr(step, name) for name, ours in FIELDS[type(step)].items()}
@@ -77,15 +82,18 @@ def of_each(value: Any, function: Callable[[Any], Any]) -> Any:
     return tuple(map(function, value)) if isinstance(value, tuple) else function(value)
 
 
-def compiled(chain: tuple[Step, ...], rows: int | None = None) -> Any:
-    """Return the program of a chain; None where a step is not compiled, or nothing can be.
+def compiled(chain: tuple[Step, ...], rows: int | None = None) -> tuple[Any, int]:
+    """Return the program of the first steps of a chain, and how many these are: all, or some.
 
-    Its parameters may have a value for each of so many `rows`.
+    None, and 0, where nothing can be compiled. Some are compiled where that saves a look at the
+    whole row in Python, as they remove tokens. Parameters may have a value for each of so many
+    `rows`: then it is all or nothing.
     """
-    last = len(chain) - 1
-    if chains is None or not all(is_compiled(step, i == last) for i, step in enumerate(chain)):
-        return None
-    return chains.compile([described(step) for step in chain], rows)
+    size = len(chain)
+    first = next((i for i in range(size) if not is_compiled(chain[i], i == size - 1)), size)
+    if chains is None or (first < size and (rows or not any(map(removes, chain[:first])))):
+        return None, 0
+    return chains.compile([described(step) for step in chain[:first]], rows), first
 
 
 def joined(programs: list[Any]) -> Any:
@@ -95,5 +103,10 @@ def joined(programs: list[Any]) -> Any:
     return chains.join(programs)
 
 
+#: Steps that keep few as a rule.
+CUTS = (
+    steps.TopK, steps.TopP, steps.TypicalP, steps.TopNSigma, steps.Epsilon, steps.AllowedTokens,
+    steps.Mirostat,
+)  # fmt: skip
 #: What runs a program: the class of ``_front/chain.pyx``; None in the reference.
 chains = getattr(_dispatch.active, "chains", None)

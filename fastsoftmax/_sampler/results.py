@@ -31,12 +31,16 @@ class Stage(NamedTuple):
         The probability, before the step, of the tokens that the step left.
     candidates : TokenProbs
         The tokens that are left, most likely first, and their probabilities.
+    compiled : bool
+        Whether calls of the sampler run the step compiled. (Without kernels all is in Python, and
+        this is True.)
     """
 
     step: Step | None
     left: int
     kept: float
     candidates: TokenProbs
+    compiled: bool = True
 
 
 class Trace(tuple[Stage, ...]):
@@ -46,6 +50,10 @@ class Trace(tuple[Stage, ...]):
 
     def __repr__(self) -> str:
         names = ["as scored" if stage.step is None else stage.step.short_repr() for stage in self]
+        names = [
+            name if stage.compiled else f"{name}, in Python"
+            for name, stage in zip(names, self, strict=True)
+        ]
         width = max(map(len, names))
         lines = [f"{'':{width}}  {'left':>8}  {'mass kept':>9}  most likely"]
         for name, stage in zip(names, self, strict=True):

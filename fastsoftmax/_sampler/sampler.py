@@ -13,7 +13,7 @@ from .._arguments.values import count, shown
 from ..steps.base import Step
 from ..steps.candidates import Candidates
 from . import program
-from .batch import SamplerBatch, checked_samplers
+from .batch import SamplerBatch, checked_samplers, in_python
 from .caller import Caller, check_keywords
 from .calls import Options, left_of, uniforms
 from .execution import SamplerCall
@@ -23,7 +23,7 @@ from .results import Stage, TokenProbs, Trace, token_probs
 from .rows import StepsOfRows, rows_of, steps_of_rows
 
 #: What a sampler makes of its steps.
-_MADE = ("_program", "_rows", "_each")
+_MADE = ("_program", "_prefix", "_compiled", "_rows", "_each")
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -57,7 +57,9 @@ class Sampler(Caller, Presets):
     MinP(m))`` draws what ``sample(temperature=t, top_k=k, top_p=p, min_p=m)`` draws.
 
     The steps run compiled (`compiled`), row by row without the GIL; rows are shared by threads as
-    in `sample`. A chain with a step of a user's own runs in Python, some 0.1 to 0.3 ms a row.
+    in `sample`. A step of a user's own runs in Python, and so do those behind it, on what the
+    compiled ones before it left: some 10 us a step for few tokens; from the first step on, 0.1 to
+    0.3 ms a row. What runs in Python is said by `repr` and `trace`.
 
     Cost: if a `TopK`, a `MinP` that leaves few or a temperature of 0 comes early, one pass over the
     row for its maximum, and work on the few best tokens. Temperatures, penalties, biases and
@@ -90,6 +92,8 @@ class Sampler(Caller, Presets):
     steps: tuple[Step, ...]
     _rows: ClassVar[tuple[int, str] | None] = None  # as `_program`, each instance has its own
     _each: ClassVar[Any] = None
+    _prefix: ClassVar[Any] = None
+    _compiled: ClassVar[int] = 0
 
     def __init__(self, *steps: Step) -> None:
         for step in steps:
@@ -102,14 +106,22 @@ class Sampler(Caller, Presets):
         return {name: value for name, value in vars(self).items() if name not in _MADE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rows = rows_of(state["steps"])
-        compiled = program.compiled(state["steps"], rows and rows[0])
-        vars(self).update(state, _program=compiled, _rows=rows)
+        chain, rows = state["steps"], rows_of(state["steps"])
+        compiled, first = program.compiled(chain, rows and rows[0])
+        whole, prefix = (compiled, None) if first == len(chain) else (None, compiled)
+        vars(self).update(state, _program=whole, _prefix=prefix, _compiled=first, _rows=rows)
 
     @property
     def compiled(self) -> tuple[bool, ...]:
-        """Which of the steps run compiled: all of them, or where one is a user's own, none."""
-        return (self._program is not None,) * len(self.steps)
+        """Which of the steps run compiled: all, or those before the first that is a user's own.
+
+        But none where these remove no tokens; and a step with a state, if it is not the last one,
+        counts as a user's own.
+        """
+        return tuple(i < self._compiled for i in range(len(self.steps)))
+
+    def _started(self, row: int) -> tuple[Any, int]:
+        return self._prefix, self._compiled
 
     def _steps(self) -> tuple[Step, ...] | StepsOfRows:
         if self._rows is None:
@@ -211,7 +223,7 @@ class Sampler(Caller, Presets):
         return type(self)(*self.steps[:i], step, *self.steps[i:])
 
     def __repr__(self) -> str:
-        return f"Sampler({', '.join(map(repr, self.steps))})"
+        return f"Sampler({', '.join(map(repr, self.steps))}){in_python([self])}"
 
     @check_keywords
     def candidates(
@@ -290,7 +302,7 @@ class Sampler(Caller, Presets):
         Returns
         -------
         Trace
-            A tuple of `Stage`: ``step``, ``left``, ``kept``, ``candidates``.
+            A tuple of `Stage`: ``step``, ``left``, ``kept``, ``candidates``, ``compiled``.
 
         Raises
         ------
@@ -302,8 +314,12 @@ class Sampler(Caller, Presets):
 
         def watch(step: Step | None, before: Candidates, after: Candidates) -> None:
             kept = 1.0 if after.ids is before.ids else before.probs[before.find(after.ids)[0]].sum()
-            stages.append(Stage(step, after.ids.size, min(float(kept), 1.0), token_probs(after)))
+            done = step is None or not mixed or self.compiled[len(stages) - 1]
+            stages.append(
+                Stage(step, after.ids.size, min(float(kept), 1.0), token_probs(after), done)
+            )
 
+        mixed = program.chains is not None
         (numbers,) = uniforms(call, Options(rng, seed, position), 0)
         left_of(call, 0, numbers, watch)
         return Trace(stages)

@@ -35,11 +35,8 @@ A step of one's own is a frozen dataclass that inherits from `Step` and returns 
 ...     def __call__(self, left: Candidates) -> Candidates:
 ...         return left.keep(left.probs >= self.a * left.probs.max() ** 2)
 >>> sampler = Sampler(Temperature(0.5), TopA(0.5))
->>> sampler.trace([1.0, 3.0, 2.0, 2.5])
-                      left  mass kept  most likely
-as scored                4    100.00%  1 47.4%, 3 28.7%, 2 17.4%
-Temperature(0.5)         4    100.00%  1 65.7%, 3 24.2%, 2 8.9%
-TopA(0.5)                2     89.90%  1 73.1%, 3 26.9%
+>>> sampler.candidates([1.0, 3.0, 2.0, 2.5])
+TokenProbs(indices=array([1, 3]), probs=array([0.73105858, 0.26894142]))
 """
 
 from .base import Step

@@ -237,7 +237,7 @@ def test_an_error_is_short(impl, value):
     calls = {
         "workers": lambda: impl.softmax(X, workers=negative),
         "mode": lambda: show_config(value),
-        "temperature": lambda: steps.Temperature(value),
+        "temperature": lambda: steps.Temperature([value]),
         "steps": lambda: Sampler(value),
         "ids": lambda: Sampler()(X[0], ids=value if type(value) is not list else [value]),
         "prompt": lambda: Sampler()(X[0], ids=[1], prompt=value),

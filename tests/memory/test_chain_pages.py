@@ -32,7 +32,7 @@ samplers = [
     Sampler(TopNSigma(0.5)), Sampler(Epsilon(0.01)), Sampler(Eta(0.01)), Sampler(MinP(0.2)),
     Sampler(AllowedTokens([0])), Sampler(XTC(1.0, 0.01, exempt=[0]), TopK(30, "all")),
     Sampler(DRY(0.5, allowed_length=1, breakers=[[0, 0]]), SequenceBias({{(0,): 1.0}}), TopK(9)),
-    Sampler(MinLength(1, [0]), SequenceBias({{(0, 0, 0): 1.0}}), SoftCap(5.0), DynamicTemperature(1.0, 0.5)),
+    Sampler(MinLength(1, [0]), SequenceBias({{(0, 0, 0): 1.0}}), SoftCap(5.0), TopP(0.9)),
 ]
 batch, done = Sampler.batch(samplers), 0
 for n in LENGTHS:

@@ -53,7 +53,7 @@ def outcome(sampler, x, *args, **kwargs):
 
     The uniforms are known, and all must be taken.
     """
-    chances = sum(isinstance(step, XTC) for step in sampler.steps)
+    chances = sum(step.uniforms for step in sampler.steps)
     found = []
     for call, count in (sampler, chances + 1), (sampler.filter, chances):
         uniforms = np.random.default_rng(5).random(len(x) * count)
