@@ -270,7 +270,7 @@ def verify(
     rng: int | np.random.Generator | None = None,
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,
-    method: Literal["chain", "block"] = "chain",
+    method: Literal["chain", "block", "race"] = "chain",
     on_invalid: Literal["raise", "flag"] = "raise",
     workers: int | None = None,
 ) -> Verified: ...

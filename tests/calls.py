@@ -134,6 +134,9 @@ CALLS = {
         drafts(x), blocks(x, 3), blocks(other(x), 2), method="block", top_p=0.9, seed=3,
         position=4, on_invalid="flag",
     ),
+    "verify race": lambda f, x: f.verify(
+        drafts(x), blocks(x, 3), method="race", top_p=0.9, seed=3, position=4, on_invalid="flag"
+    ),
     "beam_step": lambda f, x: f.beam_step(
         blocks(x, 3), running(x), few(x), length=9, length_penalty=0.5, on_invalid="flag"
     ),

@@ -47,9 +47,10 @@ def verify(
         function of its seed and position alone. They are independent at all positions, so that the
         position is that of the first id emitted. Block b of four is
         ``Generator(Philox(key=seed, counter=position + (b << 64))).random(4)`` of numpy.random.
-    method : {"chain", "block"}
-        How drafts are accepted: one after the other [1]_, [2]_, or as a block [3]_, which on
-        average accepts more of a draft with `draft_logits`, and as much of one without.
+    method : {"chain", "block", "race"}
+        How drafts are accepted: one after the other [1]_, [2]_; as a block [3]_, which on average
+        accepts more of a draft with `draft_logits`, and as much of one without; or as far as they
+        are what the target draws by `sample`'s races [4]_, which need `seed` and `position`.
     on_invalid : {"raise", "flag"}
         What a row with NaN, with +inf or with nothing above -inf does, among those that are read:
         an error, or no ids for its request.
@@ -89,6 +90,14 @@ def verify(
     emitted; a draft that q has no part of is not accepted. At T = 0 a draft is accepted if it is
     the largest entry, and the draft's logits are not read.
 
+    By races, the id in place j is what ``sample(logits[j], seed=seed, position=position + j,
+    method="race")`` draws; ids are emitted as long as that is the draft's, and the first that is
+    not. So the text is the one that the target alone would write with this seed, whatever is
+    drafted; the draft's logits are not read. Drafts that are drawn by races of the same seed and
+    positions (draft j at ``position + j``) have the same noise, and mostly agree where the models
+    do: an id that both give the probabilities p and q is drawn by both with a probability of at
+    least ``p q / (p + q - p q)``. The position of the next call is further by `counts`.
+
     Where one of the logits is float64, both are computed with in float64.
 
     A request's ids depend on its own rows, parameters and uniforms alone; also on those of its own
@@ -107,6 +116,8 @@ def verify(
        2023, https://arxiv.org/abs/2302.01318
     .. [3] Z. Sun et al., "Block Verification Accelerates Speculative Decoding", ICLR 2025,
        https://arxiv.org/abs/2403.10444
+    .. [4] M. Daliri, C. Musco, A. T. Suresh, "Coupling without Communication and Drafter-Invariant
+       Speculative Decoding", 2024, https://arxiv.org/abs/2408.07978
 
     Examples
     --------
@@ -116,6 +127,9 @@ def verify(
     >>> verify([[1, 2], [1, 0]], target, seed=[10, 2], position=17)
     Verified(ids=array([[ 1,  2,  0],
            [ 1,  2, -1]]), counts=array([3, 2]))
+    >>> verify([[1, 2], [1, 0]], target, seed=[6, 3], position=17, method="race")
+    Verified(ids=array([[ 1,  2,  0],
+           [ 1,  1, -1]]), counts=array([3, 2]))
     >>> verify([[1, -1], [2, 2]], target, temperature=0)
     Verified(ids=array([[ 1,  2, -1],
            [ 1, -1, -1]]), counts=array([2, 1]))

@@ -22,6 +22,7 @@ from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
 from fastsoftmax._front.packed_rows cimport row_source
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, begin_plan, finish_plan
+from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport empty_draws
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.uniforms cimport independent_uniforms
@@ -30,6 +31,7 @@ from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackingKernels, Sampling
 from fastsoftmax._kernels.verify_abi cimport (
     BLOCKS,
     CHAIN,
+    RACES,
     BeamCall,
     RowSource,
     VerifyCall,
@@ -156,6 +158,7 @@ cdef class VerificationFunctions:
         cdef VerifyCall call
         cdef RowSource target, draft
         cdef FilterArgs args
+        cdef RaceArgs race
         cdef cnp.ndarray given, drafted = None, checked, ids, counts
         cdef Py_ssize_t i, length
         cdef double one = 0
@@ -164,8 +167,8 @@ cdef class VerificationFunctions:
         workers = parse_workers(workers)
         call.method = CHAIN
         if not (type(method) is str and method == "chain"):
-            values.choice(method, "method", ("chain", "block"))
-            call.method = BLOCKS
+            values.choice(method, "method", ("chain", "block", "race"))
+            call.method = BLOCKS if method == "block" else RACES
         flag = is_flag(on_invalid)
         given = as_input(logits, "logits")
         if draft_logits is not None:
@@ -181,7 +184,13 @@ cdef class VerificationFunctions:
         begin_plan(&p, given, -1)
         args = parse_filters(&requests, &self.packing, temperature, top_k, top_p, min_p, min_keep)
         checked = checked_drafts(draft_ids, &requests, length)
-        uniforms = independent_uniforms(&requests, length + 1, rng, seed, position, &one)
+        call.race = NULL
+        uniforms = None
+        if call.method == RACES:
+            race = race_args(&requests, 1, rng, seed, position)
+            call.race = &race.race
+        else:
+            uniforms = independent_uniforms(&requests, length + 1, rng, seed, position, &one)
         ids = empty_draws(&requests, length + 1, True, cnp.NPY_INT64)
         counts = empty_draws(&requests, 0, False, cnp.NPY_INT64)
         count = <int64_t *>cnp.PyArray_DATA(counts)
@@ -190,7 +199,7 @@ cdef class VerificationFunctions:
             counts.fill(-1)
         elif requests.rows > 0:
             call.draft = NULL
-            if drafted is not None:
+            if drafted is not None and call.race == NULL:
                 begin_plan(&q, drafted, -1)
                 if q.dtype == FLOAT64 or p.dtype == FLOAT64:
                     p.dtype = q.dtype = FLOAT64

@@ -93,7 +93,8 @@ cdef inline bint run_some(
             steps = call.steps + call.starts[r]
             n_steps = call.starts[r + 1] - call.starts[r]
         if call.resolves:
-            if not resolve(&resolved, steps, n_steps, call.history + r, n):
+            resolve(&resolved, steps, n_steps, call.history + r, n)
+            if not resolved.complete:
                 count = NO_MEMORY
                 break
             set_chain(&chain, resolved.steps, n_steps, eps)
@@ -117,7 +118,7 @@ cdef inline bint run_some(
             write_scores(&c, y + at, n)
         elif count != INVALID:
             if draw.id == INVALID and call.race != NULL:
-                draw.id = race_among(call.race, r, &c, n, draw.weighed, &work)
+                race_among(call.race, r, &c, n, draw.weighed, &work, &draw.id)
             elif draw.id == INVALID:
                 draw.id = draw_candidate(&c, u[0])
             call.ids[r] = draw.id

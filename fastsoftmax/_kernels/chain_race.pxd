@@ -6,10 +6,11 @@ from libc.stdint cimport int64_t
 from fastsoftmax._kernels.abi cimport Race, SampleCall
 from fastsoftmax._kernels.block_maxima cimport block_maxima_of_row
 from fastsoftmax._kernels.chain_list cimport Candidates, highest_score, sort_by_id, weigh
+from fastsoftmax._kernels.packed_row cimport is_listed
 from fastsoftmax._kernels.race cimport race_for_draws
 from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
 from fastsoftmax._kernels.radix cimport Descending
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
 
 
@@ -34,25 +35,32 @@ cdef inline Py_ssize_t race_in_row(
     const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, double highest, double inverse,
     Workspace *work,
 ) noexcept nogil:
-    """Return the id that wins in a whole row, -1 after a signal; the block maxima are lost."""
-    block_maxima_of_row(
-        x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
-    )
+    """Return the id that wins in a whole row, -1 after a signal.
+
+    `work` has the block maxima of RACE_BLOCK; they are lost.
+    """
+    if is_listed(work.packed):
+        block_maxima_of_row(
+            x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
+        )
     return race_for_one(by, row, x, n, NULL, n, highest, inverse, work)
 
 
-cdef inline Py_ssize_t race_among(
-    const Race *by, Py_ssize_t row, Candidates *c, Py_ssize_t n, bint weighed, Workspace *work
+cdef inline noinline_void race_among(
+    const Race *by, Py_ssize_t row, Candidates *c, Py_ssize_t n, bint weighed, Workspace *work,
+    Py_ssize_t *id,
 ) noexcept nogil:
-    """Return the id that wins among candidates of a row of n, -1 after a signal.
+    """Write the id that wins among candidates of a row of n, -1 after a signal.
 
     If `weighed`, they are weighed, too; -1 where that cannot be.
     """
     cdef int64_t place
+    id[0] = -1
     sort_by_id(c)
     if weighed and not weigh(c):
-        return -1
+        return
     place = race_for_one(
         by, row, <const double *>c.score, c.count, c.id, n, highest_score(c), 1, work
     )
-    return c.id[place] if place >= 0 else -1
+    if place >= 0:
+        id[0] = c.id[place]

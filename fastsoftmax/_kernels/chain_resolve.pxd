@@ -32,6 +32,7 @@ from fastsoftmax._kernels.history_queries cimport (
     history_scratch_free,
     history_since,
 )
+from fastsoftmax._kernels.types cimport noinline_void
 
 cdef enum:
     NOT_SET = -1
@@ -45,6 +46,7 @@ cdef struct Resolved:  # of one worker
     Py_ssize_t room
     HistoryRow row  # tokens that no History keeps
     HistoryScratch scratch
+    bint complete
 
 
 cdef inline void begin_resolved(Resolved *r) noexcept nogil:
@@ -186,16 +188,17 @@ cdef inline double surprise_limit(const ChainStep *step, const PastTokens *past)
     return past.state[0] if past.n_state > 0 else 2 * step.a
 
 
-cdef inline bint resolve(
+cdef inline noinline_void resolve(
     Resolved *r, const ChainStep *steps, Py_ssize_t n_steps, const PastTokens *past, Py_ssize_t n
 ) noexcept nogil:
-    """Write to `r.steps` what steps do to a row of n; return whether there was memory."""
+    """Write to `r.steps` what steps do to a row of n, and to `r.complete` if there was memory."""
     cdef const HistoryRow *row = past.kept
     cdef const ChainStep *step
     cdef ChainStep *plain
     cdef Py_ssize_t i, first
+    r.complete = False
     if not reserve_resolved(r, steps, n_steps, past):
-        return False
+        return
     for i in range(n_steps):
         step = steps + i
         plain = r.steps + i
@@ -213,10 +216,10 @@ cdef inline bint resolve(
         if looks_for_repeats(step):
             if row == NULL:
                 if history_set(&r.row, past.ids, past.size, past.prompt):
-                    return False
+                    return
                 row = &r.row
             if not name_repeats(r, step, row, n):
-                return False
+                return
         elif step.op == BAD_WORDS or step.op == SEQUENCE_BIAS:
             name_completions(r, step, past)
         else:
@@ -224,4 +227,4 @@ cdef inline bint resolve(
         plain.op = LOGIT_BIAS if step.op == DRY or step.op == SEQUENCE_BIAS else SUPPRESS_TOKENS
         plain.ids, plain.values = r.ids + first, r.values + first
         plain.n_ids = r.used - first
-    return True
+    r.complete = True

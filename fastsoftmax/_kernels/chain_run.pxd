@@ -33,6 +33,7 @@ from fastsoftmax._kernels.chain_whole cimport Scores, divide_scores, draw_from_s
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_row
 from fastsoftmax._kernels.packed_row cimport row_element
+from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.token_logprobs cimport log1p_of_others
@@ -51,13 +52,22 @@ cdef inline bint only_divides(const Chain *chain) noexcept nogil:
     return chain.n_first == 0 or chain.n_first == 1 and chain.steps[0].op == TEMPERATURE
 
 
+cdef inline bint races_in_row(const Chain *chain, Py_ssize_t n, const Draw *draw) noexcept nogil:
+    """Return whether a race is drawn from all of a row of n, by block maxima of RACE_BLOCK."""
+    return (
+        draw != NULL and draw.race != NULL and n >= LONG_ENOUGH
+        and chain.n_first == chain.n_steps and chain.kept == 0 and only_divides(chain)
+    )
+
+
 cdef inline Py_ssize_t draw_whole(
     const real *x, Py_ssize_t n, double highest, const Chain *chain, Names *names,
     const double **u, Workspace *work, Candidates *c, const Draw *draw,
 ) noexcept nogil:
     """Return the id drawn from a row whose scores the chain changes and of which it removes none.
 
-    INVALID if all of it must be listed, or NO_MEMORY. `work` has the block maxima of CHUNK.
+    INVALID if all of it must be listed, or NO_MEMORY. `work` has the block maxima of CHUNK, or for
+    `races_in_row` of RACE_BLOCK.
     """
     cdef double temperature = chain.steps[0].a if chain.n_first else 1
     cdef double inverse
@@ -71,7 +81,10 @@ cdef inline Py_ssize_t draw_whole(
         if not make_room(c, 1):
             return NO_MEMORY
         if draw.weighed:
-            i = first_max(x, n, CHUNK, <real>highest, <const real *>work.maxima, work.packed)
+            i = first_max(
+                x, n, CHUNK if draw.race == NULL else RACE_BLOCK, <real>highest,
+                <const real *>work.maxima, work.packed,
+            )
             c.log_total = log1p_of_others(
                 x, n, i, highest, temperature, <double *>work.keys, work.packed
             )
@@ -117,7 +130,10 @@ cdef inline int64_t run_chain(
     `u` becomes where the next random number is. Where `draw` is not NULL, an id may be drawn by it
     and written there: then nothing is in `c`, or that id alone.
     """
-    cdef double highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
+    cdef double highest = max_and_block_maxima(
+        x, n, RACE_BLOCK if races_in_row(chain, n, draw) else CHUNK, <real *>work.maxima,
+        work.packed,
+    )
     cdef bint is_long = n >= LONG_ENOUGH
     cdef Py_ssize_t done
     if draw != NULL:

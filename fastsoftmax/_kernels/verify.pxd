@@ -9,6 +9,8 @@ Formula
     u_(j-1) (s_j + 1 - f_j) < s_j, where s_j is the sum of the positive part of f_j p_j - q_j, and
     all K of them if u_(K-1) < f_K; the largest such j is taken, and an id drawn from that part.
     After all drafts one more id is drawn from p_K. At T = 0 all of that is the largest entry.
+    By races row j draws the id r_j with the noise of the request's seed and position + j alone; ids
+    are r_0, r_1, ... up to the first that is not the draft's.
 
 Passes over memory
     For each row that is needed, those of a draw by `sample`; rows behind the first rejection of a
@@ -26,10 +28,10 @@ Source
     https://arxiv.org/abs/2403.10444 (blocks).
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
 
-from fastsoftmax._kernels.abi cimport FLOAT32, Filters
+from fastsoftmax._kernels.abi cimport FLOAT32, Filters, Race
 from fastsoftmax._kernels.found_row cimport Scratch, allocate_scratch, find_row, free_scratch
 from fastsoftmax._kernels.kept cimport (
     LISTED,
@@ -40,12 +42,13 @@ from fastsoftmax._kernels.kept cimport (
     sum_kept,
 )
 from fastsoftmax._kernels.packed_row cimport PackedRow, row_element
+from fastsoftmax._kernels.race_row cimport race_of_row
 from fastsoftmax._kernels.residual cimport Pair, draw_kept, draw_residual, sum_residuals
 from fastsoftmax._kernels.row_maximum cimport argmax
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.truncation cimport max_selected_of
 from fastsoftmax._kernels.types cimport real
-from fastsoftmax._kernels.verify_abi cimport BLOCKS, VerifyCall
+from fastsoftmax._kernels.verify_abi cimport BLOCKS, RACES, VerifyCall
 from fastsoftmax._kernels.workspace cimport Workspace, enlarge_workspace
 
 cdef enum:
@@ -165,6 +168,55 @@ cdef inline int verify_greedily(
     return 0
 
 
+cdef inline int64_t race_at(
+    const VerifyCall *call, Py_ssize_t request, Py_ssize_t j, const Filters *f, Scratch *s,
+    int *result, real like,
+) noexcept nogil:
+    """Return the id that the target's race at place j draws.
+
+    `result` becomes 0, NO_MEMORY, or the code of a row without probabilities.
+    """
+    cdef const Race *race = call.race
+    cdef PackedRow *packed
+    cdef const void *x = find_row(
+        call.target, request * (call.length + 1) + j, call.n, &s.x_packed, &packed
+    )
+    cdef int64_t id
+    while True:
+        s.work.packed = packed
+        race_of_row(
+            race.seeds[request * race.seed_stride],
+            race.positions[request * race.position_stride] + <uint64_t>j,
+            <const real *>x, call.n, f, &s.work, &id,
+        )
+        if not s.work.is_full or s.work.most >= call.n:
+            break
+        s.work.packed = NULL
+        if not enlarge_workspace(&s.work, call.n):
+            result[0] = NO_MEMORY
+            return -1
+    result[0] = 0 if id >= 0 else <int>(-1 - 2 * j)
+    return id
+
+
+cdef inline int verify_races(
+    const VerifyCall *call, Py_ssize_t request, const Filters *f, Scratch *s, int64_t *ids,
+    real like,
+) noexcept nogil:
+    """Verify the drafts of a request by the target's races; return as `verify_chain` does."""
+    cdef const int64_t *drafts = call.drafts + request * call.length
+    cdef Py_ssize_t j = 0
+    cdef int result = 0
+    for j in range(call.length + 1):
+        ids[j] = race_at(call, request, j, f, s, &result, like)
+        if result != 0:
+            return result
+        if j == call.length or drafts[j] != ids[j] or stopped(call.n):
+            break
+    call.counts[request] = j + 1
+    return 0
+
+
 cdef inline int verify_chain(
     const VerifyCall *call, Py_ssize_t request, const Filters *f, const double *u, Scratch *s,
     Pair *pair, int64_t *ids, real like,
@@ -262,10 +314,12 @@ cdef inline int verify_some(
         return -1
     for i in range(first, first + requests):
         f = call.filters + i * call.filter_stride
-        u = call.uniforms + i * (call.length + 1)
+        u = call.uniforms + (i * (call.length + 1) if call.race == NULL else 0)
         ids = call.ids + i * (call.length + 1)
         if f.temperature == 0:
             result = verify_greedily(call, i, &s, ids, like)
+        elif call.method == RACES:
+            result = verify_races(call, i, f, &s, ids, like)
         elif call.method == BLOCKS:
             result = verify_block(call, i, f, u, &s, &pair, ids, like)
         else:

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.abi cimport Filters, PackedRows
+from fastsoftmax._kernels.abi cimport Filters, PackedRows, Race
 
 # Return where a row of a plan begins; NULL where it cannot be read as it lies.
 ctypedef const void *(*locate_fn)(const void *plan, Py_ssize_t row) noexcept nogil
@@ -16,6 +16,7 @@ cdef struct RowSource:  # the rows of an array of any layout, each found when it
 cdef enum Method:
     CHAIN
     BLOCKS
+    RACES
 
 cdef struct VerifyCall:  # of requests: `length` drafts each, and one target row more
     int dtype  # DType
@@ -27,6 +28,7 @@ cdef struct VerifyCall:  # of requests: `length` drafts each, and one target row
     const Filters *filters
     Py_ssize_t filter_stride  # 1 if there are filters for each request, else 0
     const double *uniforms  # length + 1 a request: for the last id, then for each draft
+    const Race *race  # in their place for RACES
     const int64_t *drafts  # may change meanwhile: an id outside the row ends the draft
     int64_t *ids  # length + 1 a request
     # How many ids there are; or -1 - (2 j + d) where row j of the target (d = 0) or of the draft

@@ -8,7 +8,7 @@ from numpy.random import Generator, Philox
 
 from .._arguments.arrays import as_array, work_dtype
 from .._arguments.results import BeamStep, Verified
-from .._arguments.values import choice, count, filters, uniforms
+from .._arguments.values import choice, count, filters, race_words, uniforms
 from .._arguments.verification import (
     beam_scores,
     check_blocks,
@@ -19,7 +19,7 @@ from .._arguments.verification import (
     length_factors,
 )
 from .rows import doubles, public
-from .sampling import first_above, survivors
+from .sampling import first_above, race_places, survivors
 from .selection import best_first
 from .softmax import log_softmax_row
 
@@ -36,8 +36,8 @@ def verify(
     on_invalid: Any,
     **parameters: Any,
 ) -> Verified:
-    choose = {"chain": verify_chain, "block": verify_block}[
-        choice(method, "method", ("chain", "block"))
+    choose = {"chain": verify_chain, "block": verify_block, "race": verify_race}[
+        choice(method, "method", ("chain", "block", "race"))
     ]
     flag = choice(on_invalid, "on_invalid", ("raise", "flag")) == "flag"
     x = as_array(logits, "logits")
@@ -47,7 +47,11 @@ def verify(
     size = prod(batch)
     f = np.broadcast_to(filters(batch, **parameters), size)
     drafts = drafted_ids(draft_ids, (*batch, length), n).reshape(size, length)
-    u = uniforms(rng, seed, position, batch, length + 1, philox_apart)
+    u: Any
+    if method == "race":
+        u = np.stack(race_words(rng, seed, position, batch), axis=-1)
+    else:
+        u = uniforms(rng, seed, position, batch, length + 1, philox_apart)
     eps = min(np.finfo(work_dtype(a.dtype)).eps for a in (x, x if y is None else y))
     targets = doubles(x).reshape(size, length + 1, n)
     sources = [None] * size if y is None else list(doubles(y).reshape(size, length, n))
@@ -168,6 +172,20 @@ def verify_block(t: np.ndarray, p: Rows, q: Rows, u: np.ndarray) -> list[int]:
             return [*t, row]
     j, factor = best
     return [*t[:j], draw_residual(*pair(p, q, j, t[j]), factor, u[0])]
+
+
+def verify_race(t: np.ndarray, p: Rows, q: Rows, key: np.ndarray) -> list[int]:
+    """what the target's races draw, at this seed and the positions from this one on, to the first
+    that is no draft"""
+    emitted: list[int] = []
+    for j in range(len(t) + 1):
+        kept, _ = p.survivors(j)
+        at = key + np.array([0, j], np.uint64)
+        (place,) = race_places(p.x[j], kept, p.f["temperature"], at, 1, True)
+        emitted.append(int(kept[place]))
+        if j < len(t) and emitted[j] != t[j]:
+            break
+    return emitted
 
 
 def pair(p: Rows, q: Rows, j: int, draft: int) -> tuple[Any, Any]:

@@ -49,7 +49,7 @@ KERNELS = [
     "block_maxima", "row_maximum", "bisection", "workspace", "block_select", "weights",
     "weights_f32",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "truncation",
-    "filter_logits", "token_logprobs", "race_blocks", "race", "support", "select",
+    "filter_logits", "token_logprobs", "race_blocks", "race", "race_row", "support", "select",
     "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
     "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run", "chain_report", "chain",
     "found_row", "kept", "residual", "verify", "beams", "sample", "half", "conversions",

@@ -149,12 +149,16 @@ def test_any_chain_of_any_row(sampler, row, history, prompt, dtype, strided):
 
 
 NAMING = [
-    [RepetitionPenalty(1.5), FrequencyPenalty(0.3, 20), PresencePenalty(0.2, prompt=False)],
-    [FrequencyPenalty(-0.5), LogitBias({3: 4.0, 7: -np.inf, 40: -1.0}), SuppressTokens([11, 12])],
-    [DRY(0.8, 2.0, 1, breakers=[[5], [6, 7]]), NoRepeatNGram(3), MinLength(50, [3, 4])],
-    [BadWords([[8], [2, 9]]), SequenceBias({(6,): 4.0, (2, 3): 1.0, (2, 4): 2.0, (4,): -9})],
+    [
+        RepetitionPenalty(1.5), FrequencyPenalty(0.3, 20), PresencePenalty(0.2, prompt=False),
+        DRY(0.8, 2.0, 1, breakers=[[5], [6, 7]]), NoRepeatNGram(3), MinLength(50, [3, 4]),
+    ],
+    [
+        FrequencyPenalty(-0.5), LogitBias({3: 4.0, 7: -np.inf, 40: -1.0}), SuppressTokens([11, 12]),
+        BadWords([[8], [2, 9]]), SequenceBias({(6,): 4.0, (2, 3): 1.0, (2, 4): 2.0, (4,): -9}),
+    ],
     [],
-]
+]  # fmt: skip
 CUTTING = [
     [TopK(20)],
     [TopK(20, "all", 30), TopP(0.9)],
@@ -185,8 +189,11 @@ def hard_row(n, dtype):
     return row.astype(dtype)
 
 
+@pytest.mark.parametrize(
+    "temperature", [[Temperature(0.7)], pytest.param([], marks=pytest.mark.slow)], ids=str
+)
 @pytest.mark.parametrize("cutting", CUTTING, ids=str)
-def test_every_kind_of_chain(cutting):
+def test_every_kind_of_chain(cutting, temperature):
     history = [2, 3, 5, 2, 3, *np.random.default_rng(3).integers(0, 100, 30).tolist(), 5, 2]
     for n, dtype in (
         (60, "float32"),
@@ -198,11 +205,10 @@ def test_every_kind_of_chain(cutting):
         x = np.tile(hard_row(n, dtype), (3, 1))
         named = [t % n for t in history]
         for naming in NAMING:
-            for temperature in ([], [Temperature(0.7)]):
-                sampler = Sampler(*naming, *temperature, *cutting)
-                got = outcome(sampler, x, [named] * 3, prompt=9)
-                assert got == readable(sampler, x, [named] * 3, prompt=9), (n, sampler)
-                assert n < 100 or isinstance(got[0][0], np.dtype), got
+            sampler = Sampler(*naming, *temperature, *cutting)
+            got = outcome(sampler, x, [named] * 3, prompt=9)
+            assert got == readable(sampler, x, [named] * 3, prompt=9), (n, sampler)
+            assert n < 100 or isinstance(got[0][0], np.dtype), got
 
 
 @pytest.mark.parametrize("preserving", [TopK(3), MinP(0.999), TopK(2, "all")], ids=str)
@@ -241,7 +247,11 @@ REPEATS = {
 }
 
 
-@pytest.mark.parametrize("tokens", REPEATS.values(), ids=REPEATS)
+@pytest.mark.parametrize(
+    "tokens",
+    [pytest.param(v, marks=[pytest.mark.slow] * (i > 0)) for i, v in enumerate(REPEATS.values())],
+    ids=REPEATS,
+)
 def test_long_histories(tokens):
     x = np.tile(hard_row(1500, "float32"), (2, 1))
     for steps in (

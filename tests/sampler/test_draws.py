@@ -41,6 +41,7 @@ SAMPLERS = [
     Sampler(FrequencyPenalty(-0.5), Temperature(0.6)),
     Sampler(AllowedTokens(range(50)), MinP(0.1)),
 ]
+SLOW = pytest.mark.slow
 IDS = [[3, 3, 9], [], [1, 59], [7]]
 SEEDS = {"seed": [7, -1, 3, 2**64 - 1], "position": [0, 40, 80, 2**63]}
 
@@ -89,7 +90,10 @@ def forms(mask):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.002])
-@pytest.mark.parametrize(("n", "dtype"), [(60, "float32"), (5000, "float32"), (5001, "float64")])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [(60, "float32"), (5000, "float32"), pytest.param(5001, "float64", marks=SLOW)],
+)
 def test_what_is_shut_is_as_if_its_logit_were_lowest(share, n, dtype):
     x, rng = hard_rows(n, dtype), np.random.default_rng(n)
     mask = rng.random(x.shape) < share
@@ -167,7 +171,10 @@ def test_errors_of_masks():
 # ---- races ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "dtype"), [(60, "float32"), (5000, "float32"), (300, "float64")])
+@pytest.mark.parametrize(
+    ("n", "dtype"),
+    [(60, "float32"), *(pytest.param(*p, marks=SLOW) for p in [(5000, "f4"), (300, "float64")])],
+)
 def test_a_race_is_that_of_sample(n, dtype):
     x = hard_rows(n, dtype)
     for knobs in KNOBS:
@@ -225,7 +232,7 @@ def taken(ids, accept):
 def test_the_first_that_is_accepted_of_the_draws_without_replacement(sampler, method):
     x = hard_rows(60)
     chances = sum(step.uniforms for step in sampler.steps)
-    for seed in range(3):
+    for seed in range(2):
         where = {"seed": seed, "position": [0, 50, 100, 150], "method": method}
         got = sampler(x, IDS, accept=third, on_invalid="flag", logprobs=1, **where)
         left = sampler.filter(x.astype("f8"), IDS, seed=seed, position=where["position"])

@@ -78,15 +78,15 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize("method", ["inverse", "race"])
+@pytest.mark.parametrize("method", ["inverse", pytest.param("race", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("steps", STATES, ids=str)
 def test_the_compiled_steps_draw_and_remember_what_the_readable_ones_do(impl, steps, method):
     sampler, rng = Sampler(*steps), np.random.default_rng(5)
     assert program.chains is None or all(sampler.compiled)
     one, two = History([[1], [2, 3]]), History([[1], [2, 3]])
-    for i in range(6):
-        x = rng.normal(0, 3, (2, 1000)).astype("float32" if i % 3 else "float64")
-        x[:, 300 if i % 2 else 1000 :] = -np.inf
+    for i in range(4):
+        x = rng.normal(0, 3, (2, 400)).astype("float32" if i % 3 else "float64")
+        x[:, 100 if i % 2 else 400 :] = -np.inf
         where = {"seed": [3, i], "position": i, "method": method, "logprobs": 1}
         got = sampler(x, one, **where)
         with pytest.MonkeyPatch.context() as patch:
@@ -112,7 +112,7 @@ def test_equal_tokens_at_the_edge_of_mirostat():
 
 
 def test_a_dynamic_temperature_is_that_of_the_readable_chain():
-    for n in (1, 2, 300, 5000):
+    for n in (1, 2, 300):
         x = np.random.default_rng(n).normal(0, 3, (4, n))
         x[1], x[2, ::2] = 1.0, -np.inf
         for step in (DynamicTemperature(1.0, 0.5), DynamicTemperature(0.3, 2.0, 1.7)):

@@ -294,7 +294,7 @@ def test_wrong_arguments_are_named(impl):
     says(IndexError, "draft_ids has -2; allowed is 0 to 4, and -1", ids - 2, x)
     says(TypeError, "draft_ids has dtype float64; allowed are integers", ids + 0.0, x)
     says(TypeError, "draft_ids has dtype bool", ids > 0, x)
-    says(ValueError, "method is 'race'; allowed are 'chain', 'block'$", ids, x, method="race")
+    says(ValueError, "method is 'all'; allowed are 'chain', 'block', 'race'$", ids, x, method="all")
     says(ValueError, "on_invalid is 'skip'; allowed are 'raise', 'flag'", ids, x, on_invalid="skip")
     says(ValueError, "top_p is 2.0; allowed is 0 to 1", ids, x, top_p=2)
     says(ValueError, r"temperature has shape \(3,\), which does not broadcast", ids, x,
