@@ -39,8 +39,8 @@ class Reserve(ctypes.Structure):
     )
 
 
-class Call(ctypes.Structure):
-    """The struct CrossEntropyCall of ``_kernels/abi.pxd``."""
+class CrossEntropyCall(ctypes.Structure):
+    """The struct of that name in ``_kernels/abi.pxd``."""
 
     _fields_ = (
         ("dtype", ctypes.c_int),
@@ -82,7 +82,7 @@ def run(table, x, targets=None, labels=None, temperature=1.0, smoothing=0.0, wei
     y = np.full_like(x, 77) if out is None else out
     scores = np.full(n * x.itemsize + 128, 77, np.uint8)
     workspace = Reserve(scores.ctypes.data, n * x.itemsize, 1)
-    call = Call(
+    call = CrossEntropyCall(
         x.dtype == np.float64,
         n,
         temperature,

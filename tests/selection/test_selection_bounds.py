@@ -38,7 +38,7 @@ class TopKCall(ctypes.Structure):
 class RankCall(ctypes.Structure):
     _fields_ = (
         ("dtype", ctypes.c_int), ("n", INDEX), ("m", INDEX), ("ids", ctypes.c_void_p),
-        ("ranks", ctypes.c_void_p),
+        ("ranks", ctypes.c_void_p), ("packed", ctypes.c_void_p),
     )  # fmt: skip
 
 
