@@ -72,9 +72,9 @@ def _smallest(shape, k):
     )  # fmt: skip
 
 
-def _sample(notes, other, rows="random", dtype="float32", **parameters):
+def _sample(notes, other, rows="random", dtype="float32", shape=_ROW, **parameters):
     return _use(
-        f"sample {notes} {dtype} {shape_text(_ROW)} {rows}", "itself", _ROW, "sample", other,
+        f"sample {notes} {dtype} {shape_text(shape)} {rows}", "itself", shape, "sample", other,
         rows=rows, dtype=dtype, parameters=parameters, passes=limits.SUMMED,
     )  # fmt: skip
 
@@ -162,7 +162,16 @@ USES = (
     *(
         _allowed(amount, floor, notes, temperature=0.8, **filters)
         for amount, floor in ((0.3, 0.8), (50, 4))
-        for notes, filters in (("T", {}), ("T, top_k, top_p", {"top_k": 50, "top_p": 0.9}))
+        for notes, filters in (
+            ("T", {}),
+            ("T, top_p", {"top_p": 0.9}),
+            ("T, top_k, top_p", {"top_k": 50, "top_p": 0.9}),
+        )
+    ),
+    *(
+        _sample(f"T={t} top_p=0.9", _own("plain draw", "sample", 1.3, "real", temperature=t),
+                "real", shape=(3, 49152), temperature=t, top_p=0.9)
+        for t in (0.8, 1)
     ),
     *(
         _sample("plain", _own("deviation 3", "sample", 0.9, "deviation 3"),
