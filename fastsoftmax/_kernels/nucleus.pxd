@@ -28,7 +28,7 @@ from fastsoftmax._kernels.histogram cimport (
     min_max_within,
 )
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
-from fastsoftmax._kernels.packed_row cimport is_shut_piece, row_part
+from fastsoftmax._kernels.packed_row cimport is_moved, is_shut_piece, row_element, row_part
 from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
 from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
@@ -255,11 +255,15 @@ cdef inline Range sample_row(
     for i in range(SAMPLE_SIZE // PIECE):  # a piece of each `stride` neighbours
         chance = chance * 6364136223846793005ULL + 1442695040888963407ULL
         place = i * stride + <Py_ssize_t>((chance >> 32) * <uint64_t>(stride - PIECE + 1) >> 32)
-        if is_shut_piece(work.packed, place, PIECE):
+        part = value + PIECE * i
+        if work.packed != NULL and not is_moved(work.packed):
+            for l in range(PIECE):
+                value[PIECE * i + l] = row_element(x, place + l, work.packed)
+        elif is_shut_piece(work.packed, place, PIECE):
             for l in range(PIECE):
                 value[PIECE * i + l] = -infinity(<real>0)
-            continue
-        part = row_part(x, place, PIECE, work.packed)
+        else:
+            part = row_part(x, place, PIECE, work.packed)
         for l in range(PIECE):
             value[PIECE * i + l] = part[l]
             found |= part[l] > -infinity(<real>0)

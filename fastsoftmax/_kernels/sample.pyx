@@ -15,10 +15,10 @@ Formula
 Passes over memory
     One read for the block maxima and the checks. With top_k nothing else of the row's size; without
     it a second one for the weights. min_p is a threshold in logit space: few elements that reach it
-    are listed, many are drawn from in the one pass that weighs them. Where a few hundred elements
-    have the mass of top_p, the block maxima tell which; else one pass finds the threshold
-    (``nucleus.pxd``), the same for any size of the nucleus. Nothing is sorted but what `support`
-    returns. However many are drawn, the row is filtered and weighed once.
+    are listed, many are drawn from in the one pass that weighs them. Where few elements have the
+    mass of top_p, one pass adds coarse weights up, and they are listed (``peaked_row.pxd``); else
+    one finds the threshold (``nucleus.pxd``), the same for any size of the nucleus. Nothing is
+    sorted but what `support` returns. However many are drawn, the row is filtered and weighed once.
     Log-probabilities: one read for the maxima, one for the weights; the next row's maximum is found
     while a row is weighed. `top_logprobs` selects by the block maxima of the first read.
 

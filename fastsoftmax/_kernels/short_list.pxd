@@ -1,35 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Candidates of a row by its block maxima, and thresholds that are known before any weight is."""
+"""Candidates of a row by its block maxima, and bounds that are known before any weight is."""
 
 from libc.math cimport log
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.block_maxima cimport CHUNK
-from fastsoftmax._kernels.histogram cimport (
-    BUCKETS,
-    Range,
-    bucket_reaching,
-    buckets_per_unit,
-    mass_histogram,
-    min_max,
+from fastsoftmax._kernels.bisection cimport reaching_mask
+from fastsoftmax._kernels.bit_masks cimport word_at
+from fastsoftmax._kernels.block_maxima cimport CHUNK, count_blocks
+from fastsoftmax._kernels.packed_row cimport (
+    is_listed,
+    is_moved,
+    open_bits,
+    row_element,
+    row_part,
 )
-from fastsoftmax._kernels.packed_row cimport is_listed, row_element, row_part
-from fastsoftmax._kernels.radix cimport from_sortable_key, sortable_key
-from fastsoftmax._kernels.sums cimport LANES
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.radix cimport Descending, from_sortable_key, sortable_key
+from fastsoftmax._kernels.sums cimport LANES, STEP
+from fastsoftmax._kernels.types cimport infinity, lowest_bit, real
 from fastsoftmax._kernels.workspace cimport Workspace
-
-cdef enum:
-    SKIP_ELEMENTS = 16  # elements that are passed over at once
-
-
-cdef inline bint any_at_least(const real *x, Py_ssize_t n, real low) noexcept nogil:
-    """Return whether one of n elements (a constant) is at least `low`."""
-    cdef int found = 0
-    cdef Py_ssize_t l
-    for l in range(n):
-        found |= x[l] >= low
-    return found
 
 
 cdef inline double max_logit_span(
@@ -43,19 +31,18 @@ cdef inline double max_logit_span(
     return log(n / ((1 - share) * total)) / inverse
 
 
-cdef inline double threshold_from_maxima(
-    const real *maxima, Py_ssize_t n, double target, double span, Workspace *work
-) noexcept nogil:
-    """Return a number such that the n block maxima above it have the mass `target`, nearly no more.
-
-    Their weights are in `work`; `span` is the distance from the largest that buckets cover.
-    """
-    cdef double mass[BUCKETS]
-    cdef double before, scale
-    cdef Range r = min_max(maxima, n)
-    scale = buckets_per_unit(r, span)
-    mass_histogram(maxima, <const real *>work.weight, n, r.high, scale, mass)
-    return r.high - (bucket_reaching(mass, target, &before) + 1.01) / scale
+cdef inline uint32_t mask_at_least(const real *x, Py_ssize_t n, real low) noexcept nogil:
+    """Return a bit for each of up to STEP elements: 1 if it is at least `low`."""
+    cdef uint32_t mask = 0
+    cdef Py_ssize_t l
+    if n < STEP:
+        for l in range(n):
+            mask |= <uint32_t>(x[l] >= low) << l
+        return mask
+    if real is float:
+        return reaching_mask(x, <Descending>0, low, <uint32_t>0)
+    else:
+        return reaching_mask(x, <Descending>0, low, <uint64_t>0)
 
 
 cdef inline Py_ssize_t compact_at_least(
@@ -67,40 +54,49 @@ cdef inline Py_ssize_t compact_at_least(
     """
     cdef real *value = <real *>work.value
     cdef const real *part
-    cdef Py_ssize_t start, stop, j, i, l, lane, lanes, m = 0
+    cdef Py_ssize_t block, start, size, j, i, m = 0
+    cdef const uint32_t *bits = NULL
+    cdef uint32_t mask, hits
     if is_listed(work.packed):
         for i in range(work.packed.count):
             value[m] = row_element(x, work.packed.ids[i], work.packed)
             work.index[m] = work.packed.ids[i]
             m += value[m] >= low
         return m
-    for start from 0 <= start < n by CHUNK:
-        if any_at_least(maxima, LANES, low):
-            stop = min(n, start + CHUNK)
-            if m + (stop - start) > work.room:
+    if not is_moved(work.packed):
+        bits = open_bits(work.packed)
+    for block from 0 <= block < count_blocks(n, CHUNK) by STEP:
+        hits = mask_at_least(maxima + block, STEP, low)  # and of what lies behind them, perhaps
+        start = block // LANES * CHUNK - CHUNK
+        while hits and start < n - CHUNK:
+            start += CHUNK
+            if hits & 255 == 0:
+                hits >>= LANES
+                continue
+            hits >>= LANES
+            size = min(<Py_ssize_t>CHUNK, n - start)
+            if m + size + 1 > work.room:
                 work.is_full = True
-                break
-            part = row_part(x, start, stop - start, work.packed) - start
-            lane = lanes = 0
-            for l in range(LANES):
-                lane = l if maxima[l] >= low else lane
-                lanes += maxima[l] >= low
-            if lanes == 1:  # as a rule; without a branch, which could not be predicted
-                for i from start + lane <= i < stop by LANES:
+                return 0
+            part = x + start if bits != NULL else row_part(x, start, size, work.packed)
+            for j from 0 <= j < size by STEP:
+                if bits == NULL:
+                    mask = mask_at_least(part + j, size - j, low)
+                elif word_at(bits, start + j) == 0:
+                    continue
+                else:
+                    mask = mask_at_least(part + j, size - j, low) & word_at(bits, start + j)
+                i = j + lowest_bit(mask | (mask == 0))  # mostly one at most: without a branch
+                value[m] = part[i]
+                work.index[m] = start + i
+                m += mask != 0
+                mask &= mask - 1
+                while mask:
+                    i = j + lowest_bit(mask)
                     value[m] = part[i]
-                    work.index[m] = i
-                    m += part[i] >= low
-            else:
-                for j from start <= j < stop by SKIP_ELEMENTS:
-                    if j + SKIP_ELEMENTS <= stop and not any_at_least(
-                        part + j, SKIP_ELEMENTS, low
-                    ):
-                        continue
-                    for i in range(j, min(stop, j + SKIP_ELEMENTS)):
-                        value[m] = part[i]
-                        work.index[m] = i
-                        m += part[i] >= low
-        maxima += LANES
+                    work.index[m] = start + i
+                    m += 1
+                    mask &= mask - 1
     return m
 
 

@@ -8,11 +8,14 @@ from fastsoftmax._kernels.abi cimport Filters
 from fastsoftmax._kernels.bisection cimport count_reaching
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row, count_blocks, count_equal
 from fastsoftmax._kernels.block_select cimport select_k
+from fastsoftmax._kernels.coarse cimport fits_coarse
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.histogram cimport Range
+from fastsoftmax._kernels.mass_prefix cimport Target, compact_to_prefix, truncate_to_mass
 from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus, sample_row
 from fastsoftmax._kernels.packed_row cimport is_listed, part_length, row_part
 from fastsoftmax._kernels.partition cimport Nucleus
+from fastsoftmax._kernels.peaked_row cimport FLAT, SHARP, Peak, list_peak, peak_of
 from fastsoftmax._kernels.radix cimport (
     Descending,
     compact_prefix,
@@ -27,14 +30,12 @@ from fastsoftmax._kernels.short_list cimport (
     max_logit_span,
     min_p_threshold,
     reaches_min_p,
-    threshold_from_maxima,
 )
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, largest_finite, real
 from fastsoftmax._kernels.weights cimport (
     Prefix,
     keep_weights_above,
     softmax_weights,
-    softmax_weights_by_block,
     sum_lanes,
 )
 from fastsoftmax._kernels.weights_f32 cimport (
@@ -43,8 +44,6 @@ from fastsoftmax._kernels.weights_f32 cimport (
     fits_float32,
     set_weight_scale,
     sum_estimates,
-    sum_weights_until,
-    total_error,
 )
 from fastsoftmax._kernels.workspace cimport Workspace
 
@@ -53,53 +52,6 @@ cdef enum:
     SMALL_ROW = 32  # elements of a row that are all looked at rather than selected from by blocks
     LONG_ROW = 1 << 20  # elements from which on all of them get room only if that is needed
     NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
-
-
-cdef inline bint select_by_mass(
-    const real *value, Py_ssize_t n, double target, double error, Workspace *work,
-    uint64_t *last, Py_ssize_t *ties,
-) noexcept nogil:
-    """Find the shortest prefix of n candidates whose mass reaches `target`.
-
-    Write it as `radix_select_by_mass` does. Return whether it would be no other if `target` were
-    off by the share `error` of it.
-    """
-    cdef Py_ssize_t i
-    cdef double mass = 0, lightest = 0
-    for i in range(n):
-        work.keys[i] = sortable_key(value[i])
-        work.masses[i] = work.weight[i]
-    radix_select_by_mass(work.keys, work.masses, n, target, last, ties)
-    if error == 0:
-        return True
-    for i in range(n):
-        if value[i] > from_sortable_key(last[0], <real>0):
-            mass += work.weight[i]
-        elif value[i] == from_sortable_key(last[0], <real>0):
-            lightest = work.weight[i]
-    mass += ties[0] * lightest
-    return mass - lightest < target * (1 - error) and mass >= target * (1 + error)
-
-
-cdef inline Py_ssize_t compact_to_prefix(
-    real *value, Workspace *work, Py_ssize_t n, uint64_t last, Py_ssize_t ties, Py_ssize_t min_keep
-) noexcept nogil:
-    """Keep of n candidates all above the key `last`, and the first `ties` of what has that key.
-
-    But at least the first `min_keep` in the order of selection. In index order; return how many.
-    """
-    cdef Py_ssize_t i, m = 0
-    min_keep = min(min_keep, n)
-    if min_keep > 1:
-        for i in range(n):
-            work.keys[i] = sortable_key(value[i])
-            m += work.keys[i] > last
-        if m + ties < min_keep:
-            radix_select_by_mass(work.keys, NULL, n, <double>min_keep, &last, &ties)
-    return compact_prefix(
-        value, work.index, n, from_sortable_key(last, <real>0), ties, value, work.index,
-        work.weight, work.room,
-    )
 
 
 cdef inline bint has_filters(const Filters *f, Py_ssize_t n) noexcept nogil:
@@ -134,27 +86,6 @@ cdef inline Py_ssize_t max_selected_of(
     for i in range(count):
         k = max(k, max_selected(n, f + i, unfiltered))
     return k
-
-
-cdef inline Py_ssize_t truncate_to_mass(
-    const real *x, Py_ssize_t n, double highest, double inverse, double total, double share,
-    double error, Py_ssize_t count, Py_ssize_t min_keep, Workspace *work,
-) noexcept nogil:
-    """Keep of the first `count` candidates of a row the shortest prefix with this share of `total`.
-
-    `total` may be off by `error` of it: it is summed up again if that might matter.
-    """
-    cdef real *value = <real *>work.value
-    cdef uint64_t last
-    cdef Py_ssize_t ties
-    while not select_by_mass(
-        <const real *>value, count, share * total, error, work, &last, &ties
-    ):
-        total = softmax_weights_by_block(
-            x, n, highest, inverse, NULL, work.masses, work.packed
-        )
-        error = 0
-    return compact_to_prefix(value, work, count, last, ties, min_keep)
 
 
 cdef inline Py_ssize_t list_row(const real *x, Py_ssize_t n, Workspace *work) noexcept nogil:
@@ -219,16 +150,25 @@ cdef inline Py_ssize_t truncate_long_row(
     const real *x, Py_ssize_t n, double highest, double inverse, double share,
     Py_ssize_t min_keep, Workspace *work, Nucleus *left,
 ) noexcept nogil:
-    """Apply top_p alone to a long row; return what `filter_candidates` does, without weights."""
+    """Apply top_p alone to a long row; return what `filter_candidates` does."""
     cdef const real *value = <const real *>work.value
     cdef const real *maxima = <const real *>work.maxima
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
     cdef Py_ssize_t count
-    cdef double mass, goal, span, total, error = 0, bound = highest, above = 0
+    cdef double mass, span, total, bound = highest, above = 0
     cdef Nucleus here
     cdef Range r
     cdef WeightScale scale
+    cdef Target target
+    cdef Peak peak
     if is_listed(work.packed):
+        count = compact_at_least(x, n, -largest_finite(<real>0), maxima, work)
+        softmax_weights(value, work.weight, count, highest, inverse)
+        target.total = sum_lanes(<const double *>work.weight, count)
+        target.error = 0
+        count = truncate_to_mass(x, n, highest, inverse, target, share, count, 1, work)
+        if count >= min_keep:
+            return count
         block_maxima_of_row(
             x, <Descending>0, n, CHUNK, <real *>work.maxima, <real *>NULL, work.packed
         )
@@ -238,6 +178,18 @@ cdef inline Py_ssize_t truncate_long_row(
         scale.max_weight = 0  # nobody reads it, but clang cannot know
     estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
     mass = sum_estimates(<const real *>work.weight, blocks)
+    peak = peak_of(<real *>work.weight, blocks, mass, share)
+    if peak != FLAT and fits_coarse(highest, inverse, <real>0):
+        count = list_peak(
+            x, n, highest, inverse, share, peak != SHARP, maxima, work, &target
+        )
+        if work.is_full:
+            return 0
+        if count > 0:
+            count = truncate_to_mass(x, n, highest, inverse, target, share, count, 1, work)
+            if count >= min_keep:
+                return count
+        estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
     span = max_logit_span(n, inverse, share, mass)
     if mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
@@ -246,29 +198,6 @@ cdef inline Py_ssize_t truncate_long_row(
     r = sample_row(
         x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )
-    if mass > share * total:  # few elements can have the mass, by what the block maxima weigh
-        total = sum_weights_until(x, n, highest, inverse, &scale, mass / share, work.packed)
-        if real is float:
-            error = total_error(&scale, n, max(1.0, total) * scale.max_weight)
-        goal = share * total * (1 + error)
-        if total > 0 and mass >= goal:
-            estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
-            count = compact_at_least(
-                x, n,
-                <real>threshold_from_maxima(
-                    maxima, blocks, goal, max_logit_span(n, inverse, share, total), work
-                ),
-                maxima, work,
-            )
-            if work.is_full:
-                return 0
-            softmax_weights(value, work.weight, count, highest, inverse)
-            if sum_lanes(<const double *>work.weight, count) >= goal:
-                count = truncate_to_mass(
-                    x, n, highest, inverse, total, share, error, count, 1, work
-                )
-                if count >= min_keep:
-                    return count
     find_nucleus(x, n, highest, inverse, &scale, share, span, r, work, &here)
     if work.is_full:
         return 0
@@ -278,6 +207,7 @@ cdef inline Py_ssize_t truncate_long_row(
     count = list_prefix(x, n, &here.prefix, work)
     if count < min_keep:
         count = select_k(x, n, min_keep, <real *>work.maxima, False, work)
+    softmax_weights(value, work.weight, count, highest, inverse)
     return count
 
 
@@ -325,6 +255,8 @@ cdef inline Py_ssize_t filter_candidates(
     cdef bint limited = 0 < f.top_k < n
     cdef bint by_mass = f.top_p < 1
     cdef bint min_p = f.log_min_p > -infinity(<double>0)
+    cdef bint weighed = False
+    cdef Target target
     cdef Py_ssize_t min_keep = min(f.min_keep, n)
     cdef Py_ssize_t count, likely, ties, i
     cdef uint64_t last
@@ -335,6 +267,7 @@ cdef inline Py_ssize_t filter_candidates(
     ):
         by_mass = False
         count = truncate_long_row(x, n, highest, inverse, share, min_keep, work, left)
+        weighed = True
         if count < 0:
             if min_p:
                 least = min_p_threshold(highest, inverse, f.log_min_p, <real>0)
@@ -360,15 +293,15 @@ cdef inline Py_ssize_t filter_candidates(
         count = list_row(x, n, work)
     if work.is_full:
         return 0
-    softmax_weights(<const real *>value, work.weight, count, highest, inverse)
+    if not weighed:
+        softmax_weights(<const real *>value, work.weight, count, highest, inverse)
     if inverse == 0:  # the order of the logits says nothing about that of the probabilities
         for i in range(count):
             value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if by_mass:
-        count = truncate_to_mass(
-            x, n, highest, inverse, sum_lanes(<const double *>work.weight, count), share, 0, count,
-            min_keep, work,
-        )
+        target.total = sum_lanes(<const double *>work.weight, count)
+        target.error = 0
+        count = truncate_to_mass(x, n, highest, inverse, target, share, count, min_keep, work)
     if min_p:
         likely = 0
         for i in range(count):

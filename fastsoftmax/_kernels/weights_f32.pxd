@@ -223,34 +223,6 @@ cdef inline double sum_estimates(const real *weight, Py_ssize_t n) noexcept nogi
     return total
 
 
-cdef inline double sum_weights_until(
-    const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
-    double enough, PackedRow *packed,
-) noexcept nogil:
-    """Return the sum of the weights, in float32 for float32; 0 as soon as it exceeds `enough`."""
-    cdef double weight[BLOCK]
-    cdef float *e = <float *>weight
-    cdef float padded[BLOCK]
-    cdef double total = 0
-    cdef const real *block
-    cdef Py_ssize_t start, m, w
-    if real is float:
-        enough *= scale.max_weight
-    for start from 0 <= start < n by BLOCK:
-        m = min(<Py_ssize_t>BLOCK, n - start)
-        block = open_part(x, start, m, packed, &m)
-        if real is float:
-            w = round_to_step(m + STEP - 1)
-            block_weights_f32(whole_steps(block, m, padded), e, w, scale)
-            total += sum_lanes_f32(e, w)
-        else:
-            softmax_weights(block, weight, m, highest, inverse)
-            total += sum_lanes(<const double *>weight, m)
-        if total > enough:
-            return 0
-    return total / scale.max_weight if real is float else total
-
-
 cdef inline void weigh_list(
     weight_t *value, weight_t *weight, Py_ssize_t n, double highest, double inverse,
     const WeightScale *scale,
