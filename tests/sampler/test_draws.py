@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastsoftmax import History, Sampler, sample
@@ -119,6 +119,7 @@ def test_what_is_shut_is_as_if_its_logit_were_lowest(share, n, dtype):
 
 
 @given(CHAINS, rows(LENGTHS), HISTORIES, st.sampled_from([0.001, 0.02, 0.5]), st.booleans())
+@settings(max_examples=25)
 def test_any_chain_of_any_row_under_a_mask(sampler, row, history, share, words):
     x = np.tile(row.astype(np.float32), (3, 1))
     mask = np.random.default_rng(row.size).random(x.shape) < share

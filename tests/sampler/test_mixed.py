@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastsoftmax import History, Sampler, steps
@@ -56,6 +56,7 @@ def impl(compiled):
 
 
 @given(CHAINS, CHAINS, rows(LENGTHS), HISTORIES, st.sampled_from([Mine(), Preserving()]))
+@settings(max_examples=25)
 def test_any_steps_before_and_after_one_of_ones_own(first, second, row, history, own):
     sampler = Sampler(*first.steps, own, *second.steps)
     assert sampler.compiled[len(first.steps) :] == (False,) * (1 + len(second.steps))
