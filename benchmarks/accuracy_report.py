@@ -25,13 +25,10 @@ normal; near ties has half of its entries within 2 units in the last place of th
 
 Cells of an operation, dtype, temperature, kind of rows and length in which the best of the peers is
 better than fastsoftmax by more than half a unit in the last place; the widest of each kind.
-Three things are behind them:
+Two things are behind them:
 
-- At T other than 1, log2(e)/T is rounded once, to the dtype: an error of up to |x - max|/T u in a
-  probability (u is half a unit of 1), the same as a T that is wrong by u. Where x/T happens to be
-  exact, as at T = 2, peers do not have it; elsewhere they round x/T itself, and lose more.
-- In float32 at T = 1 what ln 2 lacks costs 0.046 |x - max| u: 4 u at the far end of what float32
-  holds. Peers round x - max instead, which is exact for rows far from 0.
+- In float32 at T = 1 what ln 2 lacks costs 0.046 |x - max| u (u is half a unit of 1): 4 u at the
+  far end of what float32 holds. Peers round x - max instead, which is exact for rows far from 0.
 - The exponentials of gradients are of x - max, rounded, as the peers' are, and what is below the
   smallest normal number is 0 there (last table), as JAX has it.
 

@@ -81,8 +81,8 @@ def cross_entropy(
     integer target at T = 1 is within ``2 u`` relative, plus ``(4 + 1.1 |d_j|) u p_j`` for each
     entry j but the largest: the logarithm is ``log1p`` of the others, so the loss of a confident
     right answer is not 0 while another entry counts. At T other than 1 it is ``4 u`` relative, plus
-    ``(4 + 3.1 |d_j|/T) u p_j``. Losses are added up in 8 lanes of pairs
-    of float64, always in one order, whatever the threads.
+    ``(4 + 1.1 |d_j|/T) u p_j``, on x86-64 without FMA ``(4 + 3.1 |d_j|/T) u p_j``. Losses are added
+    up in 8 lanes of pairs of float64, always in one order, whatever the threads.
 
     Cost: two passes over a row in cache, one more for probabilities and `label_smoothing`. One
     float64 a row is allocated, nothing of the logits' size: along other axes, and from other types
@@ -175,8 +175,9 @@ def cross_entropy_with_grad(
     targets without `label_smoothing`, an entry's relative error at T = 1 is within ``(4 + 1.1 |d|)
     u``; at the target, where it is minus the sum of the other probabilities, within the mean of
     their bounds weighted by them, however close the target's own probability is to 1. At T other
-    than 1 it is ``(6 + 3.1 |d|/T) u``. Otherwise that bound is relative to ``p_j sum(q) + q_j``, q
-    being the weighted labels. Below the smallest normal number of the dtype: within one of those.
+    than 1 it is ``(6 + 1.1 |d|/T) u``, on x86-64 without FMA ``(6 + 3.1 |d|/T) u``. Otherwise that
+    bound is relative to ``p_j sum(q) + q_j``, q being the weighted labels. Below the smallest
+    normal number of the dtype: within one of those.
 
     Cost: one pass over the rows for both, the gradient written once (twice in cache); some two
     cycles an element with AVX2 in float32. What is not contiguous rows is packed by blocks that

@@ -50,6 +50,7 @@ cdef enum:  # the fields
     MAGIC
     SHIFT
     RATE
+    RATE_LOW
     SCALE_FIELDS
 
 
@@ -62,11 +63,12 @@ cdef inline void store_scale(
     exp_scale[MAGIC * spacing] = <real>scale.magic
     exp_scale[SHIFT * spacing] = <real>scale.shift
     exp_scale[RATE * spacing] = <real>scale.rate
+    exp_scale[RATE_LOW * spacing] = <real>scale.rate_low
 
 
 cdef inline void set_rate(double temperature, real *exp_scale, Py_ssize_t spacing) noexcept nogil:
     """Set the rate of the row that `exp_scale` points to."""
-    exp_scale[RATE * spacing] = exp_rate(temperature, <real>0)
+    exp_rate(temperature, exp_scale + RATE * spacing, exp_scale + RATE_LOW * spacing)
 
 
 cdef inline void set_row_range(
@@ -115,8 +117,9 @@ cdef inline real max_term_at(
 ) noexcept nogil:
     """Return the exponential of `highest`, of the row that `exp_scale` points to."""
     return scaled_exp(
-        highest, exp_scale[SHIFT * spacing], exp_scale[RATE * spacing], exp_scale[LOW * spacing],
-        exp_scale[HIGH * spacing], exp_scale[MAGIC * spacing], variant,
+        highest, exp_scale[SHIFT * spacing], exp_scale[RATE * spacing],
+        exp_scale[RATE_LOW * spacing], exp_scale[LOW * spacing], exp_scale[HIGH * spacing],
+        exp_scale[MAGIC * spacing], variant,
     )
 
 

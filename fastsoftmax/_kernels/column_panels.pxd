@@ -10,7 +10,7 @@ times, a part after the other.
 from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, SOFTMAX, Op, SoftmaxCall
-from fastsoftmax._kernels.batch_scale cimport RATE, SCALE_FIELDS, max_terms, set_rate
+from fastsoftmax._kernels.batch_scale cimport RATE, RATE_LOW, SCALE_FIELDS, max_terms, set_rate
 from fastsoftmax._kernels.column_exp cimport exp_step, reads_rows_in_place
 from fastsoftmax._kernels.column_io cimport (
     NARROW,
@@ -217,6 +217,7 @@ cdef inline void set_temperatures(
     """Set what columns have of their temperatures; what fills up vectors has the first one's."""
     cdef real *inverse = v + INVERSE * PANEL_COLUMNS
     cdef real *rate = v + (EXP_SCALE + RATE) * PANEL_COLUMNS
+    cdef real *rate_low = v + (EXP_SCALE + RATE_LOW) * PANEL_COLUMNS
     cdef Py_ssize_t c, known = columns if temperature_stride else 1
     for c in range(known):
         inverse[c] = inverse_temperature(temperature[c], <real>0)
@@ -224,6 +225,7 @@ cdef inline void set_temperatures(
     for c in range(known, round_to_vector(columns)):
         inverse[c] = inverse[0]
         rate[c] = rate[0]
+        rate_low[c] = rate_low[0]
 
 
 cdef inline Py_ssize_t max_panel_width(Py_ssize_t n, real like) noexcept nogil:

@@ -7,7 +7,7 @@ PANEL_COLUMNS apart: `v` has those of the elements' type, `s` those of float64.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.batch_scale cimport HIGH, LOW, MAGIC, RATE, SCALE_FIELDS, SHIFT
+from fastsoftmax._kernels.batch_scale cimport HIGH, LOW, MAGIC, RATE, RATE_LOW, SCALE_FIELDS, SHIFT
 from fastsoftmax._kernels.column_io cimport STREAMS, whole_vectors
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
@@ -97,12 +97,13 @@ cdef inline void exp_row(
 ) noexcept nogil:
     """Write the exponentials of x by one `exp_scale` to e."""
     cdef real rate = exp_scale[RATE]
+    cdef real rate_low = exp_scale[RATE_LOW]
     cdef real low = exp_scale[LOW]
     cdef real high = exp_scale[HIGH]
     cdef real magic = exp_scale[MAGIC]
     cdef Py_ssize_t c
     for c in range(whole_vectors(width)):
-        e[c] = scaled_exp(x[c], <real>0, rate, low, high, magic, variant)
+        e[c] = scaled_exp(x[c], <real>0, rate, rate_low, low, high, magic, variant)
 
 
 cdef inline void exp_max_row(
@@ -114,6 +115,7 @@ cdef inline void exp_max_row(
     If `keep`, a literal, copy x to `kept`.
     """
     cdef real rate = exp_scale[RATE]
+    cdef real rate_low = exp_scale[RATE_LOW]
     cdef real low = exp_scale[LOW]
     cdef real high = exp_scale[HIGH]
     cdef real magic = exp_scale[MAGIC]
@@ -130,7 +132,7 @@ cdef inline void exp_max_row(
         highest[c] = larger(x[c], highest[c])
         if keep:
             kept[c] = x[c]
-        e[c] = scaled_exp(x[c], <real>0, rate, low, high, magic, variant)
+        e[c] = scaled_exp(x[c], <real>0, rate, rate_low, low, high, magic, variant)
 
 
 cdef inline void exp_across(
@@ -141,8 +143,8 @@ cdef inline void exp_across(
     for c in range(whole_vectors(width)):
         e[c] = scaled_exp(
             x[c], exp_scale[SHIFT * PANEL_COLUMNS + c], exp_scale[RATE * PANEL_COLUMNS + c],
-            exp_scale[LOW * PANEL_COLUMNS + c], exp_scale[HIGH * PANEL_COLUMNS + c],
-            exp_scale[MAGIC * PANEL_COLUMNS + c], variant,
+            exp_scale[RATE_LOW * PANEL_COLUMNS + c], exp_scale[LOW * PANEL_COLUMNS + c],
+            exp_scale[HIGH * PANEL_COLUMNS + c], exp_scale[MAGIC * PANEL_COLUMNS + c], variant,
         )
 
 

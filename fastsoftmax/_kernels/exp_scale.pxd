@@ -9,14 +9,22 @@ before), chooses K.
 """
 
 from fastsoftmax._kernels.exp cimport (
-    Base2,
     clamp,
+    exp2_core,
     exp_clamped,
-    exp_core,
     exp_floored,
     rounding_magic,
 )
-from fastsoftmax._kernels.types cimport HAS_FMA, from_bits32, from_bits64, infinity, real
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    bits32,
+    bits64,
+    fma64,
+    from_bits32,
+    from_bits64,
+    infinity,
+    real,
+)
 
 cdef struct ExpScale:
     # The exponentials exp((x - shift) / T) / 2**K of one row. A double holds each float32, and a
@@ -25,7 +33,8 @@ cdef struct ExpScale:
     double high  # from which on it gives no finite number
     double magic  # chooses K
     double shift
-    double rate  # log2(e) / T; 0 at T = 1, where exp is more exact than a power of 2
+    double rate  # of log2(e) / T a half, in two parts; 0 at T = 1, where exp is faster
+    double rate_low
 
 # How much of it there is to do is a type, so that each loop is compiled for one answer. Pow2 is for
 # T other than 1; Centered has a shift; Clamped needs `high`, as its maximum may be above the pivot.
@@ -50,14 +59,15 @@ cdef enum ExpVariant:  # these types as numbers
 
 
 cdef inline real scaled_exp(
-    real x, real shift, real rate, real low, real high, real magic, exp_variant variant
+    real x, real shift, real rate, real rate_low, real low, real high, real magic,
+    exp_variant variant,
 ) noexcept nogil:
     """Return exp((x - shift) / T) / 2**K, or what that is for `variant`."""
     if exp_variant is CenteredPow2:
         x = x - shift
-        return exp_core(low if low > x else x, rate, magic, <Base2>0)
+        return exp2_core(low if low > x else x, rate, rate_low, magic)
     elif exp_variant is ClampedPow2:
-        return exp_core(clamp(x, low, high), rate, magic, <Base2>0)
+        return exp2_core(clamp(x, low, high), rate, rate_low, magic)
     elif exp_variant is Centered:
         return exp_floored(x - shift, low, magic)
     elif exp_variant is Unclamped:
@@ -82,9 +92,30 @@ cdef inline real inverse_temperature(double temperature, real like) noexcept nog
         return min(inverse, <double>1.7976931348623157e+308)
 
 
-cdef inline real exp_rate(double temperature, real like) noexcept nogil:
-    """Return log2(e) / T, but 0 for T = 1."""
-    return <real>(1.4426950408889634 / temperature) if temperature != 1 else 0
+cdef inline void exp_rate(double temperature, real *rate, real *rate_low) noexcept nogil:
+    """Write log2(e) / T / 2 as the sum of two, the first one rounded toward 0; 0 for T = 1.
+
+    Without fma the first one is rounded to nearest, and the second one 0: the product counts more.
+    """
+    cdef double half = 0.7213475204444817  # log2(e) / 2 - 1e-17
+    cdef double quotient = half / temperature
+    cdef double rest
+    rate[0] = rate_low[0] = 0
+    if temperature == 1:
+        return
+    rate[0] = <real>quotient
+    if not HAS_FMA:
+        return
+    if real is float:
+        if rate[0] > quotient:
+            rate[0] = from_bits32(bits32(rate[0]) - 1)
+        rate_low[0] = <float>(quotient - rate[0])
+    else:
+        rest = fma64(-quotient, temperature, half) + 1.0177636870465517e-17
+        if rest < 0:
+            rate[0] = from_bits64(bits64(quotient) - 1)
+            rest = fma64(-rate[0], temperature, half) + 1.0177636870465517e-17
+        rate_low[0] = rest / temperature
 
 
 # ---- the power of two ----------------------------------------------------------------------------
@@ -148,33 +179,37 @@ cdef inline void set_exponent_range(
 ) noexcept nogil:
     """Choose K so that exp(`pivot`) / 2**K is about 2**`exponent`; write the three it shows in.
 
-    `pivot` is divided by T. If `is_max`, nothing is above it; else exponentials too large for the
-    type are infinite.
+    `pivot` is divided by T; `rate` is of `exp_rate`. If `is_max`, nothing is above `pivot`; else
+    exponentials too large for the type are no finite numbers.
     """
     cdef real k = binade_offset(pivot, exponent)
     cdef real bias = 127 if real is float else 1023
-    cdef real one = 1
-    cdef real step = one / rate if rate != 0 else <real>0.6931471805599453  # of x, for a 2
+    cdef real half = 0.5
+    cdef real step = half / rate if rate != 0 else <real>0.6931471805599453  # of x, for a 2
     low[0] = (k - bias) * step
     high[0] = infinity(<real>0) if is_max else (k + bias + 1) * step
     magic[0] = rounding_magic(k) - k
+    if rate != 0:
+        magic[0] *= half
 
 
 # ---- of one row ----------------------------------------------------------------------------------
 
 
 cdef inline ExpScale make_scale(
-    real shift, real rate, real pivot, real exponent, bint is_max
+    real shift, double temperature, real pivot, real exponent, bint is_max
 ) noexcept nogil:
-    """Return the scale with this `shift` and `rate`, the rest by `set_exponent_range`."""
-    cdef real low, high, magic
+    """Return the scale with this `shift` and 1/T, the rest by `set_exponent_range`."""
+    cdef real rate, rate_low, low, high, magic
     cdef ExpScale scale
+    exp_rate(temperature, &rate, &rate_low)
     set_exponent_range(pivot, exponent, is_max, rate, &low, &high, &magic)
     scale.low = low
     scale.high = high
     scale.magic = magic
     scale.shift = shift
     scale.rate = rate
+    scale.rate_low = rate_low
     return scale
 
 
@@ -183,26 +218,28 @@ cdef inline ExpScale scale_from_pivot(
 ) noexcept nogil:
     """Return the scale of exp(x / `temperature`) / 2**K, K by `set_exponent_range`."""
     cdef real inverse = inverse_temperature(temperature, pivot)
-    return make_scale(<real>0, exp_rate(temperature, pivot), pivot * inverse, exponent, is_max)
+    return make_scale(<real>0, temperature, pivot * inverse, exponent, is_max)
 
 
 cdef inline ExpScale scale_from_max(real highest, double temperature) noexcept nogil:
     """Return the scale of a row's exponentials by its maximum `highest`."""
     cdef real inverse = inverse_temperature(temperature, highest)
-    cdef real rate = exp_rate(temperature, highest)
     cdef real shift = 0 if needs_no_shift(highest * inverse) else highest
     # Without fma the rounding of a product with x itself would count.
-    shift = highest if not HAS_FMA and rate != 0 else shift
-    return make_scale(shift, rate, (highest - shift) * inverse, target_exponent(highest), True)
+    shift = highest if not HAS_FMA and temperature != 1 else shift
+    return make_scale(
+        shift, temperature, (highest - shift) * inverse, target_exponent(highest), True
+    )
 
 
 cdef inline real max_term(real highest, const ExpScale *scale) noexcept nogil:
     """Return the exponential of a row's maximum `highest`."""
     cdef real shift = <real>scale.shift
     cdef real rate = <real>scale.rate
+    cdef real rate_low = <real>scale.rate_low
     cdef real low = <real>scale.low
-    cdef real high = <real>scale.high
     cdef real magic = <real>scale.magic
+    highest = highest - shift
     if rate != 0:
-        return scaled_exp(highest, shift, rate, low, high, magic, <CenteredPow2>0)
-    return scaled_exp(highest, shift, rate, low, high, magic, <Centered>0)
+        return exp2_core(low if low > highest else highest, rate, rate_low, magic)
+    return exp_floored(highest, low, magic)

@@ -6,7 +6,7 @@
 """
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, exp_rate, make_scale
+from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, make_scale
 from fastsoftmax._kernels.labels cimport (
     Labels,
     at_target,
@@ -59,7 +59,7 @@ cdef struct RowTerms:  # one number a row
 
 cdef inline ExpScale loss_scale(real highest, double temperature) noexcept nogil:
     """Return the scale of exp((x - `highest`) / `temperature`): that of the largest entry is 1."""
-    return make_scale(highest, exp_rate(temperature, highest), <real>0, <real>0, True)
+    return make_scale(highest, temperature, <real>0, <real>0, True)
 
 
 cdef inline void set_loss_scales(double temperature, real *exp_scale) noexcept nogil:

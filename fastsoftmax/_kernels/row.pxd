@@ -68,12 +68,13 @@ cdef inline void exp_loop(
     """Write the exponentials of x[0:n] into y, by `exp_scale`."""
     cdef real shift = <real>exp_scale.shift
     cdef real rate = <real>exp_scale.rate
+    cdef real rate_low = <real>exp_scale.rate_low
     cdef real low = <real>exp_scale.low
     cdef real high = <real>exp_scale.high
     cdef real magic = <real>exp_scale.magic
     cdef Py_ssize_t j
     for j in range(n):
-        y[j] = scaled_exp(x[j], shift, rate, low, high, magic, variant)
+        y[j] = scaled_exp(x[j], shift, rate, rate_low, low, high, magic, variant)
 
 
 cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
@@ -91,6 +92,7 @@ cdef inline void exp_prefetching_loop(
     """Write the exponentials of x[0:n] into y; bring n elements from `prefetch_src` on to L1."""
     cdef real shift = <real>exp_scale.shift
     cdef real rate = <real>exp_scale.rate
+    cdef real rate_low = <real>exp_scale.rate_low
     cdef real low = <real>exp_scale.low
     cdef real high = <real>exp_scale.high
     cdef real magic = <real>exp_scale.magic
@@ -98,7 +100,7 @@ cdef inline void exp_prefetching_loop(
     for j from 0 <= j < n by STEP:
         prefetch_lines(prefetch_src + j, STEP)
         for l in range(STEP):
-            y[j + l] = scaled_exp(x[j + l], shift, rate, low, high, magic, variant)
+            y[j + l] = scaled_exp(x[j + l], shift, rate, rate_low, low, high, magic, variant)
 
 
 cdef inline real exp_and_max_loop(

@@ -12,7 +12,7 @@ exponentials a mask makes +0: the caller sees to it that they can be read.
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
 from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, scaled_exp
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.sums cimport (
@@ -93,7 +93,7 @@ cdef inline void exp_steps(
     cdef Py_ssize_t r, l, _
     cdef const real *p
     cdef out_ptr y
-    cdef real shift, rate, low, high, magic
+    cdef real shift, rate, rate_low, low, high, magic
     cdef real lane[STEP]
     cdef Py_ssize_t ahead = rows * n
     for r in range(rows):
@@ -104,6 +104,7 @@ cdef inline void exp_steps(
                 lane[l] = p[n - STEP + l]
         shift = exp_scale[SHIFT * BATCH_ROWS + r]
         rate = exp_scale[RATE * BATCH_ROWS + r]
+        rate_low = exp_scale[RATE_LOW * BATCH_ROWS + r]
         low = exp_scale[LOW * BATCH_ROWS + r]
         high = exp_scale[HIGH * BATCH_ROWS + r]
         magic = exp_scale[MAGIC * BATCH_ROWS + r]
@@ -115,7 +116,7 @@ cdef inline void exp_steps(
             for l in range(STEP):
                 if exp_variant is Unclamped:
                     lane[l] = larger(p[l], lane[l])
-                y[l] = scaled_exp(p[l], shift, rate, low, high, magic, variant)
+                y[l] = scaled_exp(p[l], shift, rate, rate_low, low, high, magic, variant)
             p += STEP
             y += STEP
         if exp_variant is Unclamped:
@@ -140,7 +141,7 @@ cdef inline void exp_tails(
     cdef Py_ssize_t r, j, l
     cdef const real *p
     cdef out_ptr y
-    cdef real shift, rate, low, high, magic
+    cdef real shift, rate, rate_low, low, high, magic
     for l in range(STEP):
         m64[l] = -<uint64_t>(left > l)
         m32[l] = <uint32_t>m64[l]
@@ -149,6 +150,7 @@ cdef inline void exp_tails(
         y = e + r * width
         shift = exp_scale[SHIFT * BATCH_ROWS + r]
         rate = exp_scale[RATE * BATCH_ROWS + r]
+        rate_low = exp_scale[RATE_LOW * BATCH_ROWS + r]
         low = exp_scale[LOW * BATCH_ROWS + r]
         high = exp_scale[HIGH * BATCH_ROWS + r]
         magic = exp_scale[MAGIC * BATCH_ROWS + r]
@@ -157,7 +159,7 @@ cdef inline void exp_tails(
         for j from 0 <= j < left by LANES:
             for l in range(LANES):
                 y[j + l] = bitmask(
-                    scaled_exp(p[j + l], shift, rate, low, high, magic, variant),
+                    scaled_exp(p[j + l], shift, rate, rate_low, low, high, magic, variant),
                     m32 + (j + l), m64 + (j + l),
                 )
 

@@ -9,7 +9,7 @@ reason for batches. The order of sums is that of ``sums.pxd``.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, SHIFT
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
 from fastsoftmax._kernels.exp_scale cimport exp_variant, scaled_exp
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.maxima cimport larger
@@ -55,8 +55,9 @@ cdef inline void soa_exp(
         for r in range(whole_strips(rows)):
             e[j * BATCH_ROWS + r] = scaled_exp(
                 soa[j * BATCH_ROWS + r], exp_scale[SHIFT * BATCH_ROWS + r],
-                exp_scale[RATE * BATCH_ROWS + r], exp_scale[LOW * BATCH_ROWS + r],
-                exp_scale[HIGH * BATCH_ROWS + r], exp_scale[MAGIC * BATCH_ROWS + r], variant,
+                exp_scale[RATE * BATCH_ROWS + r], exp_scale[RATE_LOW * BATCH_ROWS + r],
+                exp_scale[LOW * BATCH_ROWS + r], exp_scale[HIGH * BATCH_ROWS + r],
+                exp_scale[MAGIC * BATCH_ROWS + r], variant,
             )
 
 

@@ -39,7 +39,7 @@ from fastsoftmax._kernels.abi cimport (
     SoftmaxKernels,
     temperature_in_range,
 )
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SCALE_FIELDS, set_rate
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, RATE_LOW, SCALE_FIELDS, set_rate
 from fastsoftmax._kernels.column_panels cimport softmax_columns, softmax_columns_bytes
 from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, scale_from_pivot
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
@@ -103,6 +103,7 @@ cdef noinline_void softmax_batches(
             for i in range(0 if temperature_stride else BATCH_ROWS):
                 inverse[i] = inverse[0]
                 exp_scale[RATE * BATCH_ROWS + i] = exp_scale[RATE * BATCH_ROWS]
+                exp_scale[RATE_LOW * BATCH_ROWS + i] = exp_scale[RATE_LOW * BATCH_ROWS]
             # One K serves rows of one temperature; it does not pay for logarithms but at T = 1.
             one_scale = (
                 temperature[start] == 1 or not temperature_stride and HAS_FMA and op == SOFTMAX

@@ -141,10 +141,10 @@ cdef inline wide_double row_log1p_excluding_max(
     if not (-infinity(<float>0) < highest < infinity(<float>0) and rest < infinity(<double>0)):
         return NAN
     log1p_sums(&s, &max_e, 1, &log_sum)
-    # At other temperatures log2(e) / T is rounded: an exponent d / T costs |d| / T u. On average,
-    # by weight, those of the rest are at most log(n / rest): that plus log(rest) is an entropy.
-    if exp_scale.rate != 0 and rest > 0 and (
-        4 + (1.1 if HAS_FMA else 3.6) * log(max(1.0, n / rest))
+    # Without fma d / T is rounded at other temperatures, twice: 3.6 |d| / T u. On average, by
+    # weight, those of the rest are at most log(n / rest): that plus log(rest) is an entropy.
+    if not HAS_FMA and exp_scale.rate != 0 and rest > 0 and (
+        4 + 3.6 * log(max(1.0, n / rest))
     ) * rest > 8 * (1 + rest) * log_sum:
         size = min(<Py_ssize_t>BLOCK, n - first)
         first += find_first(row_part(x, first, size, packed), size, highest)

@@ -4,7 +4,8 @@
 A weight is exp((x - max) / T) times a number near a power of two that all of a row have in common:
 what counts is what share of the row's total the elements have. With u = 2**-24 and
 d = (x - max) / T a weight is off by at most ``fixed`` u + ``per_nat`` |d| u of itself, its part in
-a sum of four included, and by a factor exp(``common`` d u), for log2(e) / T or ln 2 is rounded.
+a sum of four included, and by a factor exp(``common`` d u), for ln 2 is rounded (without fma
+log2(e) / T, too).
 Over n elements |d| is on average, by weight, at most log(n) - log(total): that plus log(total) is
 the entropy of their probabilities.
 """
@@ -25,7 +26,7 @@ from fastsoftmax._kernels.sums cimport (
     round_to_step,
     zero,
 )
-from fastsoftmax._kernels.types cimport HAS_FMA, infinity, real, wide_void
+from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, real, wide_void
 from fastsoftmax._kernels.weights cimport Prefix, softmax_weights, sum_lanes, weight_t
 
 cdef struct WeightScale:
@@ -41,10 +42,13 @@ cdef inline bint fits_float32(double inverse) noexcept nogil:
     return 1e-30 < inverse < 1e30
 
 
-cdef inline void set_weight_scale(
+cdef inline noinline_void set_weight_scale(
     double highest, double inverse, WeightScale *scale
 ) noexcept nogil:
-    """Choose what the weights of a row with this maximum are made with."""
+    """Choose what the weights of a row with this maximum are made with.
+
+    A function of its own: in a larger one gcc would stop to build in the exponential.
+    """
     scale.exp_scale = scale_from_max(<float>highest, 1 / inverse)
     scale.max_weight = max_term(<float>highest, &scale.exp_scale)
     scale.fixed = 3.4
@@ -52,8 +56,9 @@ cdef inline void set_weight_scale(
     scale.common = 0.05
     if scale.exp_scale.rate != 0:
         scale.fixed = 3.7
-        scale.per_nat = 0 if HAS_FMA else 2.6  # two more numbers are rounded
-        scale.common += fabs(scale.exp_scale.rate / (1.4426950408889634 * inverse) - 1) * 2.0**24
+    if scale.exp_scale.rate != 0 and not HAS_FMA:
+        scale.per_nat = 2.6  # two more numbers are rounded
+        scale.common += fabs(scale.exp_scale.rate / (0.7213475204444817 * inverse) - 1) * 2.0**24
 
 
 cdef inline double mean_exponent(

@@ -17,7 +17,8 @@ from benchmarks import accuracy, accuracy_report, accuracy_rows, errors, exact, 
 PUBLISHED = Path(accuracy.__file__).with_name("ACCURACY.md")
 FUSED = [isa.name for isa in ISAS if platform.machine().lower() in isa.fused_multiply_add]
 
-#: Nothing has more than so many ulp on ordinary rows at T = 1, by operation and dtype.
+#: Nothing has more than so many ulp on ordinary rows at T = 1, softmax at others too, by operation
+#: and dtype.
 HEADLINE = {
     ("softmax", "float32"): 3.0, ("softmax", "float64"): 2.6,
     ("log_softmax", "float32"): 1.9, ("log_softmax", "float64"): 2.2,
@@ -38,7 +39,8 @@ def small():
 def test_the_headline(small):
     """Ordinary rows: at most 3 ulp; half types are rounded once, and nothing else."""
     for (op, dtype, temperature, kind, n), found in small[0].items():
-        if kind in accuracy_rows.ORDINARY and temperature == 1:
+        another = op == "softmax" and temperature in (0.7, 10)
+        if kind in accuracy_rows.ORDINARY and (temperature == 1 or another):
             error = max(found["fastsoftmax"])
             if dtype in ("float16", "bfloat16"):
                 assert error <= 0.51, (op, dtype, kind, n)
@@ -47,11 +49,11 @@ def test_the_headline(small):
 
 
 def test_no_error_is_beyond_the_bound_at_any_temperature(small):
-    """(4 + 0.1 |d|) u, and |d| u more at T other than 1; what counts has |d| / T below 104."""
+    """(4 + 0.1 |d| / T) u; what counts has |d| / T below 104, in float64 below 745."""
     for (op, dtype, temperature, kind, n), found in small[0].items():
         if op == "softmax":
             most = 745 if dtype == "float64" else 104
-            bound = 4 + (0.1 if temperature == 1 else 1.1) * most
+            bound = 4 + 0.1 * most
             assert max(found["fastsoftmax"]) <= bound, (dtype, temperature, kind, n)
 
 

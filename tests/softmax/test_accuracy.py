@@ -1,9 +1,6 @@
-"""The error bounds of the softmax family, its monotony, and exp over every float32."""
+"""The error bounds of the softmax family, and its monotony."""
 
-import importlib
-import math
 import sys
-from functools import partial
 from pathlib import Path
 
 import mpmath
@@ -13,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fastsoftmax import _dispatch
+from tests.conftest import FUSED
 
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -53,10 +50,10 @@ def exact_mp(values, temperature):
 def bound(impl, d, temperature, u):
     """Return the relative error that is allowed for a probability."""
     d = np.abs(d).astype(np.float64)
-    if temperature != 1:
+    if temperature != 1 and not (impl.NAME in FUSED and 1e-30 <= temperature <= 1e30):
         return (4 + 3.1 * d / temperature) * u
     # The reference's rounding of x - max counts where its float64 is no better than the result.
-    return (4 + (1.1 if impl.NAME == "reference" and u < 1e-10 else 0.1) * d) * u
+    return (4 + (1.1 if impl.NAME == "reference" and u < 1e-10 else 0.1) * d / temperature) * u
 
 
 def check(impl, x, temperature):
@@ -104,17 +101,15 @@ def test_float32_rows_of_a_million(impl, kind):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("temperature", [0.8, 0.3, 2.7, 1.001, 1e-20, 1e20])
+@pytest.mark.parametrize("temperature", [0.8, 0.3, 2.7, 1.001, 1e-20, 1e20, 1e-30, 1e30])
 @pytest.mark.parametrize("n", [3, 40, *LONG])
-def test_a_temperature_is_rounded_once_and_nothing_else(fused, dtype, temperature, n):
-    factor = dtype(1.4426950408889634 / temperature)
+def test_a_temperature_is_not_rounded(fused, dtype, temperature, n):
     for centre in (0, 30, -100, 3000):
         x = np.random.default_rng(n).normal(centre, 5, n) * temperature
         x = x.astype(dtype)
         with mpmath.workdps(40):
-            used = 1 / (mpmath.mpf(float(factor)) * mpmath.log(2))
             d = [mpmath.mpf(v) - mpmath.mpf(float(x.max())) for v in x.tolist()]
-            e = np.array([mpmath.exp(v / used) for v in d])
+            e = np.array([mpmath.exp(v / mpmath.mpf(temperature)) for v in d])
             result = np.frompyfunc(mpmath.mpf, 1, 1)(fused.softmax(x, temperature=temperature))
             error = np.abs(result * e.sum() / e - 1)
         allowed = (4 + 0.1 * np.abs(np.array(d, float)) / temperature) * U[dtype]
@@ -203,94 +198,3 @@ def test_monotone_over_neighbours(impl, start, temperature):
         x = np.append(dtype(0), x)
         for f in (impl.softmax, impl.log_softmax):
             assert (np.diff(f(x, temperature=temperature)) <= 0).all()
-
-
-# ---- exp over every float32 ----------------------------------------------------------------------
-
-
-def exp_of(isa):
-    """Return the exponential kernel of an instruction set, as a function of an array.
-
-    Its result is exp(x / T) / 2**k, k = `k_of` the reference.
-    """
-    if isa not in _dispatch.runnable():
-        pytest.skip(f"{isa} is not built or cannot run here")
-    rows = importlib.import_module(f"fastsoftmax._kernels.softmax_{isa}").exp_rows["float"]
-
-    def exp(x, reference=0.0, sure=True, temperature=1.0):
-        y = np.empty_like(x)
-        rows(x, y, reference, sure, temperature)
-        return y
-
-    return exp
-
-
-def k_of(reference, temperature=1.0):
-    return 2 * round(reference / temperature / math.log(4))
-
-
-ISAS = [name for name in _dispatch.NAMES if name != "reference"]
-
-#: The temperature at which x / T is a power of 2 without any product.
-POWER = 1.4426950408889634
-
-#: From a float to another, where exponentials are made of x itself and results count. At any other
-#: T they are those of the powers of 2 from -1/2 to 1/2, times a power of 2.
-RANGES = [
-    (1.0, 2.0**-27, 256.0), (1.0, -0.0, -362.0), (POWER, 2.0**-27, 1.0), (POWER, -0.0, -1.0)
-]  # fmt: skip
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(("temperature", "first", "last"), RANGES)
-def test_exp_over_every_float32(isa, temperature, first, last):
-    """Rises with x, from one chunk to the next too, and keeps its bound (a look at every 997th)."""
-    exp = exp_of(isa)
-    first, last = np.array([first, last], np.float32).view(np.uint32).tolist()
-    sign = -1 if first >> 31 else 1
-    chunk = 1 << 18  # fits L2
-    before = 1.0
-    for start in range(first, last + 1, chunk):
-        bits = np.arange(start, min(start + chunk, last + 1), dtype=np.uint32)
-        x = bits.view(np.float32)
-        reference = float(x[0]) + 40.3  # far from the ends of what float32 holds
-        k = k_of(reference, temperature)
-        y = exp(x, reference, reference < 0, temperature)
-        rises = y[1:] >= y[:-1] if sign > 0 else y[1:] <= y[:-1]
-        assert rises.all(), x[1:][~rises]
-        assert (math.ldexp(y[0], k) - before) * sign >= 0, x[0]
-        before = math.ldexp(y[-1], k)
-        d = x[::997].astype(np.float64)
-        e = np.exp(d) if temperature == 1 else np.exp2(d)
-        error = np.abs(np.ldexp(y[::997].astype(np.float64), k) - e)
-        allowed = (1.3 + 0.05 * np.abs(d) if temperature == 1 else 1.6) * U[np.float32] * e
-        assert (error <= allowed).all(), d[error > allowed]
-
-
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("temperature", [1.0, 1.1])
-def test_exp_has_the_same_bits_at_any_reference(isa, temperature):
-    exp = exp_of(isa)
-    x = np.linspace(-30, 20, 100_000, dtype=np.float32)
-    y = exp(x, 20.0, True, temperature)
-    for reference in (20.0, 20.4, 33.3, 50.0, -40.0):
-        for sure in (True, False):
-            factor = 2.0 ** (k_of(20, temperature) - k_of(reference, temperature))
-            got = exp(x, reference, sure, temperature)
-            np.testing.assert_array_equal(got, y * np.float32(factor))
-
-
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("temperature", [1.0, 0.9])
-def test_exp_at_the_ends(isa, temperature):
-    exp = partial(exp_of(isa), temperature=temperature)
-    x = np.array([0.0, -0.0, -1e-45, -89, -1e30, -np.inf, np.nan, -np.nan], np.float32)
-    for sure in (True, False):
-        y = exp(x, 0.0, sure)
-        np.testing.assert_array_equal(y[:6], [1, 1, 1, 0, 0, 0])
-        assert not np.signbit(y[:6]).any()
-        assert not np.isfinite(y[6:]).any()
-    # What is too large must not look like a number.
-    assert not np.isfinite(exp(np.array([89.5, 200, 1e30, np.inf], np.float32), 0.0, False)).any()
-    assert np.isnan(exp(np.array([np.inf, np.nan], np.float32), 0.0)).all()
