@@ -307,7 +307,7 @@ cdef inline void radix_sort_pairs(
                 shift += 8
             else:
                 shift += 1
-    if source != keys:
+    if source != keys and n > 0:  # of nothing `keys` may be NULL, which memcpy must not get
         memcpy(keys, source, n * sizeof(uint64_t))
         memcpy(index, index_source, n * sizeof(Py_ssize_t))
 
