@@ -159,17 +159,18 @@ def number(
     """
     if value is None and none is not None:
         return none
-    wrong = f"{name} is {shown(value)}; {_allowed(low, high, open_low, none)}"
+    error: type[Exception] = ValueError
     try:
         x = as_float(value)
+        # Two-sided, so that NaN is outside.
+        if low <= x <= high and -inf < x < inf and not (open_low and x == low):
+            return x
     except TypeError:
-        raise TypeError(wrong) from None
+        error = TypeError
     except OverflowError:
-        raise ValueError(wrong) from None
-    # Two-sided, so that NaN is outside.
-    if not (low <= x <= high and -inf < x < inf) or (open_low and x == low):
-        raise ValueError(wrong)
-    return x
+        pass
+    # Made here alone: it takes longer than the check.
+    raise error(f"{name} is {shown(value)}; {_allowed(low, high, open_low, none)}")
 
 
 def _allowed(low: float, high: float, open_low: bool, none: float | None) -> str:
