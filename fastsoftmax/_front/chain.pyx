@@ -10,7 +10,6 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .._arguments import values
 from .._arguments.results import SamplerResult, TopLogprobs
@@ -31,7 +30,7 @@ from fastsoftmax._front.packed_rows cimport masked_rows, packing_for
 from fastsoftmax._front.plan cimport Plan, allocate, begin_plan, finish_plan, set_array
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport as_result, empty_draws, number_of
-from fastsoftmax._front.signals cimport look
+from fastsoftmax._front.tables cimport copy_tables
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels, SamplingKernels
 from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport, Left, NextState
@@ -90,13 +89,7 @@ cdef class ChainFunctions:
 
     def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        self.kernels = (
-            <SamplingKernels *>PyCapsule_GetPointer(sample.kernels, "fastsoftmax.SamplingKernels")
-        )[0]
-        self.kernels.look[0] = look
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_tables(sample, packing, &self.kernels, &self.packing)
 
     def compile(self, list steps, rows):
         """Return the program of a sampler's steps: see `Program`."""

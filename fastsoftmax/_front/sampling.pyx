@@ -10,7 +10,6 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 import numpy as np
 
@@ -36,8 +35,8 @@ from fastsoftmax._front.results cimport (
     raise_for_missing,
 )
 from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
+from fastsoftmax._front.tables cimport copy_tables
 from fastsoftmax._front.uniforms cimport uniforms_for
-from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -77,13 +76,7 @@ cdef class SamplingFunctions:
 
     def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        self.kernels = (
-            <SamplingKernels *>PyCapsule_GetPointer(sample.kernels, "fastsoftmax.SamplingKernels")
-        )[0]
-        self.kernels.look[0] = look
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_tables(sample, packing, &self.kernels, &self.packing)
 
     def sample(
         self,

@@ -10,7 +10,6 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .._arguments import values
 from .._arguments import verification as arguments
@@ -24,7 +23,7 @@ from fastsoftmax._front.packed_rows cimport row_source
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, begin_plan, finish_plan
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport empty_draws
-from fastsoftmax._front.signals cimport look
+from fastsoftmax._front.tables cimport copy_tables
 from fastsoftmax._front.uniforms cimport independent_uniforms
 from fastsoftmax._front.values cimport is_behaved_c, scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackingKernels, SamplingKernels
@@ -128,13 +127,7 @@ cdef class VerificationFunctions:
 
     def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        self.kernels = (
-            <SamplingKernels *>PyCapsule_GetPointer(sample.kernels, "fastsoftmax.SamplingKernels")
-        )[0]
-        self.kernels.look[0] = look
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_tables(sample, packing, &self.kernels, &self.packing)
 
     def verify(
         self,
