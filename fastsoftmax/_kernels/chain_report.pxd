@@ -2,25 +2,24 @@
 """What is reported of a token that a chain has drawn: what `token_logprobs` and others say."""
 
 from libc.math cimport NAN
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row
-from fastsoftmax._kernels.block_select cimport select_superset
 from fastsoftmax._kernels.chain_abi cimport ChainReport
 from fastsoftmax._kernels.chain_list cimport Candidates
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.chain_row cimport allow_selection
 from fastsoftmax._kernels.chain_whole cimport Scores, sum_weights
-from fastsoftmax._kernels.packed_row cimport is_listed, row_element, row_part
-from fastsoftmax._kernels.radix cimport Descending, radix_sort_pairs, sortable_key
+from fastsoftmax._kernels.packed_row cimport is_listed, row_element
+from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
 from fastsoftmax._kernels.token_logprobs cimport (
     log1p_of_others,
     logprob,
     rank_in_row,
+    select_in_order,
     write_logprobs,
 )
-from fastsoftmax._kernels.truncation cimport SMALL_ROW
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.workspace cimport Workspace
 
@@ -46,9 +45,8 @@ cdef inline bint report_row(
     """
     cdef Names none
     cdef Scores s
-    cdef const real *part
     cdef double highest, log_others
-    cdef Py_ssize_t j, m = n, k = report.n_top
+    cdef Py_ssize_t j, k = report.n_top
     if not allow_selection(x, n, max(<Py_ssize_t>1, k), work):
         return False
     highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
@@ -71,18 +69,7 @@ cdef inline bint report_row(
     (<real *>report.entropy)[at] = <real>(log_others - c.weighted / c.total)
     if k == 0:
         return True
-    if n <= SMALL_ROW:
-        part = row_part(x, 0, n, work.packed)
-        for j in range(n):
-            work.keys[j] = sortable_key(part[j])
-            work.index[j] = j
-    else:
-        m = select_superset(x, n, k, k, <real *>work.maxima, True, work)
-        for j in range(m):
-            work.keys[j] = sortable_key((<real *>work.value)[j])
-    radix_sort_pairs(
-        work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-    )
+    select_in_order(x, n, k, work)
     for j in range(k):
         report.top_ids[at * k + j] = work.index[j]
         (<real *>report.top_logprobs)[at * k + j] = <real>logprob(

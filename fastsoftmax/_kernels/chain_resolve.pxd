@@ -27,6 +27,7 @@ from fastsoftmax._kernels.chain_steps cimport find_id
 from fastsoftmax._kernels.history cimport HistoryRow, history_free, history_set
 from fastsoftmax._kernels.history_queries cimport (
     HistoryScratch,
+    ends_with,
     history_continuations,
     history_distinct,
     history_scratch_free,
@@ -112,19 +113,6 @@ cdef inline void sort_ids(int64_t *id, double *value, Py_ssize_t n) noexcept nog
         sift_id(id, value, i, 0)
 
 
-cdef inline bint ends_with(
-    const PastTokens *past, const int64_t *ids, Py_ssize_t n, bint prompt
-) noexcept nogil:
-    """Return whether the tokens so far, or those generated, end with n ids."""
-    cdef Py_ssize_t i, first = past.size - n
-    if first < (0 if prompt else past.prompt):
-        return False
-    for i in range(n):
-        if past.ids[first + i] != ids[i]:
-            return False
-    return True
-
-
 cdef inline void name_completions(
     Resolved *r, const ChainStep *step, const PastTokens *past
 ) noexcept nogil:
@@ -136,7 +124,10 @@ cdef inline void name_completions(
     cdef int64_t latest = NOT_SET
     for s in range(step.n_sequences):
         first, last = step.starts[s], step.starts[s + 1] - 1
-        if not ends_with(past, step.sequences + first, last - first, step.prompt):
+        if not ends_with(
+            past.ids, past.size, 0 if step.prompt else past.prompt, step.sequences + first,
+            last - first,
+        ):
             continue
         if step.sequences[last] != latest:
             latest = r.ids[r.used] = step.sequences[last]

@@ -89,17 +89,24 @@ cdef inline Py_ssize_t history_distinct(
     return found
 
 
+cdef inline bint ends_with(
+    const int64_t *tokens, Py_ssize_t size, Py_ssize_t start, const int64_t *ids, Py_ssize_t n
+) noexcept nogil:
+    """Return whether ``tokens[start:size]`` end with these n ids."""
+    cdef Py_ssize_t i, first = size - n
+    if first < start:
+        return False
+    for i in range(n):
+        if tokens[first + i] != ids[i]:
+            return False
+    return True
+
+
 cdef inline bint history_ends_with(
     const HistoryRow *row, const int64_t *ids, Py_ssize_t n, bint with_prompt
 ) noexcept nogil:
     """Return whether the tokens, or those generated, end with these n ids."""
-    cdef Py_ssize_t i, first = row.size - n
-    if first < (0 if with_prompt else row.prompt):
-        return False
-    for i in range(n):
-        if row.ids[first + i] != ids[i]:
-            return False
-    return True
+    return ends_with(row.ids, row.size, 0 if with_prompt else row.prompt, ids, n)
 
 
 cdef inline Py_ssize_t history_since(
