@@ -85,7 +85,7 @@ def extension(module, suffix="", flags=(), optional=False):
         [str(source)],
         # A change of flags or of an included .pxd must rebuild.
         depends=["setup.py", str(PACKAGE / "_dispatch" / "isa.py"), *cimported(source)],
-        include_dirs=[numpy.get_include()],
+        include_dirs=[numpy.get_include(), str(PACKAGE / "include")],
         define_macros=MACROS,
         extra_compile_args=[*FLAGS, *flags],
         optional=optional,
@@ -110,7 +110,8 @@ def extensions():
         extra_compile_args=[*FLAGS, "-O1", "-include", keywords],  # nothing there is hot
     )
     front = [extension(f"_front/{m}") for m in ISA.FRONT]
-    return [*kernels, *front, shared, extension("_dispatch/cpu"), extension("_workers")]
+    others = [extension(m) for m in ("capi", "_dispatch/cpu", "_workers")]
+    return [*kernels, *front, shared, *others]
 
 
 class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this name)

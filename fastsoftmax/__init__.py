@@ -5,6 +5,7 @@ one and why): compiled for this CPU's instruction set, or the pure-Python refere
 """
 
 from importlib import import_module
+from os.path import dirname, join
 from typing import Any
 
 from ._arguments.results import (
@@ -58,6 +59,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
+    "get_include",
     "get_workers",
     "log_softmax",
     "log_softmax_backward",
@@ -77,10 +79,26 @@ __all__ = [
 ]
 
 
+def get_include() -> str:
+    """Return the folder with ``fastsoftmax.h``, the C interface, for a compiler's ``-I``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import fastsoftmax, os
+    >>> os.listdir(fastsoftmax.get_include())
+    ['fastsoftmax.h']
+    """
+    return join(dirname(__file__), "include")
+
+
 def __getattr__(name: str) -> Any:
-    """Import `Sampler` and `steps` when first asked for: together they take as long as the rest."""
-    if name == "steps":
-        return import_module(".steps", __name__)
+    """Import `Sampler`, `steps` and `capi` when first asked for: that takes as long as the rest."""
+    if name in ("capi", "steps"):
+        return import_module(f".{name}", __name__)
     if name == "Sampler":
         from ._sampler import Sampler
 
@@ -90,4 +108,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "steps", *(name for name in globals() if name.startswith("__"))})
+    special = {name for name in globals() if name.startswith("__")}
+    return sorted({*__all__, "capi", "steps", *special})

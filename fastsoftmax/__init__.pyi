@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, Self, final, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import capi as capi
 from . import steps as steps
 from ._sampler import Sampler as Sampler
 
@@ -24,6 +25,7 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_with_grad",
     "filter_logits",
+    "get_include",
     "get_workers",
     "log_softmax",
     "log_softmax_backward",
@@ -285,6 +287,7 @@ def beam_step(
     workers: int | None = None,
 ) -> BeamStep: ...
 def set_workers(workers: int) -> AbstractContextManager[object]: ...
+def get_include() -> str: ...
 def get_workers() -> int: ...
 @overload
 def show_config(mode: Literal["text"] = "text") -> None: ...

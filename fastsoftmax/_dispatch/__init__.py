@@ -4,6 +4,6 @@
 May import ``_front``, ``_reference`` and ``_docs``; nothing of them imports this folder.
 """
 
-from .choose import NAMES, active, histories, load, reason, runnable, show_config
+from .choose import NAMES, active, histories, kernels, load, reason, runnable, show_config
 
-__all__ = ["NAMES", "active", "histories", "load", "reason", "runnable", "show_config"]
+__all__ = ["NAMES", "active", "histories", "kernels", "load", "reason", "runnable", "show_config"]

@@ -93,6 +93,22 @@ def _functions(family: str, name: str) -> Any:
     return cls(name, *modules)
 
 
+def kernels(source: str) -> Any:
+    """Return the capsule with the kernels of a source, of the implementation in use.
+
+    Raises
+    ------
+    ImportError
+        If that is the reference, which has none.
+    """
+    if active.NAME == _reference.NAME:
+        raise ImportError(
+            f"{PACKAGE}.capi needs compiled kernels; the implementation in use is the reference: "
+            f"{reason}"
+        )
+    return importlib.import_module(f"{PACKAGE}._kernels.{source}_{active.NAME}").kernels
+
+
 def histories() -> tuple[type, ...]:
     """Return the class `History` of the reference and, where it was built, the compiled one."""
     if find_spec(f"{PACKAGE}._front.history") is None:

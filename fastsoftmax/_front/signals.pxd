@@ -3,3 +3,4 @@
 
 cdef int look() noexcept nogil
 cdef int raise_if_stopped() except -1
+cdef int look_for_signals(bint whether) noexcept nogil

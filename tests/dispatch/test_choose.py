@@ -259,6 +259,11 @@ def test_signatures_and_docstrings_are_those_of_the_reference(impl, reference, n
     assert function.__name__ == name
 
 
+def test_the_c_interface_says_that_it_was_not_built(pure):
+    result = python("import fastsoftmax.capi", package=pure)
+    assert "ImportError: fastsoftmax.capi needs compiled kernels" in result.stderr
+
+
 def test_public_functions_are_those_of_the_chosen_one():
     for name in FUNCTIONS:
         assert getattr(fastsoftmax, name) == getattr(_dispatch.active, name)
