@@ -24,6 +24,7 @@ MAY_IMPORT = {
         "_kernels.philox",
     },
     "_sampler": {"_arguments", "_dispatch", "_threads", "steps"},
+    "scipy": {"_arguments", "_dispatch"},
     "steps": {"_arguments", "_dispatch"},
     "_dispatch": {"_arguments", "_docs", "_front", "_reference"},
     "_front": {
