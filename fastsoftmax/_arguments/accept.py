@@ -13,6 +13,7 @@ import numpy as np
 
 from .arrays import as_array
 from .masks import masks_of_rows
+from .results import row_name
 from .values import count, generator, shown, switch
 
 #: How many times as many ids are drawn from a row when all before were refused.
@@ -122,7 +123,7 @@ def next_accepted(
         return -1
     left = "max_tries allows no more" if more else "that is all that can be drawn"
     raise ValueError(
-        f"accept refuses {tried} id{'s' * (tried > 1)} of row {place}, and {left} (or pass "
+        f"accept refuses {tried} id{'s' * (tried > 1)} of {row_name(place)}, and {left} (or pass "
         "on_invalid='flag')"
     )
 

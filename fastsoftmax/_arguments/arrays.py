@@ -12,14 +12,14 @@ from .values import EXTENSION_FLOATS, is_extension_float, shown
 FLOATS = ", ".join(("float16", *EXTENSION_FLOATS, "float32", "float64"))
 
 
-def as_array(x: Any, name: str) -> np.ndarray:
+def as_array(x: Any, name: str, allowed: str = f"{FLOATS}, integers and bool") -> np.ndarray:
     """Return `x` as a plain ndarray in native byte order, of a dtype that has an order.
 
     Raises
     ------
     TypeError
         If `x`, the argument called `name`, is a masked array or a matrix, or its dtype is complex,
-        object, text, a date or a float wider than float64.
+        object, text, a date or a float wider than float64. The error says what is `allowed`.
     """
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
@@ -31,7 +31,7 @@ def as_array(x: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} is a np.matrix; pass np.asarray({name})")
     x = new_array(x, name)
     if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_extension_float(x.dtype):
-        raise TypeError(f"{name} has dtype {x.dtype}; allowed are {FLOATS}, integers and bool")
+        raise TypeError(f"{name} has dtype {x.dtype}; allowed are {allowed}")
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 

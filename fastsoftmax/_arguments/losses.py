@@ -53,10 +53,11 @@ def check_targets(
     bools = has_bool(targets)  # NumPy makes [1, 5] of [True, 5]
     if isinstance(targets, (list, tuple)):
         targets = _listed_targets(targets, shape, classes, ignore)
-    targets = as_array(targets, "targets")
+    allowed = f"integers from 0 to {classes - 1}, or probabilities of the logits' shape {full}"
+    targets = as_array(targets, "targets", allowed)
     kind = targets.dtype.kind
     if kind == "b" or bools:
-        raise TypeError("targets has dtype bool; allowed are integers, or probabilities")
+        raise TypeError(f"targets has dtype bool; allowed are {allowed}")
     if kind in "iu":
         if targets.shape != shape:
             raise ValueError(
@@ -70,8 +71,7 @@ def check_targets(
         return np.require(targets, np.int64, ["C", "A"])
     if targets.shape != full:
         raise ValueError(
-            f"targets has shape {targets.shape}; allowed is {full} for probabilities, the logits' "
-            "shape"
+            f"targets has dtype {targets.dtype} and shape {targets.shape}; allowed are {allowed}"
         )
     if ignore >= 0:
         raise ValueError(

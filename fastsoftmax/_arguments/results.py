@@ -131,13 +131,18 @@ def finish_draw(
         if ids[i, 0] >= 0:
             raise ValueError(
                 f"size is {size}; allowed without replacement is 0 to {(ids[i] >= 0).sum()}, what "
-                f"can be drawn from row {place} (or pass on_invalid='flag')"
+                f"can be drawn from {row_name(place)} (or pass on_invalid='flag')"
             )
         why = why_invalid(rows[i])
         if masked and why == NOTHING:
             why += " that its mask allows"
-        raise ValueError(f"logits has {why} in row {place}; {VALID_ROWS}")
+        raise ValueError(f"logits has {why} in {row_name(place)}; {VALID_ROWS}")
     return ids.reshape(shape if size is None else (*shape, size))[()]
+
+
+def row_name(place: tuple[int, ...]) -> str:
+    """Return the row at `place` as an error names it: one-dimensional logits are "the row"."""
+    return f"row {place}" if place else "the row"
 
 
 def why_invalid(row: Any) -> str:

@@ -167,7 +167,7 @@ def top_logprobs(
 
     Notes
     -----
-    Accuracy: that of `token_logprobs`: float32 weights for float32 and half types, added up in
+    Accuracy: that of `token_logprobs`: float32 weights, but for float64 logits, added up in
     float64, are within about ``8 u`` of ``log1p`` of the exact sum, u = 2**-24; else float64.
 
     Cost: two reads of the row, one of them with an exponential an entry, and the selection, which

@@ -26,9 +26,10 @@ def cross_entropy(
         Scores of the classes, along `axis`. float32 and float64 are computed in their own
         precision, float16 and bfloat16 in float32, anything else in float64. Any strides.
     targets : array_like
-        Integers: the right class of each row, of the shape of `logits` without `axis`. Floats: the
-        probabilities q of the classes, of the shape of `logits`, taken as they are, whatever they
-        add up to (float32 if that is the arithmetic's dtype).
+        Integers from 0 to C - 1, C the number of classes: the right class of each row, of the shape
+        of `logits` without `axis`. Floats: the probabilities q of the classes, of the shape of
+        `logits`, taken as they are, whatever they add up to (float32 if that is the arithmetic's
+        dtype).
     axis : int, default -1
         Where the classes are: 1 for images of shape (N, C, height, width).
     temperature : float, default 1.0
@@ -155,9 +156,9 @@ def cross_entropy_with_grad(
     Returns
     -------
     LossAndGrad
-        Named tuple of ``loss``, what `cross_entropy` returns (float32 for half types), and
-        ``grad``, an array of the shape of `logits`, in their dtype if that is a float type, else
-        float64; `out` if it was given.
+        Named tuple of ``loss``, what `cross_entropy` returns (at least float32), and ``grad``, an
+        array of the shape of `logits`, in their dtype if that is a float type, else float64; `out`
+        if it was given.
 
     Raises
     ------

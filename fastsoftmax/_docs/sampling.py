@@ -103,7 +103,9 @@ def support(
 ) -> Any:
     """Return what `sample` can draw from each row, and with which probabilities.
 
-    The order is: temperature, then `top_k`, then `top_p`, then `min_p`, as in `sample`.
+    The order is: temperature, then `top_k`, then `top_p`, then `min_p`, as in `sample`. The
+    probabilities are renormalised: those of what is left sum to 1, whatever was removed.
+    `top_logprobs` gives those of the most likely entries among all.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ def softmax(
         Scores. float32 and float64 are computed in their own precision; float16 and bfloat16 in
         float32, rounded once; integers, bools, lists and scalars in float64. Any strides.
     axis : int, tuple of ints or None, default -1
-        The axis that sums to 1; several axes together, or None for the whole array.
+        The axis that sums to 1; several axes together, or None for the whole array. SciPy's default
+        is None: `fastsoftmax.scipy` has its signature.
     temperature : float or array_like, default 1.0
         T, from 0 to inf: one value, or an array that broadcasts to the shape of `x` without `axis`.
         1 changes no bit. 0 puts everything on the largest entry, the lowest index among equals; inf
@@ -59,6 +60,10 @@ def softmax(
 
     Notes
     -----
+    A one-dimensional `x` is one row. Scores of two classes, one a sample, as scikit-learn's binary
+    ``decision_function`` gives, are none: they would be normalised over the samples. The second
+    class has ``softmax(np.stack([np.zeros_like(x), x], -1))[:, 1]``, the logistic function of x.
+
     -inf becomes exactly 0. A row with NaN, with +inf or with nothing but -inf becomes NaN, that row
     only. A difference ``x - max`` that overflows counts as -inf. An empty row stays empty. No
     warning is emitted.
@@ -119,7 +124,8 @@ def log_softmax(
         Scores. float32 and float64 are computed in their own precision; float16 and bfloat16 in
         float32, rounded once; integers, bools, lists and scalars in float64. Any strides.
     axis : int, tuple of ints or None, default -1
-        The axis along which the probabilities sum to 1; several together, or None for all.
+        The axis along which the probabilities sum to 1; several together, or None for all, which is
+        SciPy's default (`fastsoftmax.scipy` has its signature).
     temperature : float or array_like, default 1.0
         T, from 0 to inf: one value, or an array that broadcasts to the shape of `x` without `axis`.
         0 gives 0 for the largest entry, the lowest index among equals, and -inf for the others.
@@ -154,6 +160,9 @@ def log_softmax(
 
     Notes
     -----
+    A one-dimensional `x` is one row, not one score of two classes a sample: `softmax` says what to
+    do with these.
+
     The sum leaves out the largest entry's own term, which is 1, and goes through ``log1p``: the
     most likely entry is not exactly 0 while another one still counts. A row with NaN, +inf or
     nothing but -inf becomes NaN; a row with nothing that counts (`where`) becomes -inf. No warning
@@ -194,7 +203,8 @@ def logsumexp(
         Scores. float32 and float64 are computed in their own precision; float16 and bfloat16 in
         float32, rounded once; integers, bools, lists and scalars in float64. Any strides.
     axis : int, tuple of ints or None, default -1
-        The axis to sum along; several together, or None for the whole array.
+        The axis to sum along; several together, or None for the whole array, which is SciPy's
+        default (`fastsoftmax.scipy` has its signature, `b` and `return_sign`).
     where : array_like of bool, optional
         The entries that count, broadcast to `x`. The others are as if absent.
     keepdims : bool, default False

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import steps as library
 from .._arguments.arrays import as_array, result_dtype, work_dtype
 from .._arguments.masks import allowed as allowed_by
-from .._arguments.results import NOTHING, VALID_ROWS, why_invalid
+from .._arguments.results import NOTHING, VALID_ROWS, row_name, why_invalid
 from .._arguments.values import count, has_bool, shown
 from ..steps import candidates
 from ..steps.base import NO_IDS, Step
@@ -106,7 +106,7 @@ class SamplerCall:
 
     def _name(self, i: int) -> str:
         """Return row `i` as an error names it."""
-        return f"row {(i,) if self.shape else ()}"
+        return row_name((i,) if self.shape else ())
 
     def _for_rows(self, value: Any, name: str, allowed: str) -> list[Any]:
         """Return an argument as a list; raise where it is none."""

@@ -55,10 +55,10 @@ class Trace(tuple[Stage, ...]):
             for name, stage in zip(names, self, strict=True)
         ]
         width = max(map(len, names))
-        lines = [f"{'':{width}}  {'left':>8}  {'mass kept':>9}  most likely"]
+        lines = [f"{'':{width}}  {'left':>8}  {'prob. kept':>10}  most likely"]
         for name, stage in zip(names, self, strict=True):
             best = [f"{i} {p:.1%}" for i, p in zip(*(a[:3] for a in stage.candidates), strict=True)]
-            lines.append(f"{name:{width}}  {stage.left:>8}  {stage.kept:>9.2%}  {', '.join(best)}")
+            lines.append(f"{name:{width}}  {stage.left:>8}  {stage.kept:>10.2%}  {', '.join(best)}")
         return "\n".join(lines)
 
 

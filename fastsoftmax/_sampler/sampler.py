@@ -81,12 +81,12 @@ class Sampler(Caller, Presets):
     >>> int(sampler(logits, ids=[1, 1, 2], rng=rng))
     3
     >>> sampler.trace(logits, ids=[1, 1, 2])
-                                left  mass kept  most likely
-    as scored                      5    100.00%  1 55.2%, 3 33.5%, 2 7.5%
-    RepetitionPenalty(1.3)         5    100.00%  3 52.4%, 1 34.3%, 2 7.4%
-    Temperature(0.8)               5    100.00%  3 57.7%, 1 34.0%, 2 5.0%
-    TopK(3)                        3     96.74%  3 59.7%, 1 35.2%, 2 5.1%
-    TopP(0.9)                      2     94.86%  3 62.9%, 1 37.1%
+                                left  prob. kept  most likely
+    as scored                      5     100.00%  1 55.2%, 3 33.5%, 2 7.5%
+    RepetitionPenalty(1.3)         5     100.00%  3 52.4%, 1 34.3%, 2 7.4%
+    Temperature(0.8)               5     100.00%  3 57.7%, 1 34.0%, 2 5.0%
+    TopK(3)                        3      96.74%  3 59.7%, 1 35.2%, 2 5.1%
+    TopP(0.9)                      2      94.86%  3 62.9%, 1 37.1%
     """
 
     steps: tuple[Step, ...]

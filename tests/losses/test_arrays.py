@@ -242,7 +242,17 @@ def test_a_huge_unsigned_target_is_not_the_ignored_one(impl):
     [
         ({"targets": classes().T}, ValueError, r"targets has shape \(5, 3\); allowed is \(3, 5\)"),
         ({"targets": 1}, ValueError, r"targets has shape \(\); allowed is \(3, 5\) for int"),
-        ({"targets": labels()}, ValueError, r"targets has shape \(3, 20, 5\); allowed is \(3, 5"),
+        ({"targets": labels()}, ValueError, r"targets has dtype float32 and shape \(3, 20, 5\)"),
+        (
+            {"targets": classes(float)},
+            ValueError,
+            r"targets has dtype float64 and shape \(3, 5\); allowed are integers from 0 to 19",
+        ),
+        (
+            {"targets": [["cat"] * 5] * 3},
+            TypeError,
+            r"targets has dtype <U3; allowed are integers from 0 to 19, or prob",
+        ),
         ({"targets": classes() > 3}, TypeError, r"targets has dtype bool; allowed are integers"),
         ({"targets": classes(complex)}, TypeError, r"targets has dtype complex128; allowed are"),
         ({"targets": np.ma.array(classes())}, TypeError, r"targets is a masked array"),

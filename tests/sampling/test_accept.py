@@ -158,7 +158,7 @@ def test_nothing_left_to_draw(impl):
         impl.sample(X, top_k=12, accept=refuses, rng=0)
     got = impl.sample(X, top_k=12, accept=refuses, rng=0, on_invalid="flag")
     assert (got == -1).tolist() == [False, False, True, False]
-    with pytest.raises(ValueError, match=r"refuses 1 id of row \(\), and that is all"):
+    with pytest.raises(ValueError, match=r"refuses 1 id of the row, and that is all"):
         impl.sample(X[0], temperature=0, accept=lambda row, i: False, rng=0)
 
 
