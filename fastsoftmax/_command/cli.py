@@ -1,4 +1,4 @@
-"""The command line of ``fastsoftmax``, and the commands that work on a .npy file.
+"""The command line of ``fastsoftmax``, and the commands that work on a file of arrays.
 
 Exit codes: 0 done, 1 a check failed (``demo``, ``selftest``), 2 a mistake in what was given.
 NumPy is imported by the commands that need it, so ``--help`` stays quick.
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
-from .files import DTYPES, CliError, blaming, check_output, load_array, save_array
+from .files import DTYPES, CliError, blaming, check_output, load_array, name_of, save_array
 from .terminal import BOLD, Screen
 
 if TYPE_CHECKING:
@@ -45,15 +45,18 @@ def save_or_print(
 ) -> int:
     """Save `array` where ``--output`` says, else print its `lines`; on a terminal the first ones.
 
-    A `heading` is printed on a terminal only.
+    A `heading` is printed on a terminal, elsewhere if ``--header`` asks for it.
     """
     screen = Screen(sys.stdout)
     if options.output is not None:
         save_array(options.output, array)
-        screen.say(f"{options.output}: {array.dtype}, shape {array.shape}")
+        if options.output != "-":
+            screen.say(f"{options.output}: {array.dtype}, shape {array.shape}")
         return 0
     if screen.terminal:
         screen.say(screen.paint(heading, BOLD))
+    elif options.header:
+        screen.say(f"# {heading}")
     for number, line in enumerate(lines):
         if screen.terminal and number == ROWS_ON_TERMINAL:
             screen.say("... (the rest goes to a pipe or to --output)")
@@ -72,14 +75,14 @@ def run_softmax(options: argparse.Namespace) -> int:
     import fastsoftmax
 
     check_output(options.output, options.force)
-    x = load_array(options.file)
+    x = load_array(options.file, options.key)
     whole = options.axis == "all"
-    axis = None if whole else axis_for(options.axis, x, options.file, ", or all")
+    axis = None if whole else axis_for(options.axis, x, name_of(options.file), ", or all")
     function = fastsoftmax.log_softmax if options.log else fastsoftmax.softmax
     with blaming(options.file):
         y = function(x, axis, temperature=options.temperature)
     name = "log_softmax" if options.log else "softmax"
-    heading = f"{name} of {options.file}: {x.dtype} {x.shape}, axis {options.axis}"
+    heading = f"{name} of {name_of(options.file)}: {x.dtype} {x.shape}, axis {options.axis}"
     if Screen(sys.stdout).terminal:
         rows = y.reshape(1, -1) if axis is None else np.moveaxis(np.atleast_1d(y), axis, -1)
         lines = row_bars(rows.reshape(-1, rows.shape[-1]), options.log)
@@ -115,11 +118,12 @@ def run_top_k(options: argparse.Namespace) -> int:
     import fastsoftmax
 
     check_output(options.output, options.force)
-    x = np.atleast_1d(load_array(options.file))
-    axis = axis_for(options.axis, x, options.file)
+    x = np.atleast_1d(load_array(options.file, options.key))
+    file = name_of(options.file)
+    axis = axis_for(options.axis, x, file)
     length = x.shape[axis]
     if options.k > length:
-        raise CliError(f"--k {options.k}: the rows of {options.file} along axis {options.axis} "
+        raise CliError(f"--k {options.k}: the rows of {file} along axis {options.axis} "
                        f"have {length} entries; allowed: 0 to {length}")
     mode: Literal["largest", "smallest"] = "smallest" if options.smallest else "largest"
     with blaming(options.file):
@@ -128,7 +132,7 @@ def run_top_k(options: argparse.Namespace) -> int:
     both = np.empty(values.shape, dtype=[("values", values.dtype), ("indices", indices.dtype)])
     both["values"], both["indices"] = values, indices
     rows = np.moveaxis(both, axis, -1).reshape(-1, options.k) if options.k else both[:0]
-    heading = f"row, index, value of the {options.k} {mode} in {options.file}: {x.dtype} {x.shape}"
+    heading = f"row, index, value of the {options.k} {mode} in {file}: {x.dtype} {x.shape}"
     return save_or_print(options, both, heading, (
         "\n".join(f"{number} {entry['indices']} {entry['values']}" for entry in row)
         for number, row in enumerate(rows)))
@@ -141,13 +145,13 @@ def run_sample(options: argparse.Namespace) -> int:
     import fastsoftmax
 
     check_output(options.output, options.force)
-    x = np.atleast_1d(load_array(options.file))
+    x = np.atleast_1d(load_array(options.file, options.key))
     filters = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p", "min_p")}
     rng = np.random.default_rng(options.seed)
     with blaming(options.file):
         draws = [fastsoftmax.sample(x, **filters, rng=rng) for _ in range(options.draws)]
     ids = np.stack(draws, axis=-1)
-    heading = f"ids drawn for each row of {options.file}: {x.dtype} {x.shape}"
+    heading = f"ids drawn for each row of {name_of(options.file)}: {x.dtype} {x.shape}"
     rows = ids.reshape(-1, options.draws)
     return save_or_print(options, ids, heading, (" ".join(map(str, row)) for row in rows))
 
@@ -160,6 +164,7 @@ def run_info(options: argparse.Namespace) -> int:
         print(json.dumps(fastsoftmax.show_config(mode="dicts"), indent=2, default=str))
     else:
         fastsoftmax.show_config()
+        print(f"{'environment':>14}: FASTSOFTMAX_IMPL=NAME asks for another one that is runnable")
     return 0
 
 
@@ -227,39 +232,51 @@ def add_sampling(
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     files = argparse.ArgumentParser(add_help=False)
-    files.add_argument("file", metavar="FILE.npy", help=f"an array: {DTYPES}")
-    files.add_argument("--output", metavar="OUT.npy", help="write the result there")
+    files.add_argument("file", metavar="FILE", help=f"an array of {DTYPES}: a .npy file, a .npz "
+                       "archive, or - for standard input")
+    files.add_argument("--key", metavar="NAME", help="which array of a .npz archive")
+    files.add_argument("--output", metavar="OUT.npy", help="write the result there as a .npy file "
+                       "(-: to standard output), not as text")
     files.add_argument("--force", action="store_true", help="let --output replace a file")
+    files.add_argument("--header", action="store_true",
+                       help="begin the text with a line, after #, that says what it is")
 
     parser = argparse.ArgumentParser(prog="fastsoftmax", description="Softmax, top-k and sampling.")
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str,
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, example: str,
                 *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text, parents=list(parents))
+        made = commands.add_parser(name, help=text, description=text, parents=list(parents),
+                                   epilog=f"example: {example}")
         made.set_defaults(run=run)
         return made
 
     demo = command("demo", run_demo, "a language model's real scores: what each setting does, "
-                   "and a check against the reference")
+                   "and a check against the reference",
+                   "fastsoftmax demo --row peaked --temperature 1.5")
     demo.add_argument("--row", choices=["peaked", "middling", "flat"], default="middling",
                       help="which scores are followed step by step (default %(default)s)")
     add_sampling(demo, temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=0, draws=20)
-    softmax = command("softmax", run_softmax, "softmax of an array", files)
+    softmax = command("softmax", run_softmax, "softmax of an array",
+                      "fastsoftmax softmax logits.npy --temperature 0.7 --output p.npy", files)
     softmax.add_argument("--axis", default="-1", help="a number, or all (default %(default)s)")
     add_temperature(softmax)
     softmax.add_argument("--log", action="store_true", help="log_softmax instead")
-    top_k = command("top-k", run_top_k, "the k largest entries of each row", files)
+    top_k = command("top-k", run_top_k, "the k largest entries of each row",
+                    "fastsoftmax top-k scores.npz --key logits --k 5 --header", files)
     top_k.add_argument("--axis", default="-1", help="a number (default %(default)s)")
     top_k.add_argument("--k", metavar="K", type=number(int, 0, sys.maxsize, WHOLE), default=10,
                        help="how many (default %(default)s)")
     top_k.add_argument("--smallest", action="store_true", help="the smallest instead")
-    sample = command("sample", run_sample, "draw ids from each row (last axis) of scores", files)
+    sample = command("sample", run_sample, "draw ids from each row (last axis) of scores",
+                     "fastsoftmax sample - --top-p 0.9 --seed 1 < logits.npy", files)
     add_sampling(sample)
-    info = command("info", run_info, "version, chosen implementation, and why")
+    info = command("info", run_info, "version, chosen implementation, and why",
+                   "FASTSOFTMAX_IMPL=avx2 fastsoftmax info")
     info.add_argument("--json", action="store_true", help="print JSON")
-    command("selftest", run_selftest, "check this build against the reference (a few seconds)")
+    command("selftest", run_selftest, "check this build against the reference (a few seconds)",
+            "fastsoftmax selftest")
     return parser
 
 

@@ -1,9 +1,10 @@
-"""Damaged .npy files, and options, into the command: exit code 0, or 2 with one line."""
+"""Damaged .npy and .npz files, and options, into the command: exit code 0, or 2 with one line."""
 
 import contextlib
 import io
 import struct
 import warnings
+import zipfile
 
 import numpy as np
 from hypothesis import strategies as st
@@ -47,7 +48,19 @@ def headers(draw):
 
 @st.composite
 def contents(draw):
-    """Return the bytes of a file."""
+    """Return the bytes of a file, or of an archive of two."""
+    if draw(st.integers(0, 4)):
+        return draw(arrays())
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", draw(st.sampled_from([0, 8, 12]))) as archive:
+        for name in draw(st.lists(st.sampled_from(["a.npy", "a", "b.npy", "\n.npy"]), unique=True)):
+            archive.writestr(name, draw(arrays()))
+    return damaged(draw, bytearray(memory.getvalue()))
+
+
+@st.composite
+def arrays(draw):
+    """Return the bytes of a file of one array."""
     kind = draw(st.integers(0, 7))
     if kind == 0:
         return draw(st.binary(max_size=200))
@@ -60,7 +73,11 @@ def contents(draw):
     packed = struct.pack("<H", min(size, 65535)) if version == 1 else struct.pack("<I", size)
     data = np.arange(6, dtype="f4").tobytes() * draw(st.sampled_from([0, 1, 1, 1, 2]))
     file = b"\x93NUMPY" + bytes([version, draw(st.sampled_from([0, 0, 0, 1]))]) + packed
-    file = bytearray(file + line + data)
+    return damaged(draw, bytearray(file + line + data))
+
+
+def damaged(draw, file):
+    """Return bytes of which some may be others or missing."""
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         file[draw(st.integers(0, len(file) - 1))] = draw(st.integers(0, 255))
     if draw(st.integers(0, 3)) == 0:
@@ -74,7 +91,7 @@ _OPTIONS = words("""
 --log --k=0 --k=3 --k=-1 --k=99999999999999999999 --k=1e3 --smallest --top-k=2 --top-k=-2
 --top-p=0 --top-p=0.5 --top-p=2 --min-p=1 --min-p=nan --seed=0 --seed=-1
 --seed=99999999999999999999999 --draws=2 --draws=0 --draws=x --force --output= --output=/
---output=x.txt --output=/nowhere/x.npy --axis= --axis=١ --axis=1_0 --spam
+--key=a --key= --header --output=x.txt --output=/nowhere/x.npy --axis= --axis=١ --axis=1_0 --spam
 """)
 
 
