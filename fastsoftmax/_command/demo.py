@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 import fastsoftmax
-from fastsoftmax import _reference
+from fastsoftmax import _dispatch, _reference
 
-from .selftest import probability_error
+from .selftest import is_fused, probability_error
 from .terminal import BOLD, DIM, GREEN, RED
 
 if TYPE_CHECKING:
@@ -264,7 +264,8 @@ def check(
     """
     exact = data.logits.astype(np.float64)
     worst = [probability_error(fastsoftmax.softmax(data.logits, temperature=t),
-                               _reference.softmax(exact, temperature=t), exact, t)
+                               _reference.softmax(exact, temperature=t), exact, t,
+                               is_fused(_dispatch.active.NAME))
              for t in (1.0, options.temperature)]
     error, share = np.max(worst, axis=0)
     top = fastsoftmax.top_k(data.logits, 50).indices, _reference.top_k(data.logits, 50).indices

@@ -6,6 +6,7 @@ functions promise.
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastsoftmax import _dispatch, _reference
+from fastsoftmax._dispatch.isa import ISAS
 
 if TYPE_CHECKING:
     from .terminal import Screen
@@ -35,8 +37,14 @@ def absolute_error(got: np.ndarray, want: np.ndarray) -> np.ndarray:
     return np.where((np.isnan(got) & np.isnan(want)) | (got == want), 0.0, error)
 
 
+def is_fused(name: str) -> bool:
+    """Return whether the implementation called `name` has a fused multiply-add on this machine."""
+    machine = platform.machine().lower()
+    return any(isa.name == name and machine in isa.fused_multiply_add for isa in ISAS)
+
+
 def probability_error(
-    got: np.ndarray, want: np.ndarray, x: np.ndarray, temperature: float = 1.0
+    got: np.ndarray, want: np.ndarray, x: np.ndarray, temperature: float, fused: bool
 ) -> tuple[float, float]:
     """Return the largest error of ``softmax(x)`` in u, and as a share of the bound.
 
@@ -48,18 +56,21 @@ def probability_error(
         What is right.
     x : ndarray of float64
         The scores.
-    temperature : float, default 1
+    temperature : float
         What they were divided by.
+    fused : bool
+        Whether it was computed with a fused multiply-add.
 
     Notes
     -----
-    Allowed are ``(4 + 0.1 |d|) u`` with d = x - max, ``(4 + 3.1 |d|/T) u`` at another temperature,
-    and one smallest normal number below it; nothing where a score is -inf.
+    Allowed are ``(4 + 0.1 |d|/T) u`` with d = x - max, ``(4 + 3.1 |d|/T) u`` at T other than 1 if
+    not `fused`, and one smallest normal number below it; nothing where a score is -inf.
     """
     limits = np.finfo(got.dtype)
     with np.errstate(all="ignore"):
         d = np.abs(x - x.max(axis=-1, keepdims=True))
-        slope = 0.1 if temperature == 1 else 3.1 / temperature if temperature else 0.0
+        slope = 0.1 if fused or temperature == 1 else 3.1
+        slope = slope / temperature if temperature else 0.0
         one = np.where(want >= limits.tiny, want * float(limits.eps) / 2, np.inf)
         allowed = np.where(want >= limits.tiny, (4 + slope * d) * one, float(limits.tiny))
     return largest(absolute_error(got, want), one, np.where(np.isneginf(x), 0.0, allowed))
@@ -88,15 +99,18 @@ def cases() -> Iterator[np.ndarray]:
         yield x
 
 
-def examine(implementation: Any, x: np.ndarray) -> Iterator[tuple[str, float]]:
-    """Yield a name and a share of the bound for each check of `implementation` on the rows `x`."""
+def examine(implementation: Any, x: np.ndarray, fused: bool) -> Iterator[tuple[str, float]]:
+    """Yield a name and a share of the bound for each check of `implementation` on the rows `x`.
+
+    `fused` says whether it has a fused multiply-add.
+    """
     both = implementation, _reference
     exact = x.astype(np.float64)
     with np.errstate(all="ignore"):
         highest = exact.max(axis=-1)
     for t in (1.0, 0.7):
         got, want = (m.softmax(a, temperature=t) for m, a in zip(both, (x, exact), strict=True))
-        yield "softmax", probability_error(got, want, exact, t)[1]
+        yield "softmax", probability_error(got, want, exact, t, fused)[1]
     want = _reference.log_softmax(exact)
     yield "log_softmax", log_error(implementation.log_softmax(x), want, want)
     want = _reference.logsumexp(exact)
@@ -118,7 +132,7 @@ def selftest(screen: Screen) -> int:
         implementation = _dispatch.load(name)
         start, worst, wrong = time.perf_counter(), 0.0, ""
         for x in cases():
-            for what, share in examine(implementation, x):
+            for what, share in examine(implementation, x, is_fused(name)):
                 worst = max(worst, share)
                 if not share <= 1 and not wrong:
                     wrong = f"; first: {what}, rows of {x.shape[-1]}, {share:.3g} times the bound"

@@ -260,10 +260,11 @@ def sample(
     Notes
     -----
     The index drawn is the first, walking the survivors in index order, whose cumulative weight
-    exceeds ``u * total``; without replacement, what was drawn is no survivor any more. Weights and
-    sums are float64 for every dtype, so that implementations draw the same index unless `u` is
-    within rounding (some 2**-52) of where two indices meet; an entry of weight zero is never drawn.
-    `top_p` counts as reached at ``top_p * (1 - 4 eps)``, eps of the dtype that is computed in.
+    exceeds ``u * total``, u the uniform number of the draw; without replacement, what was drawn is
+    no survivor any more. Weights and sums are float64 for every dtype, so that implementations draw
+    the same index unless u is within rounding (some 2**-52) of where two indices meet; an entry of
+    weight zero is never drawn. `top_p` counts as reached at ``top_p * (1 - 4 eps)``, eps of the
+    dtype that is computed in.
     What a mask shuts in whole words of 32 ids is not read, and where few ids are allowed, little
     more than they is. ``mask=bitmask[indices], mask_rows=indices`` does what xgrammar's
     ``apply_token_bitmask_inplace(logits, bitmask, indices=indices)`` does: its bitmask has a row

@@ -212,6 +212,16 @@ def test_selftest_fails_on_a_wrong_build(call, monkeypatch, fault):
     assert f"first: {name}" in bad
 
 
+def test_the_bound_that_errors_are_a_share_of():
+    """Without a fused multiply-add 1/T is rounded: that alone allows 3 |d|/T u more."""
+    x, u = np.array([0.0, -40.0]), 2.0**-24
+    want = np.array([1.0, 1e-20])
+    got = (want * (1 + np.array([0, 2 * 40 / 0.5 * u]))).astype(np.float32)
+    shares = [selftest.probability_error(got, want, x, 0.5, fused)[1] for fused in (False, True)]
+    assert shares[0] == pytest.approx(160 / (4 + 3.1 * 80), rel=0.01)
+    assert shares[1] == pytest.approx(160 / (4 + 0.1 * 80), rel=0.01)
+
+
 def test_info(call, capsys):
     fastsoftmax.show_config()
     want = capsys.readouterr().out
