@@ -27,12 +27,13 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 def runs(page, *, everything):
     """Run a page's Python, with what needs more packages or without; return what it has named."""
     names = {"__name__": "__main__"}
+    doctests = doctest.DocTestParser()
     for block in blocks(PAGES[page]):
         if block.kind != "python" or block.run_by or (block.needs and not everything):
             continue
         where = f"{page}:{block.line}"
         if block.text.startswith(">>>"):
-            session = doctest.DocTestParser().get_doctest(block.text, names, where, page, block.line)
+            session = doctests.get_doctest(block.text, names, where, page, block.line)
             report = []
             done = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(
                 session, out=report.append, clear_globs=False
@@ -54,7 +55,7 @@ def same(ours, theirs):
 
 
 def compare(page, names, *, everything):
-    """Hold the tables that have a column "here": what stands there gives what the first one does."""
+    """Hold the tables that have a column "here": its code gives what that of the first one does."""
     for row in compared(page):
         if row.needs and not everything:
             continue
