@@ -1,7 +1,7 @@
 """Softmax, its logarithm and its sum as pairs of float64, exact to 2**-90.
 
 A pair is a number as the sum of a float64 and a much smaller one. mpmath is the judge of these
-functions (`tests/benchmarks/test_exact.py`), and some thousand times slower.
+functions (`tests/softmax/test_accuracy.py`), and some thousand times slower.
 
 Source: T. J. Dekker, "A floating-point technique for extending the available precision", 1971,
 https://doi.org/10.1007/BF01397083

@@ -1,6 +1,6 @@
 """How the site is built: ``python -m sphinx -W --keep-going docs site``, with `.[docs]` installed.
 
-The API pages are made from the docstrings of the installed package, so that they show its signatures.
+The API pages show the signatures and docstrings of the package that is installed.
 """
 
 import re

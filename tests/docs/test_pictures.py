@@ -26,6 +26,23 @@ def test_numbers_are_current(script, name):
     assert script.numbers(name) == data()
 
 
+@pytest.mark.parametrize("page", ["road.svg", "modules.svg", "how-it-works.md", "how-to-change.md"])
+def test_files_that_are_named_are_there(page):
+    """In the drawings and in what is said of the package, each path and each folder."""
+    (path,) = [p for p in (DOCS / page, DOCS / "pictures" / page) if p.is_file()]
+    named = set(re.findall(r"[\w/.]*\w\.(?:pyx|pxd|py|pyi|rst|h)\b", path.read_text("utf-8")))
+    named |= set(re.findall(r"\b_\w+/", path.read_text("utf-8")))
+    there = {p.relative_to(ROOT).as_posix() + "/" * p.is_dir() for p in sources()}
+    assert named
+    for name in named:
+        assert any(f"/{p}".endswith(f"/{name}") for p in there), name
+
+
+def sources():
+    rooms = (ROOT, ROOT / "fastsoftmax", ROOT / "tests", ROOT / "benchmarks", DOCS)
+    return [p for room in rooms for depth in ("*", "*/*") for p in room.glob(depth)]
+
+
 def test_every_picture_is_shown():
     shown = set(re.findall(r"\(pictures/(.*?)\)", "".join(p.read_text() for p in PAGES.values())))
     assert shown == {path.name for path in (DOCS / "pictures").iterdir()}
