@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastsoftmax"
-COPIED = ("fastsoftmax", "tests", "benchmarks", "build", "setup.py", "pyproject.toml", "README.md")
+COPIED = ("fastsoftmax", "tests", "benchmarks", "build", "docs", "examples")
+COPIED += ("setup.py", "pyproject.toml", "README.md")
 #: Seconds for each run of tests: what hangs is killed, too.
 LIMIT = 600
 
