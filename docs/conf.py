@@ -57,8 +57,10 @@ def link_names(app, what, name, object_, options, lines):
         module = "fastsoftmax.steps" if step and last in steps.__all__ else PUBLIC[last]
         return f":py:obj:`{text} <{module}.{last}>`"
 
+    session = False
     for i, line in enumerate(lines):
-        if not line.lstrip().startswith(">>>"):
+        session = line.lstrip().startswith(">>>") or (session and bool(line.strip()))
+        if not session:
             lines[i] = re.sub(r"(?<![`:\w])`([^`]+)`(?![`_])", link, line)
 
 

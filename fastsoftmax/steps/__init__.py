@@ -1,11 +1,5 @@
 """The steps of a `Sampler`: each changes the scores of the tokens that are left, or removes some.
 
-This folder is public. `candidates` holds what a step sees, `base` what it is, `ids` the checks of
-ids; the steps are in `scores` (temperatures), `penalties` (of what has been said), `given` (ids),
-`sequences` (of ids), `truncation` (of the unlikely) and `targeting` (those with a state). Each
-imports only those before it, the checks of arguments, and from `_dispatch` the implementation in
-use.
-
 A step is a small immutable object with its parameters, checked when it is made; the order in which
 steps run is that in which a `Sampler` gets them. Probabilities are always those of the tokens that
 are left: every step sees them renormalised. (`steps.TopK` is a step; `fastsoftmax.TopK` is what the
@@ -38,6 +32,12 @@ A step of one's own is a frozen dataclass that inherits from `Step` and returns 
 >>> sampler.candidates([1.0, 3.0, 2.0, 2.5])
 TokenProbs(indices=array([1, 3]), probs=array([0.73105858, 0.26894142]))
 """
+
+# This folder is public. `candidates` holds what a step sees, `base` what it is, `ids` the checks of
+# ids; the steps are in `scores` (temperatures), `penalties` (of what has been said), `given` (ids),
+# `sequences` (of ids), `truncation` (of the unlikely) and `targeting` (those with a state). Each
+# imports only those before it, the checks of arguments, and from `_dispatch` the implementation in
+# use.
 
 from .base import Step
 from .candidates import Candidates, Tokens
