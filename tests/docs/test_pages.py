@@ -96,6 +96,17 @@ def test_every_block_is_of_a_kind_that_is_run(page):
         assert elsewhere or (known and not block.run_by), f"{page}:{block.line}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """Links and pictures, and paths from the root between backticks."""
+    text = PAGES[page].read_text("utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", re.sub(r"`[^`]*`", "", text)):
+        assert link.startswith("https://") or (PAGES[page].parent / link).is_file(), link
+    rooms = "benchmarks|docs|examples|fastsoftmax|tests"
+    for path in re.findall(rf"`((?:{rooms})/[\w/.-]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
 def commands():
     for page, path in PAGES.items():
         for block in blocks(path):
