@@ -33,7 +33,7 @@ def main(argv=None):
         help="cells, and small calls, whose name this regex is found in",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write everything here")
-    parser.add_argument("--markdown", action="store_true", help="print tables for the README")
+    parser.add_argument("--markdown", action="store_true", help="print tables (`benchmarks.pages`)")
     parser.add_argument("--picture", metavar="FILE", type=Path, help="also draw it (matplotlib)")
     parser.add_argument(
         "--compare", nargs=2, metavar=("OLD", "NEW"), type=Path,

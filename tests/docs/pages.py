@@ -7,7 +7,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 #: Every page, by its name from the root; a page that comes in through an include is its own.
 PAGES = {
-    str(path.relative_to(ROOT)): path
+    path.relative_to(ROOT).as_posix(): path
     for path in (
         ROOT / "README.md",
         *sorted((ROOT / "docs").glob("*.md")),
