@@ -41,6 +41,12 @@ def new_array(x: Any, name: str) -> np.ndarray:
         return np.asarray(x)
     except ValueError as error:
         raise ValueError(f"{name} is {shown(x)}; NumPy makes no array of it: {error}") from None
+    except TypeError as error:
+        way = ""
+        if str(getattr(x, "dtype", "")) == "torch.bfloat16":  # which NumPy does not have
+            way = f"; its bits are {name}.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)"
+        kind = type(x).__name__
+        raise TypeError(f"{name} is a {kind}; NumPy makes no array of it: {error}{way}") from error
 
 
 def result_dtype(dtype: np.dtype) -> np.dtype:

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import fastsoftmax
 from tests.examples.conftest import installed, module
 
 
@@ -69,6 +70,11 @@ def test_torch_tensors_share_memory():
         assert array.__array_interface__["data"][0] == tensor.data_ptr() == back.data_ptr()
         assert back.dtype is dtype
         assert back.tolist() == tensor.tolist()
+    with pytest.raises(TypeError, match="its bits are x") as error:
+        fastsoftmax.softmax(tensor)
+    advice = str(error.value).rpartition("its bits are ")[2]
+    seen = eval(advice, {"x": tensor, "torch": torch, "ml_dtypes": example.ml_dtypes})
+    assert fastsoftmax.softmax(seen).dtype == example.ml_dtypes.bfloat16
 
 
 @pytest.mark.weekly
