@@ -32,6 +32,19 @@ class Block(NamedTuple):
     run_by: tuple[str, ...] = ()
 
 
+#: The examples' sources: what a page quotes of them is run where they are.
+EXAMPLES = [
+    path.read_text("utf-8")
+    for path in sorted((ROOT / "examples").rglob("*"))
+    if path.suffix in {".py", ".pyx", ".c", ".cpp", ".h", ".rs"}
+]
+
+
+def quoted(block):
+    """Return whether a block is a part of an example, word for word."""
+    return block.text.count("\n") > 3 and any(block.text.strip() in text for text in EXAMPLES)
+
+
 class Row(NamedTuple):
     """A row of a table: its line, its cells by the head of their column, packages it needs."""
 

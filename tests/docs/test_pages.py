@@ -2,7 +2,8 @@
 
 A page's Python blocks run in order with the names of those before, sessions as doctests. What needs
 a package that the tests do not have (`<!-- needs: torch -->` before it) runs weekly; the comment
-`<!-- run by: tests/... -->` names the test of what can't run here.
+`<!-- run by: tests/... -->` names the test of what can't run here. What is quoted from a file of
+examples/, in any language, is run with that.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 from fastsoftmax._command import cli
-from tests.docs.pages import PAGES, ROOT, blocks, rows
+from tests.docs.pages import PAGES, ROOT, blocks, quoted, rows
 
 #: Languages whose blocks are not run here: output to look at, and data.
 SHOWN = {"text", "json"}
@@ -30,6 +31,8 @@ def runs(page, *, everything):
     doctests = doctest.DocTestParser()
     for block in blocks(PAGES[page]):
         if block.kind != "python" or block.run_by or (block.needs and not everything):
+            continue
+        if quoted(block):
             continue
         where = f"{page}:{block.line}"
         if block.text.startswith(">>>"):
@@ -90,10 +93,9 @@ def test_python_with_other_packages(page, monkeypatch):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_of_a_kind_that_is_run(page):
     for block in blocks(PAGES[page]):
-        known = {"python", "sh", *SHOWN}
-        known = block.kind in known or block.kind.startswith("{")
         elsewhere = block.run_by and all((ROOT / test).is_file() for test in block.run_by)
-        assert elsewhere or (known and not block.run_by), f"{page}:{block.line}"
+        here = block.kind in {"python", "sh", *SHOWN} or block.kind.startswith("{")
+        assert quoted(block) or elsewhere or (here and not block.run_by), f"{page}:{block.line}"
 
 
 @pytest.mark.parametrize("page", PAGES)
