@@ -70,7 +70,7 @@ def compare(page, names, *, everything):
 def compared(page):
     return [
         row
-        for first in ("SciPy", "torch", "transformers", "NumPy")
+        for first in ("SciPy", "torch", "transformers", "JAX", "NumPy")
         for row in rows(PAGES[page], first)
         if list(row.cells)[1] == "here"
     ]
