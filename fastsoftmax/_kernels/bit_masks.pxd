@@ -7,7 +7,7 @@ by the same, which take no longer there: compilers find no way from bits to the 
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.types cimport infinity, noinline_void, prefetch, real
+from fastsoftmax._kernels.types cimport infinity, leading_zeros, noinline_void, prefetch, real
 
 cdef extern from *:
     """
@@ -45,6 +45,36 @@ cdef extern from *:
         __asm__("vpbroadcastd %1, %0" : "=x"(word) : "m"(*bits));
         return word;
     }
+    /* The places of the bits of a byte, one a byte. */
+    #define FS_PLACE(m, b) \
+        ((m) >> (b) & 1 ? (uint64_t)(b) << 8 * __builtin_popcount((m) & ((1 << (b)) - 1)) : 0)
+    #define FS_PLACES(m) FS_PLACE(m, 0) | FS_PLACE(m, 1) | FS_PLACE(m, 2) | FS_PLACE(m, 3) \
+        | FS_PLACE(m, 4) | FS_PLACE(m, 5) | FS_PLACE(m, 6) | FS_PLACE(m, 7)
+    #define FS_4P(m) FS_PLACES(m), FS_PLACES(m + 1), FS_PLACES(m + 2), FS_PLACES(m + 3)
+    #define FS_16P(m) FS_4P(m), FS_4P(m + 4), FS_4P(m + 8), FS_4P(m + 12)
+    #define FS_64P(m) FS_16P(m), FS_16P(m + 16), FS_16P(m + 32), FS_16P(m + 48)
+    static const uint64_t fs_places[256] = {FS_64P(0), FS_64P(64), FS_64P(128), FS_64P(192)};
+    static inline void fs_take8(uint32_t byte, const float *x, float *y) {
+        __m256i at = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(fs_places + byte)));
+        _mm256_storeu_ps(y, _mm256_permutevar8x32_ps(_mm256_loadu_ps(x), at));
+    }
+    static inline Py_ssize_t fs_take_open(
+        const uint32_t *bits, Py_ssize_t words, const float *x, float *y
+    ) {
+        float *end = y;
+        for (; words > 0; words--, bits++, x += 32) {
+            const uint32_t word = *bits;
+            if (!word) continue;
+            __builtin_prefetch(x + 1536);
+            __builtin_prefetch(x + 1552);
+            fs_take8(word & 255, x, end);
+            fs_take8(word >> 8 & 255, x + 8, end + __builtin_popcount(word & 0xFF));
+            fs_take8(word >> 16 & 255, x + 16, end + __builtin_popcount(word & 0xFFFF));
+            fs_take8(word >> 24, x + 24, end + __builtin_popcount(word & 0xFFFFFF));
+            end += __builtin_popcount(word);
+        }
+        return end - y;
+    }
     #define FS_TAKE(l, high, sum) \
         y = fs_open8(word, l, x), high = _mm256_max_ps(y, high), sum = _mm256_add_ps(sum, y)
     static inline void fs_open_maxima(
@@ -73,6 +103,9 @@ cdef extern from *:
         const uint32_t *bits, Py_ssize_t chunks, int words, const float *x, float *maxima,
         float *sums
     ) { (void)bits; (void)chunks; (void)words; (void)x; (void)maxima; (void)sums; }
+    static inline Py_ssize_t fs_take_open(
+        const uint32_t *bits, Py_ssize_t words, const float *x, float *y
+    ) { (void)bits; (void)words; (void)x; (void)y; return 0; }
     /* Of variable shifts SSE2 makes no vectors. */
     #define FS_4(a, b) a(b), a(b + 1), a(b + 2), a(b + 3)
     #define FS_32(a) FS_4(a, 0), FS_4(a, 4), FS_4(a, 8), FS_4(a, 12), \
@@ -101,10 +134,13 @@ cdef extern from *:
     #endif
     """
     int count_bits "__builtin_popcountll"(uint64_t pair) noexcept nogil
-    int leading_zeros "__builtin_clzll"(uint64_t pair) noexcept nogil
-    const bint BITS_AT_ONCE "FS_BITS_AT_ONCE"  # whether `open_maxima` is there
+    const bint BITS_AT_ONCE "FS_BITS_AT_ONCE"  # whether `open_maxima` and `take_open` are there
     void open_floats "fs_open_floats"(uint32_t word, const float *x, float *y) noexcept nogil
     void open_doubles "fs_open_doubles"(uint32_t word, const double *x, double *y) noexcept nogil
+    # Of so many words, what is open, closed up; up to 8 elements behind are written, too.
+    Py_ssize_t take_open "fs_take_open"(
+        const uint32_t *bits, Py_ssize_t words, const float *x, float *y
+    ) noexcept nogil
     # Of chunks of so many words: maximum l of a chunk is that of its elements l, 8 + l, ..., the
     # first of equal ones, as in ``block_maxima.pxd``; 32 sums hold each element once.
     void open_maxima "fs_open_maxima"(
@@ -147,6 +183,20 @@ cdef inline bint any_open(const uint32_t *bits, Py_ssize_t start, Py_ssize_t n) 
     for i in range(start // WORD, (start + n + WORD - 1) // WORD):
         found |= bits[i]
     return found != 0
+
+
+cdef inline bint is_mostly_open(
+    const uint32_t *bits, Py_ssize_t start, Py_ssize_t n
+) noexcept nogil:
+    """Return whether most of n elements seem to be open, from `start` on, where a word begins.
+
+    Some words are looked at.
+    """
+    cdef Py_ssize_t i, seen = 0, m = 0
+    for i from start // WORD <= i < (start + n) // WORD by GROUP:
+        m += count_bits(bits[i])
+        seen += WORD
+    return 4 * m > 3 * seen
 
 
 cdef inline uint64_t pair_at(const uint32_t *bits) noexcept nogil:
@@ -222,6 +272,23 @@ cdef inline void open_word(uint32_t word, const real *x, real *y) noexcept nogil
         open_floats(word, x, y)
     else:
         open_doubles(word, x, y)
+
+
+cdef inline noinline_void copy_taken(
+    const uint32_t *bits, Py_ssize_t start, const float *x, Py_ssize_t n, float *y,
+    Py_ssize_t *count,
+) noexcept nogil:
+    """Write those of n elements of x into y whose bits are set, closed up; write how many.
+
+    They are elements `start` on of a row, where a word begins. y has room for 8 more.
+    """
+    cdef Py_ssize_t whole = n // WORD, m = take_open(bits + start // WORD, whole, x, y)
+    cdef Py_ssize_t l
+    for l in range(whole * WORD, n):
+        if is_open(bits, start + l):
+            y[m] = x[l]
+            m += 1
+    count[0] = m
 
 
 cdef inline noinline_void copy_open(

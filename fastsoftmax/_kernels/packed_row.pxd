@@ -8,9 +8,12 @@ from libc.stdint cimport uint32_t
 
 from fastsoftmax._kernels.abi cimport PackedRows
 from fastsoftmax._kernels.bit_masks cimport (
+    BITS_AT_ONCE,
     WORD,
     any_open,
     copy_open,
+    copy_taken,
+    is_mostly_open,
     is_open,
     list_open,
     place_among_open,
@@ -151,6 +154,21 @@ cdef inline const value_t *open_part(
     move_part(x, start, n, True, packed)
     count[0] = packed.size
     return <const value_t *>packed.part
+
+
+cdef inline const float *open_elements(
+    const float *x, Py_ssize_t start, Py_ssize_t n, PackedRow *packed, Py_ssize_t *count
+) noexcept nogil:
+    """Return those of n elements, PART at most, that are open, in order; write how many.
+
+    `start` is where a word begins. It may do what `open_part` does.
+    """
+    if packed == NULL or not packed.masked or packed.rows.load != NULL or not BITS_AT_ONCE:
+        return open_part(x, start, n, packed, count)
+    if is_mostly_open(packed.bits, start, n):  # closing up costs more than it saves
+        return open_part(x, start, n, packed, count)
+    copy_taken(packed.bits, start, x + start, n, <float *>packed.part, count)
+    return <const float *>packed.part
 
 
 cdef inline Py_ssize_t open_place(

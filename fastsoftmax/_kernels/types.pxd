@@ -69,6 +69,7 @@ cdef extern from *:
     const bint HAS_FMA "FS_HAS_FMA"
     void prefetch "__builtin_prefetch"(const void *p) noexcept nogil
     int lowest_bit "__builtin_ctz"(uint32_t mask) noexcept nogil
+    int leading_zeros "__builtin_clzll"(uint64_t mask) noexcept nogil
     float fma32 "fs_fma32"(float a, float b, float c) noexcept nogil
     double fma64 "fs_fma64"(double a, double b, double c) noexcept nogil
     uint32_t bits32 "fs_bits32"(float x) noexcept nogil

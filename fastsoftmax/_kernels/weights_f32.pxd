@@ -14,7 +14,7 @@ from libc.math cimport fabs, log
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.exp_scale cimport ExpScale, Unclamped, max_term, scale_from_max
-from fastsoftmax._kernels.packed_row cimport PackedRow, open_part
+from fastsoftmax._kernels.packed_row cimport PackedRow, open_elements
 from fastsoftmax._kernels.row cimport exp_block, exp_loop
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
@@ -182,7 +182,7 @@ cdef inline double weights_f32_by_block(
     cdef Py_ssize_t start, m, w
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
-        block = open_part(x, start, m, packed, &m)
+        block = open_elements(x, start, m, packed, &m)
         w = round_to_step(m + STEP - 1)
         block = whole_steps(block, m, padded)
         block_weights_f32(block, e, w, scale)
