@@ -209,8 +209,11 @@ cdef inline double find_first_prefix(
     for _turn in range(2):
         for i in range(c.count):
             c.keys[i] = sortable_key(value[i])
-            c.masses[i] = mass[i] if mass != NULL else 1
-        radix_select_by_mass(c.keys, c.masses, c.count, target, &last, ties)
+        if mass != NULL:
+            memcpy(c.masses, mass, c.count * sizeof(double))
+        radix_select_by_mass(
+            c.keys, c.masses if mass != NULL else NULL, c.count, target, &last, ties
+        )
         bound = from_sortable_key(last, <double>0)
         above = equal = 0
         for i in range(c.count):

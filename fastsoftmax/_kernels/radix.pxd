@@ -21,7 +21,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
-from fastsoftmax._kernels.types cimport bits32, bits64, from_bits32, from_bits64, infinity
+from fastsoftmax._kernels.types cimport (
+    bits32,
+    bits64,
+    from_bits32,
+    from_bits64,
+    infinity,
+    leading_zeros,
+)
 
 ctypedef fused value_t:
     float
@@ -127,9 +134,7 @@ cdef inline void radix_select_by_mass(
             present |= keys[i]
         if common == present:
             break
-        shift = 0
-        while (common ^ present) >> shift > <uint64_t>max_digit:
-            shift += 1
+        shift = max(0, (59 if max_digit == 31 else 56) - leading_zeros(common ^ present))
         for d in range(2 * max_digit + 2):
             mass[d] = 0
         for i in range(n):
