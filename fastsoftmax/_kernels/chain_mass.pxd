@@ -162,7 +162,10 @@ cdef inline Py_ssize_t cut_by_sums(
         if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
             return NO_MEMORY
         selected = min(k, select_k(x, n, k, <real *>work.maxima, True, work))
-        list_few(x, names, selected, work, c, &worst)
+        selected = list_few(x, names, selected, work, c, &worst)
+        if selected == 0:  # the best of the others is not there
+            k *= 8
+            continue
         for i in range(chain.n_first):
             if c.count == 0 or not run_step(c, chain.steps + i, names, chain.eps, u):
                 return INVALID

@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Draws by a race from what a chain leaves: from candidates, or from a row that it only divides."""
+"""Draws by a race from what a chain leaves: from candidates, or from a row of which it leaves all.
+"""
 
 from libc.stdint cimport int64_t
 
@@ -7,11 +8,15 @@ from fastsoftmax._kernels.abi cimport Race, SampleCall
 from fastsoftmax._kernels.block_maxima cimport block_maxima_of_row
 from fastsoftmax._kernels.chain_list cimport Candidates, highest_score, sort_by_id, weigh
 from fastsoftmax._kernels.packed_row cimport is_listed
-from fastsoftmax._kernels.race cimport race_for_draws
+from fastsoftmax._kernels.chain_names cimport Names, name_of
+from fastsoftmax._kernels.race cimport ABSOLUTE, race_for_draws
 from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
 from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
+
+cdef enum:
+    RACE_LIMIT = ABSOLUTE  # of highest scores: up to it, those of all races are comparable
 
 
 cdef inline int64_t race_for_one(
@@ -44,6 +49,72 @@ cdef inline Py_ssize_t race_in_row(
             x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
         )
     return race_for_one(by, row, x, n, NULL, n, highest, inverse, work)
+
+
+cdef inline Py_ssize_t race_of_others(
+    Race *by, const real *x, Py_ssize_t n, double inverse, const Names *names, Workspace *work,
+    Candidates *c, double *score,
+) noexcept nogil:
+    """Return the id that wins in a row among those that no step names, or -1; write its score.
+
+    Values and keys of `c`, which has room for one more than the names, are lost.
+    """
+    cdef SampleCall some
+    cdef int64_t *place = <int64_t *>c.keys
+    cdef Py_ssize_t i
+    by.scores = c.value
+    some.n = n
+    some.m = min(names.count + 1, 4)
+    some.replace = False
+    some.race = by
+    while True:  # draw without replacement until one comes that is not named
+        block_maxima_of_row(
+            x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
+        )
+        race_for_draws(
+            &some, 0, x, n, NULL, 0, inverse, -infinity(<double>0), work, place
+        )
+        for i in range(some.m):
+            score[0] = c.value[i]
+            if place[i] < 0 or name_of(names, place[i]) < 0:
+                return place[i]
+        if some.m > names.count:
+            return -1
+        some.m = min(8 * some.m, names.count + 1)
+
+
+cdef inline noinline_void race_beside_names(
+    const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, double inverse,
+    const Names *names, Workspace *work, Candidates *c,
+) noexcept nogil:
+    """Leave the winner of a race as the only candidate, its id -1 after a signal.
+
+    Of a row all whose scores are only divided, but for those of the names, which are among the
+    candidates; all are up to RACE_LIMIT. A winner that is not named has no score.
+    """
+    cdef Race own = by[0]
+    cdef double zero = 0, score, best
+    cdef Py_ssize_t i, id = -1, other, m = 0
+    own.seeds += row * by.seed_stride
+    own.positions += row * by.position_stride
+    own.seed_stride = own.position_stride = 0
+    own.highest = &zero
+    other = race_of_others(&own, x, n, inverse, names, work, c, &score)
+    for i in range(c.count):
+        c.id[m], c.score[m], c.name[m] = c.id[i], c.score[i], c.name[i]
+        m += c.name[i] >= 0
+    c.count = m
+    if m > 0:
+        sort_by_id(c)
+        own.scores = &best
+        id = race_for_one(
+            &own, 0, <const double *>c.score, m, c.id, n, highest_score(c), 1, work
+        )
+    if id >= 0 and (other < 0 or best > score or best == score and c.id[id] < other):
+        c.id[0], c.score[0], c.name[0] = c.id[id], c.score[id], c.name[id]
+    else:
+        c.id[0], c.name[0] = other, -1
+    c.count = 1
 
 
 cdef inline noinline_void race_among(

@@ -6,11 +6,12 @@ the worst. So the named and the best of the others are enough as soon as a step 
 these: all that is absent would be gone by now, too.
 """
 
+from libc.math cimport fabs
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
-from fastsoftmax._kernels.chain_abi cimport TOP_K, ChainStep
+from fastsoftmax._kernels.chain_abi cimport SOFT_CAP, TOP_K, ChainStep
 from fastsoftmax._kernels.chain_list cimport (
     Candidates,
     drop_lowest,
@@ -41,6 +42,7 @@ cdef struct Chain:
     Py_ssize_t n_steps
     Py_ssize_t n_first  # steps that preserve the order, from the first on
     Py_ssize_t kept  # about how many the first of them keeps that removes the worst, 0 if none does
+    bint caps  # whether one of the first caps scores, so that they lose some of their order
     double eps  # of the type of the logits
 
 
@@ -50,11 +52,12 @@ cdef inline void set_chain(
     """Describe a chain of steps."""
     chain.steps = steps
     chain.n_steps = n_steps
-    chain.n_first = chain.kept = 0
+    chain.n_first = chain.kept = chain.caps = 0
     chain.eps = eps
     while chain.n_first < n_steps and preserves_order(steps + chain.n_first):
         if chain.kept == 0:
             chain.kept = max_kept(steps + chain.n_first)
+        chain.caps |= steps[chain.n_first].op == SOFT_CAP
         chain.n_first += 1
 
 
@@ -148,6 +151,17 @@ cdef inline double score_of(const Candidates *c, Py_ssize_t id) noexcept nogil:
     return -infinity(<double>0)
 
 
+cdef inline void raise_capped(Candidates *c, Py_ssize_t id) noexcept nogil:
+    """Raise the score of an id above that of all that was lower before it was capped.
+
+    The C library's tanh errs by 2 units in the last place, and what follows by one each.
+    """
+    cdef Py_ssize_t i
+    for i in range(c.count):
+        if c.id[i] == id:
+            c.score[i] += fabs(c.score[i]) * 8.8817841970012523e-16 * 4
+
+
 cdef inline Py_ssize_t run_until_gone(
     const Chain *chain, Names *names, Py_ssize_t worst, Py_ssize_t others, bint is_float64,
     const double **u, Candidates *c,
@@ -167,16 +181,18 @@ cdef inline Py_ssize_t run_until_gone(
         if c.count == 0 or others < kept:
             return -1
         if kept > 0:
+            if chain.caps:
+                raise_capped(c, worst)
             score = score_of(c, worst)
             if step.op == TOP_K and not c.ascending:  # what scores less is gone, named or not
                 keep_above(c, score, 1)
         run_step(c, step, names, chain.eps, u)
         if kept > 0 and c.count > 0 and score_of(c, worst) == -infinity(<double>0):
-            # In float64, a division can round two scores to one, and then the lower id wins.
+            # Two scores may have become one, by a division in float64 or a cap: the lower id wins.
             least = c.score[0]
             for i in range(c.count):
                 least = min(least, c.score[i])
-            return -1 if is_float64 and score >= least else done + 1
+            return -1 if (is_float64 or chain.caps) and score >= least else done + 1
     return -1
 
 

@@ -17,7 +17,7 @@ from fastsoftmax._kernels.chain_mass cimport (
     is_cut_deeper,
 )
 from fastsoftmax._kernels.chain_names cimport Names, name_tokens
-from fastsoftmax._kernels.chain_race cimport race_in_row
+from fastsoftmax._kernels.chain_race cimport RACE_LIMIT, race_beside_names, race_in_row
 from fastsoftmax._kernels.chain_row cimport (
     INVALID,
     NO_MEMORY,
@@ -29,7 +29,13 @@ from fastsoftmax._kernels.chain_row cimport (
     run_on_few,
 )
 from fastsoftmax._kernels.chain_steps cimport run_step
-from fastsoftmax._kernels.chain_whole cimport Scores, divide_scores, draw_from_scores, order_names
+from fastsoftmax._kernels.chain_whole cimport (
+    Scores,
+    divide_scores,
+    draw_from_scores,
+    order_names,
+    sum_weights,
+)
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_row
 from fastsoftmax._kernels.packed_row cimport row_element
@@ -72,7 +78,7 @@ cdef inline Py_ssize_t draw_whole(
     cdef double temperature = chain.steps[0].a if chain.n_first else 1
     cdef double inverse
     cdef Scores s
-    cdef Py_ssize_t i, worst = 0, k = FIRST_SELECTION
+    cdef Py_ssize_t i, worst = 0, others = 0, k = FIRST_SELECTION
     if only_divides(chain):
         c.highest = highest
         divide_scores(&c.highest, 1, temperature)
@@ -102,11 +108,14 @@ cdef inline Py_ssize_t draw_whole(
             c.score[0] = row_element(x, c.id[0], work.packed)
             divide_scores(c.score, 1, temperature)
         return c.id[0]
-    if draw.race != NULL:
-        return INVALID
-    if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
-        return NO_MEMORY
-    list_few(x, names, min(k, select_k(x, n, k, <real *>work.maxima, True, work)), work, c, &worst)
+    while others == 0:  # until the best of those that no step names is there
+        if k * 8 >= n:
+            return INVALID
+        if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
+            return NO_MEMORY
+        others = min(k, select_k(x, n, k, <real *>work.maxima, True, work))
+        others = list_few(x, names, others, work, c, &worst)
+        k *= 8
     for i in range(chain.n_steps):
         if c.count == 0 or not run_step(c, chain.steps + i, names, chain.eps, u):
             return INVALID
@@ -118,7 +127,25 @@ cdef inline Py_ssize_t draw_whole(
     s.n_steps = chain.n_steps
     s.names = names
     s.packed = work.packed
-    return draw_from_scores(&s, x, n, u[0][0], <double *>work.keys, c)
+    if draw.race == NULL:
+        return draw_from_scores(&s, x, n, u[0][0], <double *>work.keys, c)
+    if chain.caps or not -RACE_LIMIT <= c.highest <= RACE_LIMIT:
+        return INVALID
+    if draw.weighed:
+        sum_weights(&s, x, n, False, NULL, c)
+    inverse = 1
+    for i in range(chain.n_steps):
+        if chain.steps[i].op == TEMPERATURE:
+            inverse *= inverse_temperature(chain.steps[i].a, <double>0)
+    race_beside_names(draw.race, draw.row, x, n, inverse, names, work, c)
+    if c.id[0] < 0:
+        return INVALID
+    if c.name[0] < 0:
+        c.score[0] = row_element(x, c.id[0], work.packed)
+        for i in range(chain.n_steps):
+            if chain.steps[i].op == TEMPERATURE:
+                divide_scores(c.score, 1, chain.steps[i].a)
+    return c.id[0]
 
 
 cdef inline int64_t run_chain(
@@ -149,7 +176,8 @@ cdef inline int64_t run_chain(
                 draw.id = draw_whole(x, n, highest, chain, names, u, work, c, draw)
                 if draw.id != INVALID:
                     return draw.id if draw.id == NO_MEMORY else n
-        elif real is float and cuts_by_sums(chain.steps + chain.n_first):
+        # A cap takes longer than all else: it is done once, for the list.
+        elif real is float and not chain.caps and cuts_by_sums(chain.steps + chain.n_first):
             if chain.steps[chain.n_first].op == TOP_P and only_divides(chain) and not (
                 chain.n_first + 1 < chain.n_steps
                 and is_cut_deeper(chain.steps + chain.n_first + 1)

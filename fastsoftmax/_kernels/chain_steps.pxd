@@ -46,9 +46,9 @@ from fastsoftmax._kernels.types cimport infinity, largest_finite
 
 
 cdef inline bint preserves_order(const ChainStep *step) noexcept nogil:
-    """Return what ``Step.order_preserving`` says."""
+    """Return what ``Step.order_preserving`` says; and of `SoftCap`, but for what that rounds."""
     return (
-        step.op <= SUPPRESS_TOKENS or step.op == TOP_K or step.op == MIN_P
+        step.op <= SUPPRESS_TOKENS or step.op == TOP_K or step.op == MIN_P or step.op == SOFT_CAP
     )
 
 

@@ -1,21 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Sums over a whole row as a chain's first steps leave its scores, block by block.
 
-The scores of tokens that no step names are those of the row, divided by the temperatures; those of
-the named are put in their places. So nothing of the row's size is written.
+The scores of tokens that no step names are those of the row, divided by the temperatures and
+capped; those of the named are put in their places. So nothing of the row's size is written.
 """
 
-from libc.math cimport sqrt
+from libc.math cimport sqrt, tanh
 from libc.stdint cimport uint64_t
 
-from fastsoftmax._kernels.chain_abi cimport TEMPERATURE, ChainStep
+from fastsoftmax._kernels.chain_abi cimport SOFT_CAP, TEMPERATURE, ChainStep
 from fastsoftmax._kernels.chain_list cimport Candidates
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.packed_row cimport PackedRow, is_shut, row_part
 from fastsoftmax._kernels.radix cimport radix_sort_pairs
 from fastsoftmax._kernels.sums cimport BLOCK
-from fastsoftmax._kernels.types cimport infinity, largest_finite, real
+from fastsoftmax._kernels.types cimport infinity, largest_finite, noinline_void, real
 from fastsoftmax._kernels.weights cimport cdf_search, softmax_weights, sum_lanes
 
 cdef struct Scores:  # of a row, after the first steps
@@ -54,6 +54,14 @@ cdef inline void divide_scores(double *score, Py_ssize_t n, double temperature) 
             score[i] /= temperature
 
 
+cdef inline noinline_void cap_scores(double *score, Py_ssize_t n, double limit) noexcept nogil:
+    """Hold n scores between -limit and limit; what is removed stays so."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        if score[i] > -infinity(<double>0):
+            score[i] = limit * tanh(score[i] / limit)
+
+
 cdef inline void load_scores(
     Scores *s, const real *x, Py_ssize_t start, Py_ssize_t n, double *score
 ) noexcept nogil:
@@ -65,6 +73,8 @@ cdef inline void load_scores(
     for i in range(s.n_steps):
         if s.steps[i].op == TEMPERATURE:
             divide_scores(score, n, s.steps[i].a)
+        elif s.steps[i].op == SOFT_CAP:
+            cap_scores(score, n, s.steps[i].a)
     while s.next < s.names.count:
         i = s.names.order[s.next]
         if s.names.id[i] >= start + n:
