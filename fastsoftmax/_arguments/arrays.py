@@ -21,6 +21,14 @@ def as_array(x: Any, name: str, allowed: str = f"{FLOATS}, integers and bool") -
         If `x`, the argument called `name`, is a masked array or a matrix, or its dtype is complex,
         object, text, a date or a float wider than float64. The error says what is `allowed`.
     """
+    x = plain_array(x, name)
+    if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_extension_float(x.dtype):
+        raise TypeError(f"{name} has dtype {x.dtype}; allowed are {allowed}")
+    return x
+
+
+def plain_array(x: Any, name: str) -> np.ndarray:
+    """Return `x` as an ndarray in native byte order, of any dtype; raise as `as_array` does."""
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array; pass {name}.filled(value), the value that hidden entries "
@@ -30,8 +38,6 @@ def as_array(x: Any, name: str, allowed: str = f"{FLOATS}, integers and bool") -
     if isinstance(x, np.matrix):
         raise TypeError(f"{name} is a np.matrix; pass np.asarray({name})")
     x = new_array(x, name)
-    if x.dtype.char not in "efd?bBhHiIlLqQ" and not is_extension_float(x.dtype):
-        raise TypeError(f"{name} has dtype {x.dtype}; allowed are {allowed}")
     return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 

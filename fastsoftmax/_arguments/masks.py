@@ -6,10 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import as_array
+from .arrays import plain_array
 from .values import id_array, shown
 
 _WORDS = (np.dtype(np.int32), np.dtype(np.uint32))
+
+
+def as_mask(mask: Any) -> np.ndarray:
+    """Return `mask` as an array in native byte order; raise unless it has bools or words."""
+    array = plain_array(mask, "mask")
+    if array.dtype != np.bool_ and array.dtype not in _WORDS:
+        raise TypeError(
+            f"mask has dtype {array.dtype}; allowed are bool, and int32 and uint32 for packed bits "
+            "(of bytes np.frombuffer(mask, np.uint32))"
+        )
+    return array
 
 
 def check(mask: np.ndarray | None, mask_rows: Any, shape: tuple[int, ...]) -> None:
@@ -17,20 +28,13 @@ def check(mask: np.ndarray | None, mask_rows: Any, shape: tuple[int, ...]) -> No
 
     Raises
     ------
-    TypeError
-        If it is neither of bools nor of words of 32 bits.
     ValueError
         If it has another width than the logits, which is allowed for words alone, or does not
         broadcast to their rows, or is not of two dimensions beside `mask_rows`.
     """
     if mask is None:
         raise ValueError(f"mask_rows is {shown(mask_rows)}; allowed is None where mask is None")
-    dtype = mask.dtype.newbyteorder("=")
-    if dtype != np.bool_ and dtype not in _WORDS:
-        raise TypeError(
-            f"mask has dtype {mask.dtype}; allowed are bool, and int32 and uint32 for packed bits"
-        )
-    words = dtype != np.bool_
+    words = mask.dtype != np.bool_
     if words and mask.ndim == 0:
         raise ValueError("mask has shape (); allowed are words of 32 ids along the last axis")
     given = mask.shape or (1,)
@@ -84,7 +88,7 @@ def allowed(mask: Any, mask_rows: Any, shape: tuple[int, ...]) -> np.ndarray | N
     """Return the mask of logits of `shape` as bools of that shape, None for none."""
     if mask is None and mask_rows is None:
         return None
-    mask = None if mask is None else as_array(mask, "mask")
+    mask = None if mask is None else as_mask(mask)
     check(mask, mask_rows, shape)
     assert mask is not None
     mask = np.atleast_1d(mask)
@@ -105,7 +109,7 @@ def mask_of_row(
 
     `mask` fits, and `numbers` are those that `numbers_of` has returned, or None.
     """
-    row = _row(np.atleast_1d(mask), numbers, shape[:-1], i)
+    row = row_of(np.atleast_1d(mask), numbers, shape[:-1], i)
     return row if row is None or row.dtype == np.bool_ else unpacked(row, shape[-1])
 
 
@@ -113,12 +117,12 @@ def masks_of_rows(
     mask: Any, mask_rows: Any, shape: tuple[int, ...]
 ) -> Callable[[int], np.ndarray | None]:
     """Return a function that returns the mask of a row, as it is given; of rows of `shape`."""
-    mask = np.atleast_1d(as_array(mask, "mask"))
+    mask = np.atleast_1d(as_mask(mask))
     numbers = None if mask_rows is None else numbers_of(mask_rows, len(mask), prod(shape))
-    return lambda i: _row(mask, numbers, shape, i)
+    return lambda i: row_of(mask, numbers, shape, i)
 
 
-def _row(
+def row_of(
     mask: np.ndarray, numbers: np.ndarray | None, shape: tuple[int, ...], i: int
 ) -> np.ndarray | None:
     """Return the mask of row `i` of rows of `shape`, as it is given, None if it has none."""

@@ -38,6 +38,9 @@ from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport, Left, NextSt
 cnp.import_array()
 
 
+cdef enum:
+    MORE = 8  # draws from a row, the first of which may be refused
+
 cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
@@ -107,8 +110,9 @@ cdef class ChainFunctions:
 
         Or, where `logprobs` is not None, a SamplerResult. Return None where an argument is not
         ordinary, or wrong: nothing is drawn from `rng` then. Where some rows are for the readable
-        chain, or the caller `asks` for all, return the ids, with -1 for these, a list of the
-        uniforms of each row, and the arrays of what is reported.
+        chain, or the caller `asks` for all, return the ids, with -1 for these, the uniforms of
+        each row, and the arrays of what is reported. A caller that `asks` may draw again: of a seed
+        there are uniforms for MORE draws then.
         """
         cdef Plan p
         cdef ChainCall call
@@ -132,7 +136,10 @@ cdef class ChainFunctions:
         call.reports = logprobs is not None
         if call.reports:
             report = empty_report(&p, &call.report, logprobs)
-        u.draw(&p, program, race is None, rng, seed, position)
+        u.draw(
+            &p, program,
+            0 if race is not None else 1 if not asks or seed is None else MORE, rng, seed, position,
+        )
         drawn = empty_draws(&p, 1, False, cnp.NPY_INT64)
         call.filters = False
         call.left = NULL
@@ -140,7 +147,7 @@ cdef class ChainFunctions:
             return scalar_or_array(drawn) if report is None else self.finish(
                 &p, given, drawn, report
             )
-        return drawn, [u.of_row(i) for i in range(p.rows)], report
+        return drawn, u, report
 
     def filter(
         self, Program program not None, logits, ids, prompt, mask, mask_rows, rng, seed, position,
@@ -171,12 +178,12 @@ cdef class ChainFunctions:
         call.left = NULL
         if self.run(&p, &call, program, histories, masks, u, good, workers):
             return y
-        return good, [u.of_row(i) for i in range(p.rows)], y
+        return good, u, y
 
-    def left(self, Program program not None, row, ids, prompt, list numbers):
+    def left(self, Program program not None, row, ids, prompt, mask, list numbers):
         """Return the ids and scores that a program leaves of a row; None if it is for another.
 
-        `numbers` are those that its steps take.
+        `numbers` are those that its steps take, and others behind them.
         """
         cdef Plan p
         cdef ChainCall call
@@ -185,8 +192,10 @@ cdef class ChainFunctions:
         cdef Uniforms u = Uniforms.__new__(Uniforms)
         cdef cnp.ndarray good, kept, scores
         cdef Histories histories = begin(&p, as_input(row, "logits"), program, ids, prompt)
+        cdef MaskArgs masks
         if histories is None or p.ndim != 1:
             return None
+        masks = parse_mask(&p, mask, None)
         u.take(numbers)
         good = empty_draws(&p, 1, False, cnp.NPY_INT64)
         left.ids = NULL
@@ -195,7 +204,7 @@ cdef class ChainFunctions:
         call.race = NULL
         call.left = &left
         try:
-            if not self.run(&p, &call, program, histories, None, u, good, 1):
+            if not self.run(&p, &call, program, histories, masks, u, good, 1):
                 return None
             count = left.count
             kept = cnp.PyArray_EMPTY(1, &count, cnp.NPY_INT64, 0)

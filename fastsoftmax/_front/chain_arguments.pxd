@@ -54,7 +54,6 @@ cdef class Uniforms:
         self, const Plan *p, Program program, Py_ssize_t draws, rng, seed, position
     ) except -1
     cdef int take(self, list numbers) except -1
-    cdef list of_row(self, Py_ssize_t row)
 
 
 cdef Program join_programs(list programs)

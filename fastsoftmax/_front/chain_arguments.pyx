@@ -374,7 +374,7 @@ cdef class Uniforms:
         self.m = len(numbers)
         return 0
 
-    cdef list of_row(self, Py_ssize_t row):
+    def __getitem__(self, Py_ssize_t row):
         """Return those of a row."""
         cdef Py_ssize_t i, start = row * self.m, count = self.m
         if self.first != NULL:

@@ -9,7 +9,7 @@ cimport numpy as cnp
 
 from .._arguments import masks as arguments
 
-from fastsoftmax._front.arrays cimport as_input, element_of
+from fastsoftmax._front.arrays cimport element_of
 from fastsoftmax._front.plan cimport Plan, batch_shape_of
 from fastsoftmax._kernels.abi cimport ELEMENT_BOOL, ELEMENT_INT32, ELEMENT_UINT32, Block
 
@@ -61,6 +61,15 @@ cdef inline bint set_axes(Masks *m, cnp.ndarray a, const Plan *p) noexcept:
     return cnp.PyArray_NDIM(a) <= p.ndim
 
 
+cdef bint is_mask(object mask) except -1:
+    """Return whether `mask` is an ndarray, no subclass, of bools or of words of 32 bits."""
+    cdef int element
+    if not cnp.PyArray_CheckExact(mask):
+        return False
+    element = element_of(mask)
+    return element == ELEMENT_BOOL or element == ELEMENT_INT32 or element == ELEMENT_UINT32
+
+
 cdef MaskArgs parse_mask(const Plan *p, object mask, object mask_rows):
     """Return the arguments `mask` and `mask_rows` for a begun plan, None for none; or raise."""
     cdef MaskArgs args
@@ -73,7 +82,9 @@ cdef MaskArgs parse_mask(const Plan *p, object mask, object mask_rows):
     m = &args.masks
     if mask is None:
         arguments.check(None, mask_rows, ())
-    args.array = a = as_input(mask, "mask")
+    if not is_mask(mask):
+        mask = arguments.as_mask(mask)
+    args.array = a = mask
     m.data = <char *>cnp.PyArray_DATA(a)
     m.element = element_of(a)
     m.swapped = not cnp.PyArray_ISNOTSWAPPED(a)
@@ -82,9 +93,7 @@ cdef MaskArgs parse_mask(const Plan *p, object mask, object mask_rows):
     if cnp.PyArray_NDIM(a) > 0:
         m.count = cnp.PyArray_DIM(a, cnp.PyArray_NDIM(a) - 1)
         m.step = cnp.PyArray_STRIDE(a, cnp.PyArray_NDIM(a) - 1)
-    good = m.element == ELEMENT_BOOL and m.count == p.n or (
-        m.element == ELEMENT_INT32 or m.element == ELEMENT_UINT32
-    ) and cnp.PyArray_NDIM(a) > 0
+    good = m.count == p.n if m.element == ELEMENT_BOOL else cnp.PyArray_NDIM(a) > 0
     if mask_rows is None:
         good = good and set_axes(m, a, p)
     if not good or mask_rows is not None:

@@ -29,6 +29,8 @@ OURS = {
     "random_state": _RNG,
     "key": _RNG,
     "where": _MASK,
+    "bitmask": _MASK,
+    "top_logprobs": "logprobs=",
     "input_ids": "ids=",
     "scores": "logits=",
     "temperature": "steps.Temperature in the sampler",
@@ -152,7 +154,10 @@ class Caller:
             )  # fmt: skip
             if done is not None and type(done) is not tuple:
                 return done
-        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows, self._started)
+        call = SamplerCall(
+            self._steps(), logits, ids, prompt, mask, mask_rows, self._started,
+            checked=done is not None,
+        )  # fmt: skip
         flag = on_invalid == "flag"
         options = Options(rng, seed, position, method, workers, logprobs, flag, accept, max_tries)
         return draw(call, self._program, options, done)
@@ -209,6 +214,9 @@ class Caller:
             )
             if done is not None and type(done) is not tuple:
                 return done
-        call = SamplerCall(self._steps(), logits, ids, prompt, mask, mask_rows, self._started)
+        call = SamplerCall(
+            self._steps(), logits, ids, prompt, mask, mask_rows, self._started,
+            checked=done is not None,
+        )  # fmt: skip
         options = Options(rng, seed, position, workers=workers)
         return filter_scores(call, self._program, options, done)

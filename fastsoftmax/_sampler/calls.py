@@ -34,6 +34,10 @@ class Options(NamedTuple):
     max_tries: Any = 1000
 
 
+#: For numbers that are all known.
+NO_SOURCE = np.random.default_rng(0)
+
+
 def philox(seeds: NDArray[Any], positions: NDArray[Any], m: int) -> NDArray[Any]:
     """Return m uniforms of each seed and position; those of all positions are independent."""
     rows = [
@@ -50,7 +54,7 @@ def uniforms(call: SamplerCall, options: Options, draws: int) -> list[list[float
     if draws and choice(method, "method", ("inverse", "race")) == "race":
         race_words(rng, seed, position, call.shape)
         draws = 0
-    counts = [sum(step.uniforms for step in steps) + draws for steps in call.chains]
+    counts = [call.chances(i) + draws for i in range(call.rows)]
     if len({*counts}) > 1 and seed is None and position is None:
         numbers = iter(generator(rng).random(sum(counts)).tolist())
         return [[*islice(numbers, count)] for count in counts]
@@ -76,8 +80,9 @@ def run_compiled(method: str, compiled: Any, call: SamplerCall, *options: Any) -
     if program.chains is None or compiled is None:
         return None
     data: Any = call.data if call.shape else call.data[0]
-    ids: Any = [np.ascontiguousarray(history.ids) for history in call.histories]
-    prompt: Any = [history.prompt for history in call.histories]
+    histories = call.histories()
+    ids: Any = [np.ascontiguousarray(history.ids) for history in histories]
+    prompt: Any = [history.prompt for history in histories]
     if not call.shape:
         ids, prompt = ids[0], prompt[0]
     return getattr(program.chains, method)(compiled, data, ids, prompt, None, None, *options)
@@ -98,9 +103,9 @@ def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
         What the compiled chain has drawn, with -1 for the rows that it leaves; None where it has
         done nothing, as the call's arguments were not ordinary.
     """
-    call.check_state()
     accept, most = options.accept, most_tries(options.accept, options.max_tries)
     if done is None:
+        call.check_state()
         done = run_compiled("draw", compiled, call, *options[:6], accept is not None)
     if done is None:
         if options.workers is not None:
@@ -150,28 +155,28 @@ def draws_from(
     """
     rng, seed, position, method = options[:4]
     if size is None and method == "inverse":
-        return drawn_from(left, numbers[-1])
-    scores = np.full(call.data.shape[1], -np.inf)
-    scores[left.ids] = left.scores
-    draw = partial(
-        candidates.fast.sample, scores, size=size, replace=size is None, on_invalid="flag"
-    )
-    if method == "race":
+        return drawn_from(left, numbers[call.chances(i)])
+    sample = partial(candidates.fast.sample, size=size, replace=size is None, on_invalid="flag")
+    if method == "race":  # where the ids matter
+        scores = np.full(call.size, -np.inf)
+        scores[left.ids] = left.scores
         seeds, positions = race_words(rng, seed, position, call.shape)
-        return draw(seed=seeds[i], position=positions[i], method=method)
-    if size is None or seed is None:
-        return draw(rng=Uniforms(generator(rng), np.array(numbers[-1:])))
-    taken = len(numbers) - 1
-    seeds, positions = (words(w, "", call.shape)[i : i + 1] for w in (seed, position))
-    more = philox(seeds, positions, taken + size)[0, taken:]
-    return draw(rng=Uniforms(np.random.default_rng(0), more))
+        return sample(scores, seed=seeds[i], position=positions[i], method=method)
+    source, more = NO_SOURCE, np.array(numbers[call.chances(i) :])
+    if seed is None:
+        source = generator(rng)
+    elif more.size < (size or 1):
+        seeds, positions = (words(w, "", call.shape)[i : i + 1] for w in (seed, position))
+        more = philox(seeds, positions, call.chances(i) + (size or 1))[0, call.chances(i) :]
+    found = sample(left.scores, rng=Uniforms(source, more))
+    return np.where(found >= 0, left.ids[found], -1)
 
 
 def empty_report(call: SamplerCall, n: Any) -> list[NDArray[Any]]:
     """Return arrays for what is reported of each row, with NaN and -1 for each."""
-    n = count(n, "logprobs", 0, call.data.shape[1])
-    numbers = [np.full(call.shape, np.nan, dtype=call.data.dtype) for _ in range(3)]
-    top = np.full((*call.shape, n), np.nan, dtype=call.data.dtype)
+    n = count(n, "logprobs", 0, call.size)
+    numbers = [np.full(call.shape, np.nan, dtype=call.work) for _ in range(3)]
+    top = np.full((*call.shape, n), np.nan, dtype=call.work)
     rank, top_ids = np.full(call.shape, -1), np.full((*call.shape, n), -1)
     return [*numbers[:2], rank, numbers[2], top, top_ids]
 
@@ -186,9 +191,9 @@ def report_row(
     logprobs, filtered, rank, entropy, top, top_ids = report
     if drawn < 0:
         for numbers in report:
-            numbers.reshape(len(call.data), -1)[i] = -1 if numbers.dtype == np.int64 else np.nan
+            numbers.reshape(call.rows, -1)[i] = -1 if numbers.dtype == np.int64 else np.nan
         return
-    row, fast = call.data[i].astype(call.dtype, copy=False), candidates.fast
+    row, fast = call.row(i).astype(call.dtype, copy=False), candidates.fast
     logprobs.reshape(-1)[i] = fast.token_logprobs(row, drawn)
     filtered.reshape(-1)[i] = left.log_probs[left.find(np.array([drawn]))[0][0]]
     rank.reshape(-1)[i] = fast.rank(row, drawn)
@@ -198,7 +203,7 @@ def report_row(
     )
     entropy.reshape(-1)[i] = -(probs @ np.where(probs > 0, log_probs, 0))
     best = fast.top_logprobs(row, top.shape[-1])
-    top.reshape(len(call.data), -1)[i], top_ids.reshape(len(call.data), -1)[i] = best
+    top.reshape(call.rows, -1)[i], top_ids.reshape(call.rows, -1)[i] = best
 
 
 def result(call: SamplerCall, ids: NDArray[Any], report: list[NDArray[Any]]) -> SamplerResult:
@@ -215,19 +220,18 @@ def filter_scores(call: SamplerCall, compiled: Any, options: Options, done: Any)
 
     `done` is (a number for each row, uniforms, scores), where it is a tuple.
     """
-    if done is None and call.data.dtype == call.dtype:  # a half type is rounded once
+    if done is None and call.work == call.dtype:  # a half type is rounded once
         done = run_compiled("filter", compiled, call, *options[:3], options.workers)
     if done is None:
         if options.workers is not None:
             _threads.count(options.workers)
-        size = call.data.shape[1]
-        scores = np.empty((*call.shape, size), dtype=call.dtype)
-        done = np.full(len(call.data), -1), uniforms(call, options, 0), scores
+        scores = np.empty((*call.shape, call.size), dtype=call.dtype)
+        done = np.full(call.rows, -1), uniforms(call, options, 0), scores
     if type(done) is not tuple:
         return done
     good, numbers, scores = done
     for i in np.flatnonzero(good.reshape(-1) < 0).tolist():
-        row = scores.reshape(call.data.shape)[i]
+        row = scores.reshape(call.rows, call.size)[i]
         row.fill(-np.inf)
         left = left_of(call, i, numbers[i])
         with np.errstate(all="ignore"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -10,16 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import steps as library
+from .._arguments import masks
 from .._arguments.arrays import as_array, result_dtype, work_dtype
-from .._arguments.masks import allowed as allowed_by
 from .._arguments.results import NOTHING, VALID_ROWS, row_name, why_invalid
-from .._arguments.values import count, has_bool, shown
+from .._arguments.values import shown
 from ..steps import candidates
 from ..steps.base import NO_IDS, Step
 from ..steps.candidates import Candidates, Ids, Tokens, places
 from ..steps.given import AllowedTokens
 from . import program
-from .histories import foresee, is_history, stateful, tokens_of
+from .histories import (
+    check_history,
+    checked_tokens,
+    foresee,
+    given_tokens,
+    is_history,
+    stateful,
+    tokens_of,
+)
 from .rows import StepsOfRows
 
 Started = Callable[[int], tuple[Any, int]]
@@ -32,7 +41,10 @@ class InvalidRowError(ValueError):
 
 
 class SamplerCall:
-    """One call of a `Sampler`: its checked arguments, and the steps to run on each row.
+    """One call of a `Sampler`: its arguments, and the steps to run on each row.
+
+    What is as large as the rows, or takes time for each, is made when it is asked for: where the
+    compiled chain has run, few rows are left to look at.
 
     Parameters
     ----------
@@ -44,6 +56,8 @@ class SamplerCall:
         Returns the program of a row's first steps, or None, and how many these are.
     single : bool, default False
         Whether one row alone is allowed.
+    checked : bool, default False
+        Whether the compiled chain has taken these arguments; else what is wrong is raised at once.
     """
 
     def __init__(
@@ -56,6 +70,7 @@ class SamplerCall:
         mask_rows: Any = None,
         started: Started | None = None,
         single: bool = False,
+        checked: bool = False,
     ) -> None:
         x = as_array(logits, "logits")
         if x.ndim not in ((1,) if single else (1, 2)):
@@ -66,41 +81,43 @@ class SamplerCall:
             raise ValueError(f"logits has shape {x.shape}; allowed are {wanted}")
         self.shape = x.shape[:-1]
         self.dtype = result_dtype(x.dtype)
-        work = work_dtype(x.dtype)
-        rows = x.view() if x.ndim == 2 else x[np.newaxis]  # whose shape stays
-        if rows.dtype != work or not rows.flags.carray:
-            with np.errstate(all="ignore"):
-                rows = np.require(rows, dtype=work, requirements=["C", "A"])
-        opened = allowed_by(mask, mask_rows, x.shape)
-        self.masked = opened is not None
-        if opened is not None:
-            rows = np.where(opened.reshape(rows.shape), rows, work.type(-np.inf))
-        self.data = rows
-        self.eps = float(np.finfo(work).eps)
-        self.chains = steps if isinstance(steps, StepsOfRows) else [steps] * len(rows)
-        for step in {id(s): s for steps in self.chains for s in steps}.values():
-            step.check(x.shape[-1])
+        self.work = work_dtype(x.dtype)
+        self.eps = float(np.finfo(self.work).eps)
+        self.given = x.view() if x.ndim == 2 else x[np.newaxis]  # whose shape stays
+        self.rows, self.size = self.given.shape
+        self.mask = None if mask is None else masks.as_mask(mask)
+        self.mask_numbers = None
+        if mask is not None or mask_rows is not None:
+            masks.check(self.mask, mask_rows, x.shape)
+        if self.mask is not None and mask_rows is not None:
+            self.mask_numbers = masks.numbers_of(mask_rows, len(self.mask), self.rows)
+        self.chains = steps if isinstance(steps, StepsOfRows) else [steps] * self.rows
         self.started = started
         self.history = ids if is_history(ids) else None
-        if self.history is None:
-            self.histories = list(self._histories(ids, prompt))
-        else:
-            self.histories = tokens_of(ids, len(rows), rows.shape[1], prompt)
-        self.stateful = [*map(stateful, self.chains)]
+        self.ids, self.prompt = ids, prompt
+        self._tokens: dict[int, Tokens] = {}
         self._seen: Candidates | None = None  # what the step with a state was called with last
+        if not checked:
+            for step in {id(s): s for steps in self.chains for s in steps}.values():
+                step.check(self.size)
+            self.histories()
 
     def check_state(self) -> None:
         """Raise a ValueError if a step has a state that nothing keeps."""
-        step = next(filter(None, self.stateful), None)
+        step = next(filter(None, map(stateful, self.chains)), None)
         if step and self.history is None:
             raise ValueError(
                 f"ids is no History; allowed with {step.short_repr()}, which remembers what was "
                 "drawn, is a fastsoftmax.History"
             )
 
+    def chances(self, i: int) -> int:
+        """Return how many random numbers the steps of row `i` take."""
+        return sum(step.uniforms for step in self.chains[i])
+
     def foresee(self, i: int, token: int) -> None:
         """Let the state of row `i`, which has just run, be what follows if `token` is appended."""
-        step = self.stateful[i]
+        step = stateful(self.chains[i])
         if step and self._seen is not None:
             foresee(self.history, i, step, self._seen, token)
 
@@ -108,51 +125,61 @@ class SamplerCall:
         """Return row `i` as an error names it."""
         return row_name((i,) if self.shape else ())
 
-    def _for_rows(self, value: Any, name: str, allowed: str) -> list[Any]:
-        """Return an argument as a list; raise where it is none."""
-        try:
-            return list(value)
-        except TypeError:
-            raise TypeError(f"{name} is {shown(value)}; allowed are {allowed}, one a row") from None
+    @cached_property
+    def data(self) -> NDArray[Any]:
+        """All rows, in the dtype of the arithmetic, -inf where the mask shuts."""
+        if not self._moved:
+            return self.given
+        rows = np.array([self.row(i) for i in range(self.rows)], self.work)
+        return rows.reshape(self.rows, self.size)
 
-    def _tokens(self, tokens: Any, i: int) -> NDArray[Any]:
-        """Return the tokens so far of row `i` as an array of integers, or raise."""
-        try:
-            asked = np.asarray(tokens)
-        except ValueError:  # ragged
-            asked = None
-        if (
-            asked is None
-            or asked.ndim != 1
-            or (asked.size and asked.dtype.kind not in "iu")
-            or has_bool(tokens)  # NumPy makes [1, 5] of [True, 5]
-        ):
-            raise TypeError(
-                f"ids has {shown(tokens)} for {self._name(i)}; allowed is a sequence of token ids"
-            )
-        return asked
+    @cached_property
+    def _moved(self) -> bool:
+        """Whether rows are not to be read where they lie."""
+        at_hand = self.given.dtype == self.work and self.given.flags.carray
+        return not at_hand or self.mask is not None
 
-    def _histories(self, ids: Any, prompt: Any) -> Iterator[Tokens]:
-        """Yield the checked tokens so far of each row, from the call's `ids` and `prompt`."""
-        rows, size = self.data.shape
-        given = self._for_rows(ids, "ids", "sequences of token ids") if self.shape else [ids]
-        if self.shape and not given:
-            given = [()] * rows
-        prompts = [prompt] * rows
-        if isinstance(prompt, (list, tuple)) or (isinstance(prompt, np.ndarray) and prompt.ndim):
-            prompts = list(prompt)
-        for name, value in (("ids", given), ("prompt", prompts)):
-            if len(value) != rows:
-                raise ValueError(f"{name} is for {len(value)} rows; logits has {rows}")
-        for i, (tokens, length) in enumerate(zip(given, prompts, strict=True)):
-            asked = self._tokens(tokens, i)
-            array = asked.astype(np.int64, copy=False)
-            if array.view(np.uint64).max(initial=0) >= max(size, 1):  # negative ones are large
-                outside = asked[(array < 0) | (array >= size)][0]
-                raise ValueError(
-                    f"ids has {outside} in {self._name(i)}; allowed are ids from 0 to {size - 1}"
-                )
-            yield Tokens(array, count(length, "prompt", 0, array.size))
+    def row(self, i: int) -> NDArray[Any]:
+        """Return row `i`, in the dtype of the arithmetic, -inf where the mask shuts."""
+        row = self.given[i]
+        if self._moved:
+            with np.errstate(all="ignore"):
+                row = np.require(row, dtype=self.work, requirements=["C", "A"])
+        if self.mask is not None:
+            opened = self._mask_of_row(i)
+            if opened is not None and opened.dtype != np.bool_:
+                opened = masks.unpacked(opened, self.size)
+            row = row if opened is None else np.where(opened, row, self.work.type(-np.inf))
+        return row
+
+    def _mask_of_row(self, i: int) -> NDArray[Any] | None:
+        """Return the mask of row `i`, as it is given, None if it has none."""
+        if self.mask is None:
+            return None
+        return masks.row_of(np.atleast_1d(self.mask), self.mask_numbers, self.shape, i)
+
+    @cached_property
+    def _given_tokens(self) -> tuple[list[Any], list[Any]]:
+        """The tokens so far of each row, and how many of them are its prompt, as they are given."""
+        return given_tokens(self.ids, self.prompt, self.rows, single=not self.shape)
+
+    def tokens(self, i: int) -> Tokens:
+        """Return the tokens so far of row `i`, or raise where they are wrong."""
+        if i not in self._tokens:
+            if self.history is None:
+                given, prompts = self._given_tokens
+                self._tokens[i] = checked_tokens(given[i], prompts[i], self._name(i), self.size)
+            else:
+                self._tokens[i] = tokens_of(self.history, i, self.size)
+        return self._tokens[i]
+
+    def histories(self) -> list[Tokens]:
+        """Return the tokens so far of each row, or raise where they are wrong."""
+        if self.history is None:
+            self._given_tokens  # noqa: B018
+        else:
+            check_history(self.history, self.rows, self.prompt)
+        return [self.tokens(i) for i in range(self.rows)]
 
     def run_row(self, i: int, numbers: list[float], watch: Watch | None = None) -> Candidates:
         """Return what the steps leave of row `i`, or raise `InvalidRowError`.
@@ -166,8 +193,12 @@ class SamplerCall:
         watch : callable, optional
             Called before the first step and after each; then every step runs on all that is left.
         """
+        begun = None if watch else self._start_compiled(i, numbers)
+        if begun and begun[1] == len(self.chains[i]):
+            ids, scores = begun[0]
+            return Candidates(ids, scores, self.tokens(i), self.eps, iter(()))
         with np.errstate(all="ignore"):
-            return self._run(i, numbers, watch)
+            return self._run(i, numbers, begun, watch)
 
     def _start_compiled(self, i: int, numbers: list[float]) -> tuple[Any, int, int] | None:
         """Return what the compiled first steps of row `i` leave, how many they are, and the numbers
@@ -175,16 +206,21 @@ class SamplerCall:
         compiled, done = self.started(i) if self.started else (None, 0)
         if compiled is None or program.chains is None:
             return None
-        taken = sum(step.uniforms for step in self.chains[i][:done])
-        history = self.histories[i]
+        history = self.tokens(i)
         ids = np.ascontiguousarray(history.ids)
-        left = program.chains.left(compiled, self.data[i], ids, history.prompt, numbers[:taken])
-        return left and (left, done, taken)
+        left = program.chains.left(
+            compiled, self.given[i], ids, history.prompt, self._mask_of_row(i), numbers
+        )
+        return left and (left, done, sum(step.uniforms for step in self.chains[i][:done]))
 
-    def _run(self, i: int, given: list[float], watch: Watch | None) -> Candidates:
-        """Return what the steps leave of row `i`, `given` its random numbers."""
-        row, history, steps = self._row(i), self.histories[i], self.chains[i]
-        begun = None if watch else self._start_compiled(i, given)
+    def _run(
+        self, i: int, given: list[float], begun: tuple[Any, int, int] | None, watch: Watch | None
+    ) -> Candidates:
+        """Return what the steps leave of row `i`, `given` its random numbers.
+
+        `begun` is what the compiled first steps have left, if these have run.
+        """
+        history, steps = self.tokens(i), self.chains[i]
         numbers = iter(given[begun[2] :] if begun else given)
 
         def start(ids: Ids, scores: NDArray[Any]) -> Candidates:
@@ -195,6 +231,7 @@ class SamplerCall:
             (ids, scores), done, _ = begun
             left = Candidates(ids, scores, history, self.eps, numbers)
         else:
+            row = self._row(i)
             few = None if watch else self._run_on_few(steps, row, history, start)
             left, done = few or (start(np.arange(row.size), row), 0)
         if watch:
@@ -213,11 +250,11 @@ class SamplerCall:
 
     def _row(self, i: int) -> NDArray[Any]:
         """Return row `i`, or raise if it has no probabilities."""
-        row = self.data[i]
+        row = self.row(i)
         highest = float(row.max(initial=-np.inf))
         if not -np.inf < highest < np.inf:
             why = why_invalid(row)
-            if self.masked and why == NOTHING:
+            if self.mask is not None and why == NOTHING:
                 why += " that its mask allows"
             raise InvalidRowError(f"logits has {why} in {self._name(i)}; {VALID_ROWS}")
         return row
@@ -284,7 +321,7 @@ class SamplerCall:
             if left.score(worst) == -np.inf and left.ids.size:
                 # In float64, a division can round two scores to one, and then the lower id wins.
                 rounded = before.score(worst) >= left.scores.min()
-                return None if rounded and self.data.dtype == np.float64 else (left, done)
+                return None if rounded and self.work == np.float64 else (left, done)
         return None
 
 

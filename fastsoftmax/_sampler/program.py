@@ -48,8 +48,9 @@ def is_compiled(step: Step, last: bool) -> bool:
 
 
 def removes(step: Step) -> bool:
-    """Return whether a step removes tokens that it has not been given."""
-    return isinstance(step, CUTS) or bool(step.max_kept)
+    """Return whether a step removes tokens that it has not been given, of a row at least."""
+    rows = len(getattr(step, step.each_row[0])) if step.each_row else 1
+    return isinstance(step, CUTS) or any(step.of_row(row).max_kept for row in range(rows))
 
 
 def described(step: Step) -> tuple[str, dict[str, Any]]:
@@ -87,13 +88,23 @@ def compiled(chain: tuple[Step, ...], rows: int | None = None) -> tuple[Any, int
 
     None, and 0, where nothing can be compiled. Some are compiled where that saves a look at the
     whole row in Python, as they remove tokens. Parameters may have a value for each of so many
-    `rows`: then it is all or nothing.
+    `rows`: then some are counted, and each row's are compiled when they are wanted.
     """
     size = len(chain)
     first = next((i for i in range(size) if not is_compiled(chain[i], i == size - 1)), size)
-    if chains is None or (first < size and (rows or not any(map(removes, chain[:first])))):
+    if chains is None or (first < size and not any(map(removes, chain[:first]))):
         return None, 0
+    if rows and first < size:
+        return None, first
     return chains.compile([described(step) for step in chain[:first]], rows), first
+
+
+def compiled_before_state(chain: tuple[Step, ...]) -> tuple[Any, int]:
+    """Return what `compiled` does, but without a step with a state, which Python is to see."""
+    size = next((i for i, step in enumerate(chain) if step.states), len(chain))
+    if size < len(chain) and not any(map(removes, chain[:size])):
+        return None, 0
+    return compiled(chain[:size])
 
 
 def joined(programs: list[Any]) -> Any:

@@ -23,7 +23,7 @@ from .results import Stage, TokenProbs, Trace, token_probs
 from .rows import StepsOfRows, rows_of, steps_of_rows
 
 #: What a sampler makes of its steps.
-_MADE = ("_program", "_prefix", "_compiled", "_rows", "_each")
+_MADE = ("_program", "_begun", "_compiled", "_rows", "_each")
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -59,14 +59,16 @@ class Sampler(Caller, Presets):
     The steps run compiled (`compiled`), row by row without the GIL; rows are shared by threads as
     in `sample`. A step of a user's own runs in Python, and so do those behind it, on what the
     compiled ones before it left: some 10 us a step for few tokens; from the first step on, 0.1 to
-    0.3 ms a row. What runs in Python is said by `repr` and `trace`.
+    0.3 ms a row. What runs in Python is said by `repr` and `trace`. An id that `accept` refuses
+    costs its row once more, and some 30 us.
 
     Cost: if a `TopK`, a `MinP` that leaves few or a temperature of 0 comes early, one pass over the
-    row for its maximum, and work on the few best tokens. Temperatures, penalties, biases and
+    row for its maximum, and work on the few best tokens. Temperatures, caps, penalties, biases and
     suppressed tokens may come before it: they change the order of the tokens that they name only,
     so what is left in the end is among those and the best of the others, and only these are looked
     at. Otherwise, one or two passes more for the sums that the first filter needs; only where that
-    keeps thousands, or is an `XTC`, the row is listed as a whole. The vocabulary is never sorted.
+    keeps thousands, is an `XTC` or comes behind a cap, the row is listed as a whole. The vocabulary
+    is never sorted.
 
     Examples
     --------
@@ -92,7 +94,7 @@ class Sampler(Caller, Presets):
     steps: tuple[Step, ...]
     _rows: ClassVar[tuple[int, str] | None] = None  # as `_program`, each instance has its own
     _each: ClassVar[Any] = None
-    _prefix: ClassVar[Any] = None
+    _begun: ClassVar[dict[int, tuple[Any, int]]] = {}  # the program of a row's first steps
     _compiled: ClassVar[int] = 0
 
     def __init__(self, *steps: Step) -> None:
@@ -108,20 +110,27 @@ class Sampler(Caller, Presets):
     def __setstate__(self, state: dict[str, Any]) -> None:
         chain, rows = state["steps"], rows_of(state["steps"])
         compiled, first = program.compiled(chain, rows and rows[0])
-        whole, prefix = (compiled, None) if first == len(chain) else (None, compiled)
-        vars(self).update(state, _program=whole, _prefix=prefix, _compiled=first, _rows=rows)
+        begun = {} if rows or any(step.states for step in chain) else {0: (compiled, first)}
+        whole = compiled if first == len(chain) else None
+        vars(self).update(state, _program=whole, _begun=begun, _compiled=first, _rows=rows)
 
     @property
     def compiled(self) -> tuple[bool, ...]:
         """Which of the steps run compiled: all, or those before the first that is a user's own.
 
-        But none where these remove no tokens; and a step with a state, if it is not the last one,
-        counts as a user's own.
+        But none where these remove no tokens, of no row; and a step with a state, if it is not the
+        last one, counts as a user's own.
         """
         return tuple(i < self._compiled for i in range(len(self.steps)))
 
     def _started(self, row: int) -> tuple[Any, int]:
-        return self._prefix, self._compiled
+        if self._rows is None:
+            row = 0
+        if row not in self._begun:
+            steps = self._steps()
+            chain = steps[row] if isinstance(steps, StepsOfRows) else steps
+            self._begun[row] = program.compiled_before_state(chain)
+        return self._begun[row]
 
     def _steps(self) -> tuple[Step, ...] | StepsOfRows:
         if self._rows is None:

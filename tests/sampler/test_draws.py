@@ -40,6 +40,9 @@ SAMPLERS = [
     Sampler(RepetitionPenalty(1.5), LogitBias({3: 4.0, 7: -np.inf}), TopP(0.9), TopK(9)),
     Sampler(FrequencyPenalty(-0.5), Temperature(0.6)),
     Sampler(AllowedTokens(range(50)), MinP(0.1)),
+    Sampler(Temperature(0.7)),
+    Sampler(Temperature(0.0)),
+    Sampler(XTC(0.5, 0.02), Temperature(1.5)),
 ]
 SLOW = pytest.mark.slow
 IDS = [[3, 3, 9], [], [1, 59], [7]]

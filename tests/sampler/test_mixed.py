@@ -99,8 +99,29 @@ def test_the_first_steps_run_compiled(before, monkeypatch):
     np.testing.assert_array_equal(calls[-1](), want[-1])
 
 
+def test_the_first_steps_of_each_row_run_compiled(monkeypatch):
+    chain = [RepetitionPenalty([1.4, 1.0, 2.0]), MinP([0.05, 0.0, 0.3]), TopK([30, 9, 300])]
+    sampler, other = (Sampler(*chain, Mine(), TopP([0.9, 0.5, 1.0])) for _ in range(2))
+    assert sampler.compiled == (True, True, True, False, False)
+    x = np.array([np.roll(hard_row(5000, "float32"), i) for i in range(3)])
+    ids = [[3, 3, 9], [], [7]]
+    calls = [
+        lambda s: s(x, ids, 5),
+        lambda s: s(x, ids, seed=3, position=[1, 2, 3], method="race"),
+        lambda s: s(x, ids, 5, accept=lambda row, i: i % 3 == row, on_invalid="flag"),
+        lambda s: s.filter(x, ids, 5),
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastsoftmax._sampler.program.chains", None)
+        want = [call(other) for call in calls]
+    with monkeypatch.context() as patch:
+        patch.setattr("fastsoftmax._sampler.execution.SamplerCall._run_on_few", None)
+        for call, expected in zip(calls, want, strict=True):
+            np.testing.assert_array_equal(call(sampler), expected)
+
+
 def test_what_is_not_worth_it_runs_in_python():
-    for chain in ([Temperature(0.5), Mine()], [Mine(), TopK(3)], [TopK([3, 4]), Mine()]):
+    for chain in ([Temperature(0.5), Mine()], [Mine(), TopK(3)], [MinP([0.0, 0.0]), Mine()]):
         assert Sampler(*chain).compiled == (False,) * 2
     assert Sampler(TopK(3), Mirostat(), TopP(0.9)).compiled == (True, False, False)
     assert Sampler(TopK(3), TopP(0.9), Mirostat()).compiled == (True,) * 3
