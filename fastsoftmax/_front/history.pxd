@@ -15,5 +15,6 @@ cdef class History:
 
     cdef int borrow(self) except -1
     cdef int give_back(self) except -1
+    cdef int _append(self, Py_ssize_t row, int64_t id) except -1
     cdef int take(self, const int64_t *id, Py_ssize_t m) except -1
     cdef int begin(self, Py_ssize_t row, object prompt) except -1

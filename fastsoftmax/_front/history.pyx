@@ -57,6 +57,11 @@ cdef class History:
     may be drawn again, or another one taken in its place. The state of a step becomes the one that
     the last call foresaw if it drew the very id that is appended; otherwise it stays.
 
+    Rows stay where they are: a server has one for each request that may run at once, gives a row to
+    the next request by `reset`, and calls its sampler with the logits of all rows (those of one
+    that is free may be anything, even NaN with ``on_invalid="flag"``). For other rows there is
+    another history; one can be copied (`copy.copy`) and pickled.
+
     While a call reads the rows in another thread, they cannot be changed: a RuntimeError.
 
     Examples
@@ -106,6 +111,19 @@ cdef class History:
         more = ", ..." if self.rows > 4 else ""
         return f"History of {self.rows} rows: {', '.join(shown)}{more}"
 
+    def __reduce__(self):
+        cdef HistoryRow *row
+        rows = []
+        with cython.critical_section(self):
+            for i in range(self.rows):
+                row = &self.row[<Py_ssize_t>i]
+                state = [row.state[j] for j in range(row.n_state)]
+                pending = [row.pending[j] for j in range(row.n_pending)]
+                rows.append(
+                    (_array(row.ids, row.size), row.prompt, state, row.pending_id, pending)
+                )
+        return _restored, (rows,)
+
     cdef int borrow(self) except -1:
         """Let a call read the rows without the GIL, until it calls `give_back`."""
         with cython.critical_section(self):
@@ -125,8 +143,8 @@ cdef class History:
             if self.readers:
                 raise RuntimeError(READ)
             for i in range(self.rows * m):
-                if id[i] >= 0 and history_append(&self.row[i // m], id[i]):
-                    raise MemoryError(f"no memory for more tokens of row {i // m}")
+                if id[i] >= 0:
+                    self._append(i // m, id[i])
         return 0
 
     cdef int begin(self, Py_ssize_t row, object prompt) except -1:
@@ -238,6 +256,12 @@ cdef class History:
             <const Py_ssize_t *>cnp.PyArray_DATA(starts), len(breakers),
         )
 
+    cdef int _append(self, Py_ssize_t row, int64_t id) except -1:
+        """Take one token of a row."""
+        if history_append(&self.row[row], id):
+            raise MemoryError(f"no memory for more tokens of row {row}")
+        return 0
+
     def _pend(self, Py_ssize_t row, int64_t id, state):
         """Foresee the state of a row after `id`, as a call of a sampler does."""
         cdef double numbers[STATE]
@@ -246,6 +270,17 @@ cdef class History:
             numbers[i] = state[i]
         with cython.critical_section(self):
             history_pend(&self.row[row], id, numbers, min(n, STATE))
+
+
+def _restored(rows):
+    """Return a history with the tokens and states of rows, as `__reduce__` gives them."""
+    cdef History history = History([row[0][:row[1]] for row in rows])
+    for i, (tokens, prompt, state, pending_id, pending) in enumerate(rows):
+        for token in tokens[prompt:].tolist():
+            history._pend(i, token, state)  # what holds after the last one
+            history._append(i, token)
+        history._pend(i, pending_id, pending)
+    return history
 
 
 cdef bint all_above(const int64_t *id, Py_ssize_t n, int64_t low) noexcept:

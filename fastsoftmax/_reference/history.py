@@ -1,6 +1,7 @@
 """`History` in plain Python: a list of tokens for each row, counted when asked."""
 
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ class History:
         shown = [f"{len(r.tokens)} tokens (prompt {r.prompt})" for r in self._rows[:4]]
         more = ", ..." if self.rows > 4 else ""
         return f"History of {self.rows} rows: {', '.join(shown)}{more}"
+
+    def __copy__(self) -> "History":
+        return deepcopy(self)
 
     def _row(self, row: Any) -> "_Row":
         return self._rows[count(row, "row", 0, self.rows - 1)]

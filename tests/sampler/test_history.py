@@ -1,7 +1,9 @@
 """History: what it keeps, against plain counting; what a Sampler gets from it."""
 
+import copy
 import doctest
 import importlib
+import pickle
 import threading
 
 import numpy as np
@@ -54,6 +56,24 @@ def test_counts_are_those_of_plain_counting(impl):
             for last in (None, 0, 1, 7, ids.size, ids.size + 5, 2**70):
                 for prompt in (True, False):
                     same(history.counts(row, last, prompt), plain.counts(last, prompt))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, lambda h: pickle.loads(pickle.dumps(h))])
+def test_copies_are_apart_and_know_what_the_history_knows(impl, copied):
+    history, sampler = impl.History([[1, 2], [], [5]]), Sampler(TopK(9), AdaptiveP(0.3))
+    x = np.random.default_rng(3).normal(0, 1, (3, 50))
+    for i in range(3):
+        history.append(sampler(x, history, seed=3, position=i))
+    history.reset(1, [4, 7])
+    foreseen = sampler(x, history, seed=3, position=4)
+    other = copied(history)
+    other.append(foreseen)
+    assert [history.tokens(i).size for i in range(3)] == [5, 2, 4]
+    history.append(foreseen)
+    for i in range(3):
+        same([other.tokens(i), *other.counts(i)], [history.tokens(i), *history.counts(i)])
+        assert (other.prompt(i), other.state(i)) == (history.prompt(i), history.state(i))
+        assert other.state(i)
 
 
 LOOP = np.ones(2000, dtype=np.int64)
