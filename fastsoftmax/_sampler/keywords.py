@@ -13,6 +13,13 @@ from ..steps.ids import biases
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
+#: What others give with these parameters, and is an argument of each call here.
+OF_CALLS = {
+    "seed": "allowed is seed=, with position=, in calls of the sampler",
+    "logprobs": "allowed is logprobs= in calls of the sampler",
+}
+
+
 def also_called(names: Mapping[str, str]) -> Callable[[Method], Method]:
     """Let a preset take parameters by other `names`, each with ours; what is unknown is an error.
 
@@ -28,6 +35,8 @@ def also_called(names: Mapping[str, str]) -> Callable[[Method], Method]:
             for name, value in given.items():
                 ours = names.get(name, name)
                 if ours not in own:
+                    if name in OF_CALLS:
+                        raise TypeError(f"{name} is {shown(value)}; {OF_CALLS[name]}")
                     raise TypeError(
                         f"{name} is {shown(value)}; {preset.__name__} has no such parameter, "
                         f"allowed are {', '.join([*own, *names])}"

@@ -10,7 +10,7 @@ from .. import steps
 from .._arguments.values import count
 from ..steps.base import Step, number
 from ..steps.ids import token_ids
-from .keywords import json_biases
+from .keywords import also_called, json_biases
 
 
 class MLXLM:
@@ -21,6 +21,7 @@ class MLXLM:
         raise NotImplementedError
 
     @classmethod
+    @also_called({})
     def mlx_lm(
         cls,
         *,

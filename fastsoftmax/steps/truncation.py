@@ -21,7 +21,7 @@ class TopK(Step):
     Parameters
     ----------
     k : int, from 1
-        How many; all, if fewer are left.
+        How many; all, if fewer are left. So a k of the vocabulary's size removes nothing.
     ties : {"index", "all"}
         Among tokens equal to the k-th, keep the lower ids so that `k` are left (llama.cpp), or all
         of them (Hugging Face, vLLM).

@@ -38,8 +38,12 @@ def test_other_names_of_llama_cpp(name):
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_others():
-    with pytest.raises(TypeError, match=r"^tfs_z is 0.5; llama_cpp has no such parameter, allowed"):
-        Sampler.llama_cpp(tfs_z=0.5)
+    for preset in (Sampler.llama_cpp, Sampler.vllm, Sampler.mlx_lm):
+        unknown = rf"^tfs_z is 0.5; {preset.__name__} has no such parameter, allowed are .*top_k"
+        with pytest.raises(TypeError, match=unknown):
+            preset(tfs_z=0.5)
+        with pytest.raises(TypeError, match=r"^seed is 5; allowed is seed=, with position=, in ca"):
+            preset(seed=5)
     with pytest.raises(
         TypeError, match=r"^topk is 5; hf has no such parameter, allowed are .*top_k"
     ):
