@@ -85,6 +85,14 @@ def test_rows_all_whose_best_are_named(row, bias, after):
     assert outcome(chain, row) == readable(chain, row)
 
 
+@pytest.mark.parametrize("n", [1.5, 1.9, 2.1])
+def test_deviations_are_of_what_is_not_removed(row, n):
+    row[:, ::3] = -np.inf
+    chain = Sampler(TopNSigma(n))
+    assert outcome(chain, row) == readable(chain, row)
+    assert 20 < np.isfinite(chain.filter(row[0])).sum() < 500
+
+
 NAMED = [
     [RepetitionPenalty(1.5), Temperature(0.7)],
     [Temperature(1.5), FrequencyPenalty(-0.5), LogitBias({3: 6.0}), SuppressTokens([9, 4])],
