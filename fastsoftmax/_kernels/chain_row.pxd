@@ -188,11 +188,11 @@ cdef inline Py_ssize_t run_until_gone(
                 keep_above(c, score, 1)
         run_step(c, step, names, chain.eps, u)
         if kept > 0 and c.count > 0 and score_of(c, worst) == -infinity(<double>0):
-            # Two scores may have become one, by a division in float64 or a cap: the lower id wins.
+            # In float64, a division can round two scores to one, and then the lower id wins.
             least = c.score[0]
             for i in range(c.count):
                 least = min(least, c.score[i])
-            return -1 if (is_float64 or chain.caps) and score >= least else done + 1
+            return -1 if is_float64 and score >= least else done + 1
     return -1
 
 
