@@ -14,6 +14,9 @@ PACKAGE = Path(fastsoftmax.__file__).parent
 MAY_IMPORT = {
     "__init__": {"_arguments", "_dispatch", "_sampler", "_threads", "_workers", "steps"},
     "__main__": {"_command"},
+    "calibration": {"__init__", "_arguments"},
+    "quantized": {"__init__", "_arguments", "_dispatch"},
+    "sklearn": {"__init__", "calibration"},
     "_command": {"__init__", "_dispatch", "_reference", "steps"},
     "_numba": {"__init__", "_arguments", "capi"},
     "capi": {
@@ -63,7 +66,7 @@ KERNELS = [
     "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
     "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run", "chain_report", "chain",
     "found_row", "kept", "residual", "verify", "beams", "sample", "half", "conversions",
-    "masks", "packing",
+    "masks", "packing", "byte_weights", "quantized",
 ]  # fmt: skip
 SOURCES = [f for f in sorted(PACKAGE.rglob("*.p[xy]*")) if f.suffix in (".py", ".pyx", ".pxd")]
 
