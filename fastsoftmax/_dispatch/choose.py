@@ -78,6 +78,10 @@ class Implementation:
                     setattr(self, function, getattr(functions, function))
         self.chains = _functions("ChainFunctions", name)  # for `Sampler`; the reference has none
 
+    def quantized(self) -> Any:
+        """Return the kernel of ``fastsoftmax.quantized``, which is imported when asked for."""
+        return importlib.import_module(f"{PACKAGE}._kernels.quantized_{self.NAME}").softmax
+
 
 @cache
 def _functions(family: str, name: str) -> Any:

@@ -37,7 +37,7 @@ ISAS = (
 PACKAGE = "fastsoftmax"
 
 #: Sources in ``_kernels`` that are compiled once for each instruction set.
-KERNELS = ("sample", "softmax", "select", "cross_entropy", "backward", "packing")
+KERNELS = ("sample", "softmax", "select", "cross_entropy", "backward", "packing", "quantized")
 
 #: The families of public functions: a module of ``_front``, its class, the kernels it is made over.
 FAMILIES = (

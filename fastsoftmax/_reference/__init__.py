@@ -4,7 +4,7 @@
 how an array is taken as rows and put together again. The compiled ones are tested against these
 functions, and where nothing compiled can be loaded they are what runs. May import `_arguments` and
 `_docs`: the checks of arguments, the signatures and the docstrings are shared, the arithmetic is
-not.
+not. `quantized` is the kernel of `fastsoftmax.quantized` as one prints it on a page.
 """
 
 from .history import History as History
@@ -14,6 +14,7 @@ from .losses import (
     log_softmax_backward,
     softmax_backward,
 )
+from .quantized import quantized as quantized
 from .sampling import (
     filter_logits,
     sample,

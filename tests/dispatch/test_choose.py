@@ -179,7 +179,8 @@ def test_asking_for_one_that_was_not_built(pure, name):
 def test_the_best_one_that_can_run_is_loaded_and_no_other(fake, features, machine, best):
     got = output(with_features(features, SHOW, machine), package=fake)
     assert got[-1] == best
-    assert sorted(got[:-1]) == sorted(f"{kernel}_{best}" for kernel in _isa.KERNELS)
+    at_once = {*_isa.KERNELS} - {"quantized"}  # fastsoftmax.quantized imports that
+    assert sorted(got[:-1]) == sorted(f"{kernel}_{best}" for kernel in at_once)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""softmax and log_softmax of rows of bytes: a weight for each of the 256 codes, in float64."""
+
+from typing import Any
+
+import numpy as np
+
+
+def quantized() -> Any:
+    """Return the kernel of ``fastsoftmax.quantized``."""
+    return softmax
+
+
+def softmax(
+    q: np.ndarray, y: np.ndarray, tables: np.ndarray, n: int, is_signed: bool, log: bool
+) -> None:
+    """Write the softmax of each row of bytes into `y`, or its logarithm; as the compiled kernel.
+
+    The last number of a row of `tables` is the distance of two codes.
+    """
+    below = np.arange(256) - 255.0  # how far a code is below its row's largest
+    steps = tables.reshape(-1, tables.shape[-1])[:, -1]
+    weights = np.exp(steps[:, np.newaxis] * below)
+    for i, codes in enumerate(q.reshape(-1, n).astype(np.int64)):
+        table, step = (a[i % len(steps)] for a in (weights, steps))
+        moved = codes - codes.max() + 255
+        counts = np.bincount(moved, minlength=256)
+        counts[255] -= 1
+        rest = counts @ table
+        row = below * step - np.log1p(rest) if log else table / (1 + rest)
+        y.reshape(-1, n)[i] = row[moved]
