@@ -103,7 +103,33 @@ def _softmax():
     yield from over(axes, "axis", (x,))
     yield from over({"keepdims=True": (True, 0.4)}, "keepdims", (x,))
     yield from over({"workers=1": (1, 0.5)}, "workers", (x,))
+    yield from over({"b=": (x, 1.5)}, "b", (x,))
+    yield from over({"return_sign=True": (True, 1.5)}, "return_sign", (x,))
     yield from over(_layouts((3, 5)))
+    yield from _over("softmax", "(3,5)", {"return_lse=True": (True, 2)}, "return_lse", (x,))
+
+
+def _statistics():
+    x, row = _array(3, 5), np.arange(5) > 1
+    for f, args, most in (
+        ("logmeanexp", (x,), 2), ("entropy", (x,), 1.5), ("kl_divergence", (x, -x), 2)
+    ):  # fmt: skip
+        yield Form(f, "(3,5)", args, {}, most)
+        over = partial(_over, f, "(3,5)", rest=args)
+        yield from over({"where= a row": (row, 2)}, "where")
+        yield from over({"axis=0": (0, 0.5)}, "axis")
+        yield from over({"keepdims=True": (True, 0.5)}, "keepdims")
+        yield from over({"workers=1": (1, 0.5)}, "workers")
+        if f != "logmeanexp":
+            yield from over(_temperatures(3), "temperature")
+    yield Form("row_stats", "(3,5)", (x,), {}, 6)
+    over = partial(_over, "row_stats", "(3,5)", rest=(x,))
+    yield from over({"want='max'": ("max", 0.5)}, "want")
+    yield from over({"axis=0": (0, 3)}, "axis")
+    yield from over({"top=2": (2, 1.5)}, "top")
+    yield from over({"ids=": (np.arange(3), 1.5)}, "ids")
+    yield from over(_temperatures(3), "temperature")
+    yield from over({"workers=1": (1, 0.5)}, "workers")
 
 
 def _selection():
@@ -281,7 +307,8 @@ def _samplers():
 
 def all_forms():
     """Return every form, those of a function one after the other; bfloat16 where it is there."""
-    made = (*_softmax(), *_selection(), *_sampling(), *_verification(), *_losses(), *_samplers())
+    made = (*_softmax(), *_statistics(), *_selection(), *_sampling(), *_verification(), *_losses(),
+            *_samplers())  # fmt: skip
     return sorted(made, key=lambda form: form.function)
 
 

@@ -11,8 +11,10 @@ from typing import Any
 from ._arguments.results import (
     BeamStep,
     LossAndGrad,
+    RowStats,
     SampleResult,
     SamplerResult,
+    SoftmaxAndLse,
     Support,
     TopK,
     TopLogprobs,
@@ -29,6 +31,10 @@ History = _active.History
 softmax = _active.softmax
 log_softmax = _active.log_softmax
 logsumexp = _active.logsumexp
+logmeanexp = _active.logmeanexp
+entropy = _active.entropy
+kl_divergence = _active.kl_divergence
+row_stats = _active.row_stats
 cross_entropy = _active.cross_entropy
 cross_entropy_with_grad = _active.cross_entropy_with_grad
 softmax_backward = _active.softmax_backward
@@ -47,10 +53,14 @@ beam_step = _active.beam_step
 __all__ = [
     "BeamStep",
     "History",
+    "LogSumExp",
     "LossAndGrad",
+    "RowStats",
+    "RunningTopK",
     "SampleResult",
     "Sampler",
     "SamplerResult",
+    "SoftmaxAndLse",
     "Support",
     "TopK",
     "TopLogprobs",
@@ -58,13 +68,17 @@ __all__ = [
     "beam_step",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "entropy",
     "filter_logits",
     "get_include",
     "get_workers",
+    "kl_divergence",
     "log_softmax",
     "log_softmax_backward",
+    "logmeanexp",
     "logsumexp",
     "rank",
+    "row_stats",
     "sample",
     "sample_with_logprobs",
     "set_workers",
@@ -95,15 +109,17 @@ def get_include() -> str:
     return join(dirname(__file__), "include")
 
 
+#: Where the classes are that are imported when first asked for.
+LATER = {"Sampler": "._sampler", "LogSumExp": "._merging", "RunningTopK": "._merging"}
+
+
 def __getattr__(name: str) -> Any:
-    """Import `Sampler`, `steps` and `capi` when first asked for: that takes as long as the rest."""
+    """Import what is in LATER, `steps` and `capi` when asked for: it takes as long as the rest."""
     if name in ("capi", "steps"):
         return import_module(f".{name}", __name__)
-    if name == "Sampler":
-        from ._sampler import Sampler
-
-        globals()[name] = Sampler
-        return Sampler
+    if name in LATER:
+        globals()[name] = found = getattr(import_module(LATER[name], __name__), name)
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

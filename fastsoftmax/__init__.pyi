@@ -7,16 +7,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import capi as capi
 from . import steps as steps
+from ._merging import LogSumExp as LogSumExp
+from ._merging import RunningTopK as RunningTopK
 from ._sampler import Sampler as Sampler
 
 __version__: str
 __all__ = [
     "BeamStep",
     "History",
+    "LogSumExp",
     "LossAndGrad",
+    "RowStats",
+    "RunningTopK",
     "SampleResult",
     "Sampler",
     "SamplerResult",
+    "SoftmaxAndLse",
     "Support",
     "TopK",
     "TopLogprobs",
@@ -24,13 +30,17 @@ __all__ = [
     "beam_step",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "entropy",
     "filter_logits",
     "get_include",
     "get_workers",
+    "kl_divergence",
     "log_softmax",
     "log_softmax_backward",
+    "logmeanexp",
     "logsumexp",
     "rank",
+    "row_stats",
     "sample",
     "sample_with_logprobs",
     "set_workers",
@@ -62,6 +72,20 @@ class BeamStep(NamedTuple):
 class LossAndGrad(NamedTuple):
     loss: Any
     grad: NDArray[Any]
+
+class SoftmaxAndLse(NamedTuple):
+    probs: Any
+    lse: Any
+
+class RowStats(NamedTuple):
+    max: Any = None
+    argmax: Any = None
+    logsumexp: Any = None
+    entropy: Any = None
+    margin: Any = None
+    top_values: Any = None
+    top_indices: Any = None
+    ranks: Any = None
 
 class TopK(NamedTuple):
     values: NDArray[Any]
@@ -101,6 +125,7 @@ class History:
 
 _Axis = int | Sequence[int] | None
 
+@overload
 def softmax(
     x: ArrayLike,
     axis: _Axis = -1,
@@ -108,8 +133,20 @@ def softmax(
     temperature: ArrayLike = 1.0,
     where: ArrayLike | None = None,
     out: NDArray[Any] | None = None,
+    return_lse: Literal[False] = False,
     workers: int | None = None,
 ) -> Any: ...
+@overload
+def softmax(
+    x: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    return_lse: Literal[True],
+    workers: int | None = None,
+) -> SoftmaxAndLse: ...
 def log_softmax(
     x: ArrayLike,
     axis: _Axis = -1,
@@ -123,10 +160,49 @@ def logsumexp(
     x: ArrayLike,
     axis: _Axis = -1,
     *,
+    b: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    workers: int | None = None,
+) -> Any: ...
+def logmeanexp(
+    x: ArrayLike,
+    axis: _Axis = -1,
+    *,
     where: ArrayLike | None = None,
     keepdims: bool = False,
     workers: int | None = None,
 ) -> Any: ...
+def entropy(
+    logits: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    workers: int | None = None,
+) -> Any: ...
+def kl_divergence(
+    logits: ArrayLike,
+    other: ArrayLike,
+    axis: _Axis = -1,
+    *,
+    temperature: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    keepdims: bool = False,
+    workers: int | None = None,
+) -> Any: ...
+def row_stats(
+    logits: ArrayLike,
+    want: str | Iterable[str] = ("max", "argmax", "logsumexp", "entropy", "margin"),
+    *,
+    axis: int = -1,
+    top: int = 0,
+    ids: ArrayLike | None = None,
+    temperature: ArrayLike = 1.0,
+    workers: int | None = None,
+) -> RowStats: ...
 def cross_entropy(
     logits: ArrayLike,
     targets: ArrayLike,

@@ -46,6 +46,16 @@ def equal(shape, dtype):
     return np.full(shape, 1 / max(1, shape[-1] if shape else 1)).astype(dtype)
 
 
+def signed(x):
+    """Return weights of both signs, of the shape and type of x."""
+    return _signed(x.shape, other(x).dtype)
+
+
+@lru_cache
+def _signed(shape, dtype):
+    return np.where(_mask(shape), 1.5, -0.25).astype(dtype)
+
+
 def few(x):
     """Return how many of a row of x to select: three, or all of fewer."""
     return min(3, x.shape[-1] if x.ndim else 1)
@@ -87,12 +97,23 @@ CALLS = {
     "softmax temperature": lambda f, x: f.softmax(x, temperature=0.7),
     "softmax where": lambda f, x: f.softmax(x, where=mask(x)),
     "softmax columns": lambda f, x: f.softmax(x, 0),
+    "softmax lse": lambda f, x: f.softmax(x, temperature=0.7, return_lse=True),
     "log_softmax": lambda f, x: f.log_softmax(x),
     "log_softmax where": lambda f, x: f.log_softmax(x, where=mask(x), temperature=2),
     "log_softmax columns": lambda f, x: f.log_softmax(x, 0),
     "logsumexp": lambda f, x: f.logsumexp(x),
     "logsumexp where": lambda f, x: f.logsumexp(x, where=mask(x), keepdims=True),
     "logsumexp columns": lambda f, x: f.logsumexp(x, 0),
+    "logsumexp weights": lambda f, x: f.logsumexp(x, b=signed(x), return_sign=True),
+    "logmeanexp": lambda f, x: f.logmeanexp(x),
+    "logmeanexp where": lambda f, x: f.logmeanexp(x, where=mask(x), keepdims=True),
+    "entropy": lambda f, x: f.entropy(x),
+    "entropy where": lambda f, x: f.entropy(x, where=mask(x), temperature=0.7),
+    "entropy columns": lambda f, x: f.entropy(x, 0),
+    "kl_divergence": lambda f, x: f.kl_divergence(x, other(x)),
+    "kl_divergence where": lambda f, x: f.kl_divergence(other(x), x, where=mask(x)),
+    "row_stats": lambda f, x: f.row_stats(x, top=few(x), ids=classes(x), temperature=0.7),
+    "row_stats columns": lambda f, x: f.row_stats(x, axis=0),
     "top_k": lambda f, x: f.top_k(x, few(x)),
     "top_k smallest": lambda f, x: f.top_k(x, few(x), mode="smallest", sorted=False),
     "top_k columns": lambda f, x: f.top_k(x, min(2, x.shape[0] if x.ndim else 1), axis=0),
@@ -155,8 +176,8 @@ CALLS = {
 
 
 def arrays(result):
-    """Return the arrays of a result, which is one or a named tuple of them."""
-    return list(result) if isinstance(result, tuple) else [result]
+    """Return the arrays of a result, which is one or a tuple of them, or of None."""
+    return [a for a in result if a is not None] if isinstance(result, tuple) else [result]
 
 
 def bits(result):

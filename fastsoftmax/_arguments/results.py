@@ -22,6 +22,26 @@ class Support(NamedTuple):
     counts: np.ndarray
 
 
+class SoftmaxAndLse(NamedTuple):
+    """What `softmax` returns with ``return_lse=True``: probabilities and the rows' log-sum-exp."""
+
+    probs: Any
+    lse: Any
+
+
+class RowStats(NamedTuple):
+    """What `row_stats` returns of each row: None for what it was not asked for."""
+
+    max: Any = None
+    argmax: Any = None
+    logsumexp: Any = None
+    entropy: Any = None
+    margin: Any = None
+    top_values: Any = None
+    top_indices: Any = None
+    ranks: Any = None
+
+
 class TopLogprobs(NamedTuple):
     """What `top_logprobs` returns: log-probabilities, largest first, and their indices."""
 

@@ -76,6 +76,7 @@ class Implementation:
             for function in _docs.FUNCTIONS:
                 if hasattr(functions, function):
                     setattr(self, function, getattr(functions, function))
+        self.exp_digits = _functions("StatisticsFunctions", name).exp_digits  # for `LogSumExp`
         self.chains = _functions("ChainFunctions", name)  # for `Sampler`; the reference has none
 
     def quantized(self) -> Any:

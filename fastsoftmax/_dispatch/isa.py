@@ -37,11 +37,15 @@ ISAS = (
 PACKAGE = "fastsoftmax"
 
 #: Sources in ``_kernels`` that are compiled once for each instruction set.
-KERNELS = ("sample", "softmax", "select", "cross_entropy", "backward", "packing", "quantized")
+KERNELS = (
+    *("sample", "softmax", "select", "cross_entropy", "backward", "statistics", "packing"),
+    "quantized",
+)
 
 #: The families of public functions: a module of ``_front``, its class, the kernels it is made over.
 FAMILIES = (
-    ("softmax", "SoftmaxFunctions", ("softmax", "packing")),
+    ("softmax", "SoftmaxFunctions", ("softmax", "packing", "statistics")),
+    ("statistics", "StatisticsFunctions", ("statistics", "packing")),
     ("selection", "SelectionFunctions", ("select", "packing")),
     ("sampling", "SamplingFunctions", ("sample", "packing")),
     ("chain", "ChainFunctions", ("sample", "packing")),

@@ -18,6 +18,7 @@ from .losses import (
 from .sampling import filter_logits, sample, support
 from .selection import rank, top_k
 from .softmax import log_softmax, logsumexp, softmax
+from .statistics import entropy, kl_divergence, logmeanexp, row_stats
 from .verification import beam_step, verify
 
 #: The stub of each public function of an implementation, by its name.
@@ -27,6 +28,10 @@ FUNCTIONS = {
         softmax,
         log_softmax,
         logsumexp,
+        logmeanexp,
+        entropy,
+        kl_divergence,
+        row_stats,
         top_k,
         rank,
         filter_logits,

@@ -39,7 +39,6 @@ SYNONYMS = {
 
 #: What to do instead where no argument has that meaning; and the argument that this needs, if any.
 INSTEAD = {
-    "b": ("", "add its logarithm to the scores"),
     "dtype": ("", "cast the array with astype, or give out= of that dtype"),
     "largest": ("mode", "pass mode='largest' or 'smallest'"),
     "mask": ("logits", "set what does not count to -inf in the logits"),

@@ -10,6 +10,7 @@ def softmax(
     temperature: Any = 1.0,
     where: Any = None,
     out: Any = None,
+    return_lse: bool = False,
     workers: Any = None,
 ) -> Any:
     """Return the probabilities ``exp(x_i / T) / sum_j exp(x_j / T)`` along an axis.
@@ -35,6 +36,9 @@ def softmax(
         The array to write to, of the result's shape, any strides, and the result's dtype or a float
         dtype that NumPy's ``same_kind`` rule casts it to; what was computed is rounded once to it.
         ``out=x`` works in place; an error leaves it untouched, except KeyboardInterrupt.
+    return_lse : bool, default False
+        Whether to return the logarithm of the sum, too: what parts of a row, as those of attention,
+        are merged by.
     workers : int, optional
         How many threads may share the work: from 1; -1 for as many as there are CPUs, -2 for one
         less, and so on. None is what `set_workers` has set, 1 without it. No bit of the result
@@ -45,6 +49,9 @@ def softmax(
     ndarray
         The shape of `x`, and its dtype if that is a float type, else float64; a NumPy scalar if `x`
         is 0-d. `out` if it was given. Its axes lie in memory as those of `x`, NumPy's order "K".
+        With `return_lse` a named tuple ``SoftmaxAndLse`` of this, ``probs``, and ``lse``: the
+        log-sum-exp of ``x / T``, in the shape of `x` without `axis` and its dtype; at T = 1 it has
+        the bits of `logsumexp`. ``log(probs)`` is ``x / T - lse``.
 
     Raises
     ------
@@ -193,9 +200,18 @@ def log_softmax(
 
 
 def logsumexp(
-    x: Any, axis: Any = -1, *, where: Any = None, keepdims: bool = False, workers: Any = None
+    x: Any,
+    axis: Any = -1,
+    *,
+    b: Any = None,
+    where: Any = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    workers: Any = None,
 ) -> Any:
     """Return ``log(sum_j exp(x_j))`` along an axis, as ``max + log1p(sum of the others)``.
+
+    With `b`, ``log(sum_j b_j exp(x_j))``.
 
     Parameters
     ----------
@@ -204,11 +220,16 @@ def logsumexp(
         float32, rounded once; integers, bools, lists and scalars in float64. Any strides.
     axis : int, tuple of ints or None, default -1
         The axis to sum along; several together, or None for the whole array, which is SciPy's
-        default (`fastsoftmax.scipy` has its signature, `b` and `return_sign`).
+        default (`fastsoftmax.scipy` has its signature).
+    b : array_like, optional
+        Weights of the exponentials, of any sign; they broadcast to `x`. An entry with the weight 0
+        is as if absent, even if it is NaN or +inf.
     where : array_like of bool, optional
         The entries that count, broadcast to `x`. The others are as if absent.
     keepdims : bool, default False
         Whether the reduced axes stay, with length 1.
+    return_sign : bool, default False
+        Whether to return the sign of the sum, too, and the logarithm of its absolute value.
     workers : int, optional
         How many threads may share the work; None is what `set_workers` has set. `softmax` says
         which numbers are allowed.
@@ -216,16 +237,17 @@ def logsumexp(
     Returns
     -------
     ndarray
-        The shape of `x` without `axis`, and its dtype if that is a float type, else float64; a
-        NumPy scalar if no axis is left.
+        The shape of `x` without `axis`, and its dtype if that is a float type (float64 if `b` is of
+        integers or float64), else float64; a NumPy scalar if no axis is left. With `return_sign` a
+        tuple of this and the signs: 1, -1, 0 for a sum of 0, NaN.
 
     Raises
     ------
     TypeError
         `x` of a dtype without an exponential or a masked array, a `where` that is not bool, a
-        `keepdims` that is no bool.
+        `keepdims` or `return_sign` that is no bool.
     ValueError
-        A `where` that does not broadcast to `x`, `workers` out of range.
+        A `where` or `b` that does not broadcast to `x`, `workers` out of range.
     numpy.exceptions.AxisError
         `axis` out of range.
 
@@ -233,11 +255,14 @@ def logsumexp(
     -----
     -inf entries do not contribute. An empty axis, a row with nothing but -inf and a row with
     nothing that counts give -inf; a row with +inf gives +inf; a row with NaN gives NaN. No warning
-    is emitted.
+    is emitted. With `b`, a sum below 0 gives NaN unless `return_sign`, a sum of 0 -inf.
 
-    Accuracy: an absolute error of a few u in the logarithm of the sum, u = 2**-24 for float32 and
-    2**-53 for float64, then one rounding of the result. Cost: two passes over a row in cache; what
-    is not contiguous rows of float32 or float64 is packed by blocks that stay there.
+    Accuracy: an absolute error of a few u in the logarithm of the sum, u = 2**-24 for float32
+    and 2**-53 for float64, then one rounding of the result. Cost: two passes over a row in
+    cache; what is not contiguous rows of float32 or float64 is packed by blocks that stay
+    there. With `b` sums and exponentials are float64, whatever the type of `x`: where weights
+    of both signs cancel, the absolute error of the sum is a few 2**-53 of ``sum_j |b_j|
+    exp(x_j)``.
 
     References
     ----------

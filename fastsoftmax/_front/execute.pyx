@@ -136,6 +136,7 @@ cdef int run_blocks(
     """
     cdef const Blocks *b = &p.blocks
     cdef const Operand *mask = &p.mask if p.mask.data != NULL else NULL
+    cdef const Operand *mask_x2 = mask if p.masks_x2 else NULL
     cdef char *scratch = NULL
     cdef char *x_scratch
     cdef char *x2_scratch
@@ -166,7 +167,7 @@ cdef int run_blocks(
             x = row_pointer(p, &p.x, start)
         if b.load_x2:
             x2 = x2_scratch
-            pack(packing, p, &p.x2, NULL, start, count, p.dtype, x2, LOAD)
+            pack(packing, p, &p.x2, mask_x2, start, count, p.dtype, x2, LOAD)
         elif p.x2.data != NULL:
             x2 = row_pointer(p, &p.x2, start)
         if b.store_y:

@@ -17,7 +17,10 @@ cdef void load_part(
 ) noexcept nogil:
     """Load a part of a row; a `move_part_fn`."""
     cdef const Plan *p = <const Plan *>rows.plan
-    pack_part(rows.packing, p, &p.x, NULL, row, start, n, <char *>part, LOAD)
+    pack_part(
+        rows.packing, p, &p.x, &p.mask if p.mask.data != NULL else NULL, row, start, n,
+        <char *>part, LOAD,
+    )
 
 
 cdef void load_part_of_x2(
@@ -25,7 +28,8 @@ cdef void load_part_of_x2(
 ) noexcept nogil:
     """Load a part of a row of the second input; a `move_part_fn`."""
     cdef const Plan *p = <const Plan *>rows.plan
-    pack_part(rows.packing, p, &p.x2, NULL, row, start, n, <char *>part, LOAD)
+    cdef const Operand *mask = &p.mask if p.masks_x2 and p.mask.data != NULL else NULL
+    pack_part(rows.packing, p, &p.x2, mask, row, start, n, <char *>part, LOAD)
 
 
 cdef void store_part(

@@ -57,6 +57,7 @@ cdef struct Plan:
     Operand x
     Operand x2
     Operand mask
+    bint masks_x2  # whether the mask is that of x2, too
     Operand y
     Operand t  # temperatures, one a row
     double masked  # what the result has where the mask is False

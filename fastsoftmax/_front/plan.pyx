@@ -181,6 +181,7 @@ cdef int begin_plan(Plan *p, cnp.ndarray x, object axis) except -1:
         p.x.axes[d] = cnp.PyArray_STRIDE(x, d) if cnp.PyArray_NDIM(x) else p.x.itemsize
     p.dtype = FLOAT32 if result_is_float32(p.x.element) else FLOAT64
     p.x2.data = p.mask.data = p.y.data = p.t.data = NULL
+    p.masks_x2 = False
     p.masked = 0
     p.effort = 0
     p.scratch.bytes = p.workspace.bytes = p.spare.bytes = 0
@@ -323,5 +324,7 @@ cdef void finish_plan(Plan *p, bint sort) noexcept:
         p.x.access = PACKED
     if p.x2.data != NULL:
         set_access(p, &p.x2)
+        if p.masks_x2 and p.mask.data != NULL:
+            p.x2.access = PACKED
     if p.y.data != NULL:
         set_access(p, &p.y)

@@ -8,6 +8,7 @@ from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackingKernels
 
 cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int number)
+cdef cnp.ndarray empty_reduced(const Plan *p, cnp.ndarray x, bint keepdims, cnp.dtype dtype)
 cdef int number_of(const Plan *p) noexcept
 cdef cnp.ndarray first_columns(cnp.ndarray a, Py_ssize_t width, Py_ssize_t count)
 cdef object given_to(object out, cnp.ndarray y)

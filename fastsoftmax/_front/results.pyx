@@ -31,6 +31,17 @@ cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int num
     return cnp.PyArray_EMPTY(p.ndim if has_axis else p.ndim - 1, shape, number, 0)
 
 
+cdef cnp.ndarray empty_reduced(const Plan *p, cnp.ndarray x, bint keepdims, cnp.dtype dtype):
+    """Return an array for one result a row of x; with reduced axes of length 1 if `keepdims`."""
+    cdef cnp.npy_intp shape[MAX_AXES]
+    cdef int d, ndim = 0
+    for d in range(cnp.PyArray_NDIM(x)):
+        if not p.reduced[d] or keepdims:
+            shape[ndim] = 1 if p.reduced[d] else p.shape[d]
+            ndim += 1
+    return empty_array(ndim, shape, dtype)
+
+
 cdef cnp.ndarray first_columns(cnp.ndarray a, Py_ssize_t width, Py_ssize_t count):
     """Return the first `count` of the `width` columns of a contiguous array, contiguous too."""
     cdef cnp.npy_intp shape[MAX_AXES]

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Arguments with one value a row: temperatures and token ids."""
+"""Arguments with one value a row, temperatures and token ids, and which entries count."""
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
@@ -9,18 +9,40 @@ cimport numpy as cnp
 
 import numpy as np
 
+from .._arguments import arrays as arguments
 from .._arguments import values
 
 from fastsoftmax._front.arrays cimport as_int64, is_input, numbers_as_array
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._front.pack cimport LOAD, pack
-from fastsoftmax._front.plan cimport Plan, allocate, batch_shape_of, broadcast, set_operand
+from fastsoftmax._front.plan cimport (
+    Plan,
+    allocate,
+    batch_shape_of,
+    broadcast,
+    set_operand,
+    shape_of,
+)
 from fastsoftmax._front.values cimport is_behaved_c, number_within
 from fastsoftmax._kernels.abi cimport FLOAT64, PackingKernels
 
 cnp.import_array()
 
 cdef object Int64 = np.int64
+
+
+cdef object set_mask(Plan *p, cnp.ndarray x, object where):
+    """Plan the argument `where`, for the input x; return it as an array, or None."""
+    if where is None:
+        return None
+    if not (
+        cnp.PyArray_CheckExact(where) and cnp.PyArray_TYPE(where) == cnp.NPY_BOOL
+        and broadcast(&p.mask, where, p, False)
+    ):
+        where = arguments.mask(where, shape_of(p, x))
+        broadcast(&p.mask, where, p, False)
+    set_operand(&p.mask, where)
+    return where
 
 
 cdef object set_temperature(Plan *p, object temperature, double *one):

@@ -15,10 +15,10 @@ cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .. import _threads
-from .._arguments import arrays as arguments
 from .._arguments import values
+from .._arguments.results import SoftmaxAndLse
 
-from fastsoftmax._front.arrays cimport as_input, empty_array, result_dtype
+from fastsoftmax._front.arrays cimport as_input, result_dtype
 from fastsoftmax._front.columns cimport is_by_columns, run_columns
 from fastsoftmax._front.cost cimport cost_exp
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
@@ -26,20 +26,18 @@ from fastsoftmax._front.execute cimport parse_workers, run_rows, threads_for
 from fastsoftmax._front.long_row cimport run_by_pieces, run_long_rows
 from fastsoftmax._front.plan cimport (
     CONTIGUOUS,
-    MAX_AXES,
     SIGNAL_INTERVAL,
     WITH_GIL,
     Plan,
     begin_plan,
-    broadcast,
     finish_plan,
     set_array,
     set_operand,
-    shape_of,
     writable_result,
 )
-from fastsoftmax._front.results cimport given_to
-from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
+from fastsoftmax._front.results cimport empty_reduced, given_to
+from fastsoftmax._front.row_arguments cimport row_temperatures, set_mask, set_temperature
+from fastsoftmax._front.statistics cimport StatisticsFunctions
 from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -54,8 +52,11 @@ from fastsoftmax._kernels.abi cimport (
     rows_fn,
     temperature_in_range,
 )
+from fastsoftmax._kernels.statistics_abi cimport LOG_SUM_EXP, WEIGHTED_SUM
 
 cnp.import_array()
+
+cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 ctypedef fused real:
     float
@@ -108,16 +109,18 @@ cdef class SoftmaxFunctions:
     ----------
     name : str
         That of the instruction set.
-    softmax, packing : module
+    softmax, packing, statistics : module
         Its kernels, named after their sources.
     """
 
     cdef readonly str NAME
     cdef SoftmaxKernels kernels
     cdef PackingKernels packing
+    cdef StatisticsFunctions statistics
 
-    def __cinit__(self, str name, softmax, packing):
+    def __cinit__(self, str name, softmax, packing, statistics):
         self.NAME = name
+        self.statistics = StatisticsFunctions(name, statistics, packing)
         self.kernels = (
             <SoftmaxKernels *>PyCapsule_GetPointer(softmax.kernels, "fastsoftmax.SoftmaxKernels")
         )[0]
@@ -125,15 +128,33 @@ cdef class SoftmaxFunctions:
             <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
         )[0]
 
-    def softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None, workers=None):
+    def softmax(
+        self, x, axis=-1, *, temperature=1.0, where=None, out=None, return_lse=False, workers=None
+    ):
+        if return_lse is not False and values.switch(return_lse, "return_lse"):
+            # The result may be written where x is.
+            lse = self.statistics.reduce(
+                LOG_SUM_EXP, x, "x", None, "", axis, temperature, where, False, False, workers
+            )
+            return new_tuple(
+                SoftmaxAndLse, (self.map(x, axis, temperature, where, out, workers, SOFTMAX), lse)
+            )
         return self.map(x, axis, temperature, where, out, workers, SOFTMAX)
 
     def log_softmax(self, x, axis=-1, *, temperature=1.0, where=None, out=None, workers=None):
         return self.map(x, axis, temperature, where, out, workers, LOG_SOFTMAX)
 
-    def logsumexp(self, x, axis=-1, *, where=None, keepdims=False, workers=None):
+    def logsumexp(
+        self, x, axis=-1, *, b=None, where=None, keepdims=False, return_sign=False, workers=None
+    ):
         cdef Plan p
         cdef cnp.ndarray given, y
+        if b is not None or return_sign is not False:
+            return_sign = values.switch(return_sign, "return_sign")
+            return self.statistics.reduce(
+                WEIGHTED_SUM, x, "x", 1.0 if b is None else b, "b", axis, 1.0, where, keepdims,
+                return_sign, workers,
+            )
         if (
             where is None and keepdims is False and workers is None and is_plain(x)
             and is_last_axis(axis, x) and 0 < cnp.PyArray_SIZE(x) <= WITH_GIL
@@ -148,8 +169,8 @@ cdef class SoftmaxFunctions:
             keepdims = values.switch(keepdims, "keepdims")
         given = as_input(x, "x")
         begin_plan(&p, given, axis)
-        where = self.set_mask(&p, given, where)
-        y = self.empty_reduced(&p, given, keepdims)
+        where = set_mask(&p, given, where)
+        y = empty_reduced(&p, given, keepdims, result_dtype(given))
         if p.n == 0:
             y.fill(-INFINITY)
         elif p.rows > 0:
@@ -157,16 +178,6 @@ cdef class SoftmaxFunctions:
             self.set_reduced(&p, y, keepdims)
             self.run(&p, 1, LOGSUMEXP, workers)
         return scalar_or_array(y)
-
-    cdef cnp.ndarray empty_reduced(self, const Plan *p, cnp.ndarray x, bint keepdims):
-        """Return an array for one result a row; with reduced axes of length 1 if `keepdims`."""
-        cdef cnp.npy_intp shape[MAX_AXES]
-        cdef int d, ndim = 0
-        for d in range(cnp.PyArray_NDIM(x)):
-            if not p.reduced[d] or keepdims:
-                shape[ndim] = 1 if p.reduced[d] else p.shape[d]
-                ndim += 1
-        return empty_array(ndim, shape, result_dtype(x))
 
     cdef void set_reduced(self, Plan *p, cnp.ndarray y, bint keepdims) noexcept:
         """Plan an array that has one result a row."""
@@ -196,7 +207,7 @@ cdef class SoftmaxFunctions:
         workers = parse_workers(workers)
         given = as_input(x, "x")
         begin_plan(&p, given, axis)
-        where = self.set_mask(&p, given, where)
+        where = set_mask(&p, given, where)
         temperature = set_temperature(&p, temperature, &t)
         y = writable_result(out, &p, given, "x", where)
         if p.rows > 0 and p.n > 0:
@@ -206,19 +217,6 @@ cdef class SoftmaxFunctions:
         if out is None:
             return scalar_or_array(y)
         return given_to(out, y)
-
-    cdef object set_mask(self, Plan *p, cnp.ndarray x, where):
-        """Plan the argument `where`, for the input x; return it as an array, or None."""
-        if where is None:
-            return None
-        if not (
-            cnp.PyArray_CheckExact(where) and cnp.PyArray_TYPE(where) == cnp.NPY_BOOL
-            and broadcast(&p.mask, where, p, False)
-        ):
-            where = arguments.mask(where, shape_of(p, x))
-            broadcast(&p.mask, where, p, False)
-        set_operand(&p.mask, where)
-        return where
 
     cdef int run(self, Plan *p, double temperature, Op op, workers) except -1:
         """Run a plan whose arrays are set, at one `temperature` unless it has some."""

@@ -25,6 +25,8 @@ from .sampling import (
 )
 from .selection import rank, top_k
 from .softmax import log_softmax, logsumexp, softmax
+from .statistics import entropy, kl_divergence, logmeanexp, row_stats
+from .statistics import exp_digits as exp_digits
 from .verification import beam_step, verify
 
 NAME = "reference"
@@ -33,11 +35,15 @@ __all__ = [
     "beam_step",
     "cross_entropy",
     "cross_entropy_with_grad",
+    "entropy",
     "filter_logits",
+    "kl_divergence",
     "log_softmax",
     "log_softmax_backward",
+    "logmeanexp",
     "logsumexp",
     "rank",
+    "row_stats",
     "sample",
     "sample_with_logprobs",
     "softmax",

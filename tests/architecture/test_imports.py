@@ -12,7 +12,15 @@ PACKAGE = Path(fastsoftmax.__file__).parent
 
 #: What the modules of a room may import of the package, beside their own room.
 MAY_IMPORT = {
-    "__init__": {"_arguments", "_dispatch", "_sampler", "_threads", "_workers", "steps"},
+    "__init__": {
+        "_arguments",
+        "_dispatch",
+        "_merging",
+        "_sampler",
+        "_threads",
+        "_workers",
+        "steps",
+    },
     "__main__": {"_command"},
     "calibration": {"__init__", "_arguments"},
     "quantized": {"__init__", "_arguments", "_dispatch"},
@@ -26,6 +34,7 @@ MAY_IMPORT = {
         "_kernels.abi",
         "_kernels.philox",
     },
+    "_merging": {"_arguments", "_dispatch"},
     "_sampler": {"_arguments", "_dispatch", "_threads", "steps"},
     "scipy": {"_arguments", "_dispatch"},
     "steps": {"_arguments", "_dispatch"},
@@ -38,6 +47,7 @@ MAY_IMPORT = {
         "_kernels.history_queries",
         "_kernels.philox",
         "_kernels.reserve",
+        "_kernels.statistics_abi",
         "_kernels.verify_abi",
         "_threads",
         "_workers",
@@ -51,7 +61,8 @@ MAY_IMPORT = {
 }
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
-    "reserve", "abi", "verify_abi", "signals", "types", "history", "history_queries", "exp",
+    "reserve", "abi", "statistics_abi", "verify_abi",
+    "signals", "types", "history", "history_queries", "exp",
     "log1p", "philox", "gumbel", "exp_scale", "sums", "maxima", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
@@ -59,7 +70,8 @@ KERNELS = [
     "packed_parts", "limit_loss", "long_loss", "short_losses", "column_losses", "cross_entropy",
     "short_backward", "backward", "radix", "batch_select", "bit_masks", "packed_row",
     "block_maxima", "row_maximum", "bisection", "workspace", "block_select", "weights",
-    "weights_f32",
+    "weights_f32", "row_sums", "weighted_sums", "best_list", "row_stats", "exp_digits",
+    "statistics",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "coarse",
     "mass_prefix", "peaked_row", "truncation",
     "filter_logits", "token_logprobs", "race_blocks", "race", "race_row", "support", "select",

@@ -6,6 +6,13 @@ CALLS = {
     "softmax": lambda f, x, **w: f.softmax(x, **w),
     "log_softmax": lambda f, x, **w: f.log_softmax(x, temperature=0.7, **w),
     "logsumexp": lambda f, x, **w: f.logsumexp(x, **w),
+    "logsumexp weights": lambda f, x, **w: f.logsumexp(x, b=x, return_sign=True, **w),
+    "logmeanexp": lambda f, x, **w: f.logmeanexp(x, **w),
+    "entropy": lambda f, x, **w: f.entropy(x, temperature=0.7, **w),
+    "kl_divergence": lambda f, x, **w: f.kl_divergence(x, x[..., ::-1], **w),
+    "row_stats": lambda f, x, **w: f.row_stats(
+        x, ("max", "entropy"), top=min(7, x.shape[-1]), ids=targets(x) if x.shape[-1] else None, **w
+    ),
     "top_k": lambda f, x, **w: f.top_k(x, min(7, x.shape[-1]), **w),
     "cross_entropy": lambda f, x, **w: f.cross_entropy(x, targets(x), reduction="none", **w),
     "cross_entropy_with_grad": lambda f, x, **w: f.cross_entropy_with_grad(
@@ -36,4 +43,5 @@ def targets(x):
 
 def bits(result):
     parts = result if isinstance(result, tuple) else (result,)
+    parts = [part for part in parts if part is not None]
     return [(np.shape(part), part.dtype, part.tobytes()) for part in parts]

@@ -226,7 +226,6 @@ def test_wrong_seeds_and_positions(impl, value):
         ("log_softmax", (FLOATS,), "mask", "it is called where here"),
         ("softmax", (FLOATS,), "dtype", "cast the array with astype, or give out= of that dtype"),
         ("logsumexp", (FLOATS,), "keepdim", "it is called keepdims here"),
-        ("logsumexp", (FLOATS,), "b", "add its logarithm to the scores"),
         ("top_k", (FLOATS, 1), "dim", "it is called axis here"),
         ("top_k", (FLOATS, 1), "largest", "pass mode='largest' or 'smallest'"),
         ("sample", (FLOATS,), "where", "it is called mask here"),
@@ -237,7 +236,12 @@ def test_wrong_seeds_and_positions(impl, value):
         ("cross_entropy", (FLOATS, [0, 1]), "dim", "it is called axis here"),
         ("cross_entropy", (FLOATS, [0, 1]), "reduce", "pass reduction='none', 'mean' or 'sum'"),
         ("rank", (FLOATS,), "tokens", "allowed are logits, ids"),
-        ("softmax", (FLOATS,), "spam", "allowed are x, axis, temperature, where, out, workers"),
+        (
+            "softmax",
+            (FLOATS,),
+            "spam",
+            "allowed are x, axis, temperature, where, out, return_lse, workers",
+        ),
     ],
 )
 def test_a_keyword_of_another_library(impl, name, args, keyword, says):

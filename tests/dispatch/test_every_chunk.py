@@ -64,6 +64,13 @@ PER_ROW = {
     ),
     "top_k": lambda f, x: f.top_k(x, 3),
     "logsumexp": lambda f, x: f.logsumexp(x),
+    "logsumexp weights": lambda f, x: f.logsumexp(x, b=np.sin(x), return_sign=True),
+    "logmeanexp": lambda f, x: f.logmeanexp(x, where=x > -8),
+    "entropy": lambda f, x: f.entropy(x, temperature=of_row(x, 0.5, 2)),
+    "kl_divergence": lambda f, x: f.kl_divergence(x, -x, temperature=of_row(x, 0.5, 2)),
+    "row_stats": lambda f, x: f.row_stats(
+        x, top=3, ids=whole(x, 0, 99), temperature=of_row(x, 0.5, 2)
+    ),
 }
 
 

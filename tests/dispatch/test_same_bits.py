@@ -19,6 +19,11 @@ ROWS = {name: call for name, call in CALLS.items() if not name.endswith(("where"
     "softmax where": lambda f, x: f.softmax(x, where=columns_mask(x)),
     "log_softmax where": lambda f, x: f.log_softmax(x, where=columns_mask(x), temperature=2),
     "logsumexp where": lambda f, x: f.logsumexp(x, where=columns_mask(x)),
+    "logsumexp weights": lambda f, x: f.logsumexp(
+        x, b=np.where(columns_mask(x), 1.5, -0.25), return_sign=True
+    ),
+    "entropy where": lambda f, x: f.entropy(x, where=columns_mask(x), temperature=2),
+    "kl_divergence where": lambda f, x: f.kl_divergence(other(x), x, where=columns_mask(x)),
     "sample": lambda f, x: f.sample(x, **DRAW),
     "sample many": lambda f, x: f.sample(x, size=4, **DRAW),
     "sample without": lambda f, x: f.sample(x, size=2, replace=False, **DRAW),

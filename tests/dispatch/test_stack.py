@@ -25,7 +25,15 @@ def along_axes(f, x):
             function(a, axis)
             function(a, axis, temperature=0.7)
             function(a, axis, temperature=np.resize((0.5, 2), a.shape[1 + axis]))
+        f.softmax(a, axis, temperature=1e-33, return_lse=True)
         f.logsumexp(a, axis)
+        f.logsumexp(a, axis, b=a, return_sign=True)
+        f.logmeanexp(a, axis)
+        f.entropy(a, axis)
+        f.entropy(a, axis, temperature=1e-33)
+        f.kl_divergence(a, a, axis, where=a > 0)
+        f.row_stats(a, axis=axis, top=2)
+        f.row_stats(a, axis=axis, temperature=1e33)
         f.top_k(a, 2, axis=axis)
 
 

@@ -191,13 +191,13 @@ def outputs(draw, shape, name):
 
 
 @st.composite
-def masks(draw, shape):
-    """Return the text of `where`."""
+def masks(draw, shape, name):
+    """Return the text of `where`; `name` is the array that it is for."""
     kind = draw(st.integers(0, 7))
     if kind < 4:
         return "None"
     if kind == 4:
-        return "over(x, 0, '?')"
+        return f"over({name}, 0, '?')"
     if kind == 5:
         return draw(st.sampled_from(["True", "False", "[True]", "np.False_"]))
     part = shape[draw(st.integers(0, len(shape))) :] if shape else shape
@@ -233,15 +233,15 @@ def argument(function, name, shape, given):
         if (found := of_blocks(name, shape)) is not None:
             return found
         rows = rows[:-1]
-    if name in ("x", "logits", "grad_output", "probs", "log_probs"):
+    if name in ("x", "logits", "grad_output", "probs", "log_probs", "b", "other"):
         fills = ["probabilities", "normal"] if name == "probs" else None
         return arrays(shape, fills=fills)
     if name == "out":
         return outputs(shape, next(iter(given)))
     if name in ("where", "mask"):
-        return masks(shape)
+        return masks(shape, next(iter(given)))
     if name == "axis":
-        one = function in ("top_k", "cross_entropy", "cross_entropy_with_grad")
+        one = function in ("top_k", "row_stats", "cross_entropy", "cross_entropy_with_grad")
         return axes(len(shape)) if not one else texts(-1, -1, 0, *range(len(shape)))
     if name == "targets":
         return targets(shape, given.get("axis", "-1"))
@@ -260,7 +260,7 @@ def argument(function, name, shape, given):
             except (ValueError, ZeroDivisionError):
                 return temperatures
         return per_row(temperatures, rows)
-    if name in ("k", "n"):
+    if name in ("k", "n", "top"):
         return st.integers(0, max(0, n)).map(str)
     if name == "top_k":
         return per_row(counts, rows)
@@ -278,6 +278,9 @@ OTHERS = {
     "method": texts("'chain'", "'block'", "'inverse'", "'race'"),
     "mode": texts("'largest'", "'smallest'"),
     "sorted": texts("True", "False"),
+    "return_lse": texts("True", "False"),
+    "return_sign": texts("True", "False"),
+    "want": texts("'max'", "('margin', 'argmax')", "()", "['entropy', 'logsumexp']"),
     "keepdims": texts("True", "False", "np.True_"),
     "workers": texts("None", "None", 1, 2, -1, 10**5),
     "reduction": texts("'mean'", "'none'", "'sum'"),

@@ -5,7 +5,9 @@ import contextlib
 import numpy as np
 
 #: Arguments that are numbers to compute with; of several, the last decides the arithmetic's type.
-INPUTS = ("x", "scores", "logits", "grad_output", "probs", "log_probs")
+INPUTS = ("x", "chunk", "scores", "logits", "grad_output", "probs", "log_probs")
+#: Functions of which results may be near 0, as differences.
+SUMS = ("logsumexp", "logmeanexp", "kl_divergence", "row_stats", "LogSumExp")
 #: exp(-750) is 0.
 FARTHEST = 750.0
 
@@ -45,6 +47,8 @@ class Bounds:
             self.least = t[t > 0].min(initial=np.inf)
             weights = [_numbers(given.get(name, 0)) for name in ("weight", "targets")]
             self.weight = max(1.0, *(_largest(a) for a in weights)) if inputs else 1.0
+            self.weighted = given.get("b") is not None  # sums may cancel
+            self.logs = "return_lse" in given or function in SUMS
             self.negative = any((a < 0).any() for a in weights)
 
     def of(self, dtype):
@@ -72,8 +76,11 @@ class Bounds:
             if self.coldest < 1e-300:
                 return None  # a sum of labels above 1, over T, is beyond float64: inf * 0
             return bound, 8 * bound, 8 * bound * self.weight**2 / min(1.0, self.least) + smallest
-        if self.function == "logsumexp":  # max + log1p(...) may be near 0
-            return bound, 0.0, 8 * u * max(1.0, self.largest) + smallest
+        if self.weighted:
+            return None
+        if self.logs:  # max / T + log1p(...) may be near 0, and so may a divergence
+            sums = 8 * rounded + 8 * u * max(1.0, self.largest) / min(1.0, self.least)
+            return bound, 0.0, sums * (1 + spread * (self.function == "kl_divergence")) + smallest
         if self.function == "beam_step":  # a sum with the scores, which may be near 0
             return bound, 0.0, 8 * u * max(1.0, self.largest) + smallest
         if self.function.startswith("Sampler"):

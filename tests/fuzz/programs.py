@@ -36,8 +36,10 @@ def signature(function):
 
 
 FUNCTIONS = list(_docs.FUNCTIONS)
-ARRAYS = words("probs log_probs targets where weight ids out draft_ids draft_logits scores")
-REQUIRED = words("k n ids targets probs log_probs draft_ids logits scores beams")
+ARRAYS = words(
+    "probs log_probs targets where weight ids out draft_ids draft_logits scores b other"
+)
+REQUIRED = words("k n ids targets probs log_probs draft_ids logits scores beams other")
 
 # ---- calls ---------------------------------------------------------------------------------------
 
@@ -169,6 +171,25 @@ def histories(draw):
 
 
 @st.composite
+def mergings(draw):
+    """Return chunks for an accumulator."""
+    shape = draw(shapes)
+    given = {"chunk": draw(arrays(shape)), "axis": draw(texts(-1, -1, 0, len(shape), 1.5))}
+    if draw(st.booleans()):
+        given["where"] = draw(argument("logsumexp", "where", shape, given))
+        name = "LogSumExp"
+    else:
+        given["k"] = draw(texts(0, 1, 3, 10**30, -1, 2.5))
+        given["mode"] = draw(OTHERS["mode"])
+        given["start"] = draw(texts(0, 3, 2**40, -1, "'a'"))
+        name = "RunningTopK"
+    if draw(st.integers(0, 4)) == 0:
+        name_of = draw(st.sampled_from(list(given)))
+        given[name_of] = draw(wrong_argument(name_of, "chunk"))
+    return Call(name, given)
+
+
+@st.composite
 def switches(draw):
     """Return a call of one of the functions that compute nothing."""
     name, argument = draw(st.sampled_from([("set_workers", "workers"), ("show_config", "mode")]))
@@ -177,4 +198,4 @@ def switches(draw):
 
 
 anything = st.one_of(calls(), calls(), calls(), calls(), calls(), calls(), samplers(),
-                   histories(), switches())  # fmt: skip
+                   histories(), mergings(), switches())  # fmt: skip

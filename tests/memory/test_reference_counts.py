@@ -171,6 +171,12 @@ BAD = {
     "scores": [np.zeros(ROWS + 1), np.full(ROWS, np.nan), np.full(ROWS, np.inf), "3"],
     "beams": [-1000, ROWS * N + 1, 2.5, np.array([1, 2]), "3"],
     "length": [-1.0, np.nan, np.full(ROWS + 1, 2), "long"],
+    "b": [np.ones(N + 1), np.zeros(4, complex), ["a", "b"]],
+    "other": [np.ones(N + 1), np.zeros(4, complex), ["a", "b"]],
+    "want": ["all of it", ["max", "all of it"], 3],
+    "top": [-1000, N + 1, 2.5],
+    "return_lse": ["yes", 1],
+    "return_sign": ["yes", 1],
     "length_penalty": [np.nan, 1000, "p", 1],
 }
 BAD |= dict.fromkeys(("logits", "grad_output", "probs", "log_probs"), BAD["x"])
