@@ -1,5 +1,6 @@
 """LogSumExp and RunningTopK: parts in any order, merged in any way, give the same to the bit."""
 
+import doctest
 import itertools
 import pickle
 
@@ -233,6 +234,12 @@ def test_wrong_parts(running):
         with pytest.raises(error, match=says):
             call()
     np.testing.assert_array_equal(best.result().values, [[2.0, 1.0]])
+
+
+def test_examples():
+    failed, tried = doctest.testmod(_merging)
+    assert tried > 5
+    assert not failed
 
 
 def test_they_are_imported_when_asked_for():
