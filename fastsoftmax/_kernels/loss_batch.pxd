@@ -181,10 +181,10 @@ cdef inline void exp_batch_variants(
 
 cdef inline noinline_void loss_sums(
     const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *highest, const real *max_e, double *d, DoubleDouble *s,
+    const real *highest, const real *max_e, real *lane, double *d, DoubleDouble *s,
 ) noexcept nogil:
     """Call `batch_sums_excluding_max` in a function of its own: a larger one would stay scalar."""
-    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, d, s)
+    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, <const real *>lane, d, s)
 
 
 cdef inline void gradient_rows(
@@ -209,7 +209,8 @@ cdef inline noinline_void loss_of_rows(
     last row are read. `exp_scale` is of `set_loss_scales`; `e` is scratch, 0 before the first
     batch. Set `done`.
     """
-    cdef double _scratch[20 * BATCH_ROWS]  # 40 a row: of float64 no more than half the rows fit
+    cdef double _scratch[24 * BATCH_ROWS]  # 48 a row: of float64 no more than half the rows fit
+    cdef double d[13 * BATCH_ROWS]
     cdef real *scratch = <real *>_scratch
     cdef real max_e[BATCH_ROWS]
     cdef real high[BATCH_ROWS]
@@ -227,7 +228,7 @@ cdef inline noinline_void loss_of_rows(
     for r in range(BATCH_ROWS):
         max_e[r] = 1
     loss_sums(
-        x, e, width, rows, n, <const real *>highest, <const real *>max_e, <double *>scratch, s
+        x, e, width, rows, n, <const real *>highest, <const real *>max_e, scratch, d, s
     )
     for r in range(rows):
         t.rest[r] = s[r].high + 0 * <double>highest[r]  # NaN where that is infinite

@@ -110,27 +110,28 @@ cdef inline void row_maxima(
 ) noexcept nogil:
     """Write the maximum of each of `rows` rows of n >= MIN_BATCH_LENGTH into `highest`.
 
-    `q` is scratch for 40 a row. The maximum of a row with NaN may be NaN.
+    `q` is scratch for 48 a row; if n > STEP it begins with what `partial_maxima` writes. The
+    maximum of a row with NaN may be NaN.
     """
     if n > STEP:
         partial_maxima(x, rows, n, q)
         x = q
         n = STEP
-    row_maxima_of_steps(x, rows, n, highest, q)
+    row_maxima_of_steps(x, rows, n, highest, q + STEP * rows)
 
 
 cdef inline void row_maxima_of_steps(
     const real *x, Py_ssize_t rows, Py_ssize_t n, real *highest, real *q
 ) noexcept nogil:
-    """Call `row_maxima` for rows of up to STEP elements; `x` may be `q`."""
-    cdef real *other = q + STEP * rows
+    """Call `row_maxima` for rows of up to STEP elements; `q` is scratch for 16 a row."""
+    cdef real *other = q + LANES * rows
     if real is float:
-        partial_maxima_of_step(x, rows, n, <out_ptr32>other)
+        partial_maxima_of_step(x, rows, n, <out_ptr32>q)
     else:
-        partial_maxima_of_step(x, rows, n, <out_ptr64>other)
-    reduce_halves(other, q, rows, 4)
-    reduce_halves(q, other, rows, 2)
-    reduce_halves(other, highest, rows, 1)
+        partial_maxima_of_step(x, rows, n, <out_ptr64>q)
+    reduce_halves(q, other, rows, 4)
+    reduce_halves(other, q, rows, 2)
+    reduce_halves(q, highest, rows, 1)
 
 
 cdef inline real larger(real a, real b) noexcept nogil:
@@ -186,3 +187,27 @@ cdef inline void reduce_halves(
     for r in range(rows):
         for l in range(half):
             b[r * half + l] = larger(a[2 * r * half + l], a[(2 * r + 1) * half + l])
+
+
+cdef inline Py_ssize_t place_of_max(
+    const real *x, Py_ssize_t n, real highest, const real *lane
+) noexcept nogil:
+    """Return the first place of the row's maximum `highest`, of n > STEP elements.
+
+    `lane` is what `partial_maxima` wrote. Without branches that random places would mislead.
+    """
+    cdef uint32_t lanes = 0
+    cdef Py_ssize_t l, j, i, first
+    for l in range(STEP):
+        lanes |= <uint32_t>(lane[l] == highest) << l
+    if lanes == 0:  # another thread has written x
+        return 0
+    first = n - STEP + lowest_bit(lanes)  # if it is in no whole step
+    while lanes:
+        l = lowest_bit(lanes)
+        i = first
+        for j from round_to_step(n) - STEP + l >= j >= 0 by STEP:
+            i = j if x[j] >= highest else i
+        first = min(first, i)
+        lanes &= lanes - 1
+    return first

@@ -48,7 +48,7 @@ from fastsoftmax._kernels.row_batch cimport BATCH_ELEMENTS
 from fastsoftmax._kernels.row_parts cimport long_row_phase
 from fastsoftmax._kernels.softmax_batch cimport softmax_batch
 from fastsoftmax._kernels.softmax_row cimport short_softmax, softmax_rows_one_by_one
-from fastsoftmax._kernels.sums cimport BLOCK, STEP
+from fastsoftmax._kernels.sums cimport BLOCK, LANES, STEP
 from fastsoftmax._kernels.transpose cimport STRIP
 from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, not_a_number, real
 
@@ -75,9 +75,9 @@ cdef noinline_void softmax_batches(
     cdef Py_ssize_t last = 0
     if n >= MIN_BATCH_LENGTH:
         size = BATCH_ELEMENTS // padded
-        # The last row goes alone: behind it there may be nothing that can be read.
-        last = 1
-    if size < 2:
+        # If vectors reach beyond the last row, it goes alone: nothing may be there to be read.
+        last = n % LANES != 0
+    if size < 1 or size == 1 and rows <= FEW_ROWS:  # those begin with a pass for the maximum
         softmax_rows_one_by_one(x, y, rows, n, temperature, temperature_stride, op)
         return
     if n >= MIN_BATCH_LENGTH:
@@ -112,7 +112,7 @@ cdef noinline_void softmax_batches(
                 pivot = not_a_number(<real>0)
             elif pivot != pivot:
                 pivot = infinity(<real>0)
-        if batchable and r > 1:
+        if batchable and r > 0:
             softmax_batch(
                 x + start * n, y + start * width, e, r, n, inverse, op, exp_scale, &pivot
             )

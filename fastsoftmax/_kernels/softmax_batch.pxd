@@ -116,10 +116,10 @@ cdef inline noinline_void transpose_out_noinline(
 
 cdef inline noinline_void sums_excluding_max_noinline(
     const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *highest, const real *max_e, double *d, DoubleDouble *s,
+    const real *highest, const real *max_e, real *lane, double *d, DoubleDouble *s,
 ) noexcept nogil:
     """Call `batch_sums_excluding_max`."""
-    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, d, s)
+    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, <const real *>lane, d, s)
 
 
 cdef inline bint batch_rows(
@@ -139,8 +139,8 @@ cdef inline bint batch_rows(
     `exp_scale` and `pivot` are those of the batch before; False, with nothing written, if the pivot
     did not serve this one. It is NaN if each row has its own K. All rows have T = 1, or none has.
     """
-    cdef real scratch[40 * BATCH_ROWS]
-    cdef double lanes[12 * BATCH_ROWS]
+    cdef real scratch[48 * BATCH_ROWS]
+    cdef double lanes[13 * BATCH_ROWS]
     cdef real highest[BATCH_ROWS]
     cdef real high[BATCH_ROWS]
     cdef real low[BATCH_ROWS]
@@ -159,7 +159,9 @@ cdef inline bint batch_rows(
         variant = choose_scale(<const real *>highest, inverse, rows, exp_scale, pivot)
     if from_pivot and op != SOFTMAX:
         exp_batch(x, e, width, rows, n, <const real *>exp_scale, <Unclamped>0, out, scratch)
-        row_maxima_of_steps(<const real *>scratch, rows, STEP, highest, scratch)
+        row_maxima_of_steps(
+            <const real *>scratch, rows, STEP, highest, scratch + STEP * rows
+        )
         if not within_pivot_reach(<const real *>highest, rows, pivot[0], <real>1):
             pivot[0] = infinity(<real>0)
             return False
@@ -181,7 +183,8 @@ cdef inline bint batch_rows(
         return True
     max_terms(<const real *>highest, <const real *>exp_scale, rows, BATCH_ROWS, <out_ptr>low)
     sums_excluding_max_noinline(
-        x, <real *>e, width, rows, n, <const real *>highest, <const real *>low, <double *>scratch, s
+        x, <real *>e, width, rows, n, <const real *>highest, <const real *>low,
+        scratch, lanes, s,
     )
     log1p_sums(s, <const real *>low, rows, logs)
     if pivot_in_range(pivot[0], inverse[0]) and not pivot_kept_precision(logs, rows):

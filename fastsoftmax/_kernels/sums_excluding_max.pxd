@@ -1,17 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The sums of a batch of rows of exponentials, each without that of the row's first maximum.
 
-Nearly always one exponential of a row is as large as the maximum's. A comparison on the way leaves
-it out, and where it stood need not be known; how many were left out of all rows together shows
-whether there was one in each. The order of sums is that of ``sums.pxd``.
+Nearly always one exponential of a row is as large as the maximum's. In short rows a comparison on
+the way leaves it out, and where it stood need not be known; how many were left out of all rows
+together shows whether there was one in each. In others its place is found by the partial maxima,
+which costs less than a comparison of each element. The order of sums is that of ``sums.pxd``.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
-from fastsoftmax._kernels.maxima cimport find_first
+from fastsoftmax._kernels.maxima cimport find_first, place_of_max
 from fastsoftmax._kernels.normalize cimport all_finite
-from fastsoftmax._kernels.row_batch cimport add_halves, lane_sums
+from fastsoftmax._kernels.row_batch cimport add_halves, batch_sums, lane_sums
 from fastsoftmax._kernels.sums cimport (
     LANES,
     STEP,
@@ -32,6 +34,9 @@ from fastsoftmax._kernels.types cimport (
     out_ptr64,
     real,
 )
+
+cdef enum:
+    LONG = 256  # elements of a row from which on places are sought
 
 
 cdef inline Py_ssize_t copy_others(
@@ -89,19 +94,6 @@ cdef inline Py_ssize_t sums_of_others(
     return count
 
 
-cdef inline bint is_once(const real *e, Py_ssize_t width, real m) noexcept nogil:
-    """Return whether one entry of a row of whole steps equals `m`."""
-    cdef uint32_t count32 = 0
-    cdef uint64_t count64 = 0
-    cdef Py_ssize_t j
-    for j in range(width // STEP * STEP):
-        if real is float:
-            count32 += <uint32_t>(e[j] == m)
-        else:
-            count64 += <uint64_t>(e[j] == m)
-    return count32 + count64 == 1
-
-
 cdef inline void batch_sums_excluding_max(
     const real *x,
     real *e,
@@ -110,31 +102,31 @@ cdef inline void batch_sums_excluding_max(
     Py_ssize_t n,
     const real *highest,
     const real *max_e,
+    const real *lane,
     double *d,
     DoubleDouble *s,
 ) noexcept nogil:
     """Write the sum of each row of `e`, of `width` elements, without the first maximum's.
 
-    `x` are the rows of n elements, `highest` their maxima, `max_e` the exponentials of these. `d`
-    is scratch for 12 a row, and for one row.
+    `x` are the rows of n elements, `highest` their maxima, `max_e` the exponentials of these; if
+    n > STEP, `lane` is what `partial_maxima` wrote. `d` is scratch for 12 a row, and for one row.
     """
-    cdef real left_out[BATCH_ROWS]
     cdef Py_ssize_t place[BATCH_ROWS]
     cdef Py_ssize_t r
-    cdef Py_ssize_t count = sums_of_others(<const real *>e, width, rows, max_e, d, s)
-    if count == rows and all_finite(highest, rows):
-        return
+    if width < LONG and sums_of_others(<const real *>e, width, rows, max_e, d, s) == rows:
+        if all_finite(highest, rows):
+            return
     for r in range(rows):
-        left_out[r] = max_e[r]
         place[r] = n
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
-            if is_once(<const real *>(e + r * width), width, max_e[r]):
-                continue
-            place[r] = find_first(x + r * n, n, highest[r])
-        left_out[r] = -1  # which no exponential is
+            if n > STEP:
+                place[r] = place_of_max(x + r * n, n, highest[r], lane + r * STEP)
+            else:
+                place[r] = find_first(x + r * n, n, highest[r])
         if place[r] < n:  # n also if another thread has written x
             e[r * width + place[r]] = 0
-    sums_of_others(<const real *>e, width, rows, <const real *>left_out, d, s)
+    memset(s, 0, rows * sizeof(DoubleDouble))
+    batch_sums(<const real *>e, width, rows, d, s)
     for r in range(rows):
         if place[r] < n:
             e[r * width + place[r]] = max_e[r]
