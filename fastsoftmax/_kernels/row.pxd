@@ -56,7 +56,7 @@ from fastsoftmax._kernels.types cimport (
 )
 
 cdef enum:
-    ALIGNED_WRITE_LENGTH = 4 * BLOCK  # elements from which on vectors that share no line pay
+    ALIGNED_WRITE_LENGTH = BLOCK  # elements from which on vectors that share no line pay
 
 
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
@@ -332,9 +332,8 @@ cdef inline void exp_of_row(
     cdef real largest = 0
     if top != NULL:
         init_max(top)
-    if skip:  # what lies between the first and the last step is written line by line
+    if skip:  # all but the first and the last step is written line by line
         exp_block(x, y, STEP, exp_scale)
-        exp_block(x + end - STEP, y + end - STEP, STEP, exp_scale)
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         w = round_to_step(m)
@@ -354,6 +353,8 @@ cdef inline void exp_of_row(
                 exp_block_prefetching(
                     x + ahead, <out_ptr64>(y + ahead), w_ahead, exp_scale, prefetch_src
                 )
+        if skip and start < end <= start + BLOCK:
+            exp_block(x + end - STEP, y + end - STEP, STEP, exp_scale)
         zero(lanes)
         if w < m:
             pad(x + start + w, tail, m - w)
