@@ -19,13 +19,15 @@ from fastsoftmax._kernels.columns cimport (
     PANEL_COLUMNS,
     PLACE,
     SPARE,
+    SUM,
     exclude_max_of_few,
     exp_max_row,
     exp_row,
+    split_max_of,
 )
 from fastsoftmax._kernels.exp_scale cimport Clamped, ClampedPow2, Unclamped, exp_variant
 from fastsoftmax._kernels.row cimport prefetch_lines
-from fastsoftmax._kernels.types cimport out_ptr, real
+from fastsoftmax._kernels.types cimport out_ptr, out_ptr32, out_ptr64, real
 
 
 cdef inline void exp_flat(
@@ -123,14 +125,18 @@ cdef inline bint reads_rows_in_place(const Panel *p) noexcept nogil:
     return p.tiles == 1 and (p.n - 1) * p.stride + p.width <= p.readable
 
 
-cdef inline void exp_few_rows(
-    const real *x, const Panel *p, out_ptr e, out_ptr kept, real *v, const real *exp_scale
+cdef inline bint exp_few_rows(
+    const real *x, const Panel *p, out_ptr e, out_ptr kept, real *v, double *s,
+    const real *exp_scale,
 ) noexcept nogil:
     """Write the exponentials of the panel at `x`, of n < MIN_PLACED_ROWS rows, and its maxima.
 
-    The largest element's own exponential goes to FACTOR, and is 0 in `e`. Rows are copied to `kept`
-    unless they can be read in place.
+    The largest element's own exponential goes to FACTOR, and is 0 in `e`; or the sums without it
+    are written, too, and True returned. Rows are copied to `kept` unless they can be read in place.
     """
+    cdef out_ptr highest = <out_ptr>(v + HIGHEST * PANEL_COLUMNS)
+    cdef out_ptr max_e = <out_ptr>(v + FACTOR * PANEL_COLUMNS)
+    cdef out_ptr64 sums = <out_ptr64>(s + SUM * PANEL_COLUMNS)
     cdef const real *rows = x
     cdef Py_ssize_t r
     cdef Py_ssize_t pitch = p.stride
@@ -147,7 +153,12 @@ cdef inline void exp_few_rows(
             exp_row(rows + r * pitch, p.width, e + r * p.pitch, exp_scale, <ClampedPow2>0)
         else:
             exp_row(rows + r * pitch, p.width, e + r * p.pitch, exp_scale, <Unclamped>0)
-    exclude_max_of_few(
-        rows, pitch, p.n, p.width, e, <out_ptr>(v + HIGHEST * PANEL_COLUMNS),
-        <out_ptr>(v + FACTOR * PANEL_COLUMNS),
-    )
+    if real is float and out_ptr is out_ptr32:
+        if p.n == 2:
+            split_max_of(rows, pitch, 2, p.width, <const float *>e, highest, max_e, sums)
+            return True
+        if p.n == 3:
+            split_max_of(rows, pitch, 3, p.width, <const float *>e, highest, max_e, sums)
+            return True
+    exclude_max_of_few(rows, pitch, p.n, p.width, e, highest, max_e)
+    return False

@@ -39,6 +39,7 @@ from fastsoftmax._kernels.columns cimport (
     FACTOR_LOW,
     HIGHEST,
     INVERSE,
+    LANE_SUMS,
     LOGS,
     MIN_PLACED_ROWS,
     PANEL_COLUMNS,
@@ -192,6 +193,7 @@ cdef inline int softmax_panel(
             column_logs(
                 <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
                 <const real *>factor, p.width, <out_ptr64>logs,
+                <out_ptr64>(s + LANE_SUMS * PANEL_COLUMNS),
             )
         if state.op == LOGSUMEXP:
             store_logsumexp(x, p, y, highest, <const double *>logs)

@@ -155,9 +155,10 @@ cdef inline bint sums_from_pivot(
     cdef out_ptr d
     cdef bint is_log = state.op != SOFTMAX
     cdef bint few = is_log and p.n < MIN_PLACED_ROWS
+    cdef bint summed = False
     zero_sums(p, s, inf)
     if few:
-        exp_few_rows(x, p, e, kept, v, <const real *>exp_scale)
+        summed = exp_few_rows(x, p, e, kept, v, s, <const real *>exp_scale)
     elif is_log:
         for c in range(p.width):
             highest[c] = -inf
@@ -193,7 +194,7 @@ cdef inline bint sums_from_pivot(
         return False
     if not few:
         exclude_places(<real *>e, p.pitch, columns, <const real *>v + PLACE * PANEL_COLUMNS)
-    for i from 0 <= i < p.n by STEP:
+    for i from 0 <= i < (0 if summed else p.n) by STEP:
         k = min(STEP, p.n - i)
         add_rows(<const real *>e + i * p.pitch, p, i, k, v, s)
     check_signals(p.n * p.width, &state.since_check)
@@ -212,6 +213,7 @@ cdef inline bint sums_from_pivot(
     column_logs(
         <const double *>s + SUM * PANEL_COLUMNS, <const double *>s + REST * PANEL_COLUMNS,
         <const real *>v + FACTOR * PANEL_COLUMNS, p.width, <out_ptr64>(s + LOGS * PANEL_COLUMNS),
+        <out_ptr64>(s + LANE_SUMS * PANEL_COLUMNS),
     )
     return pivot_kept_precision(<const double *>s + LOGS * PANEL_COLUMNS, columns)
 

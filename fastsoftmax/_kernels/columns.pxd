@@ -19,7 +19,11 @@ from fastsoftmax._kernels.exp_scale cimport (
     exp_variant,
     scaled_exp,
 )
-from fastsoftmax._kernels.log1p cimport log1p_ratio
+from fastsoftmax._kernels.log1p cimport (
+    log1p_ratio,
+    log1p_ratio_arguments,
+    log1p_ratio_series,
+)
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.normalize cimport reciprocal
 from fastsoftmax._kernels.sums cimport LANES
@@ -31,6 +35,7 @@ from fastsoftmax._kernels.types cimport (
     from_bits64,
     infinity,
     out_ptr,
+    out_ptr32,
     out_ptr64,
     real,
 )
@@ -229,6 +234,35 @@ cdef inline void exclude_max_of_few(
         exclude_max_of(x, pitch, 5, width, e, highest, max_e)
 
 
+cdef inline void split_max_of(
+    const float *x, Py_ssize_t pitch, int count, Py_ssize_t width, const float *e,
+    out_ptr32 highest, out_ptr32 max_e, out_ptr64 rest,
+) noexcept nogil:
+    """Write the maximum of each column of `count` rows, 2 or 3, its own e, and the others' sum.
+
+    Exponentials rise with x: the largest is the maximum's. What two others add up to has no order.
+    """
+    cdef Py_ssize_t e_pitch = plane_pitch(count)
+    cdef float top, small, large, other, middle
+    cdef Py_ssize_t c
+    cdef int j
+    for c in range(whole_vectors(width)):
+        top = -infinity(<float>0)
+        for j in range(count):
+            top = larger(x[j * pitch + c], top)
+        highest[c] = top
+        small = e[e_pitch + c] if e[e_pitch + c] < e[c] else e[c]  # no NaN is lost
+        large = larger(e[c], e[e_pitch + c])
+        if count == 2:
+            max_e[c] = large
+            rest[c] = small
+        else:
+            other = e[2 * e_pitch + c]
+            middle = other if other < large else large
+            max_e[c] = larger(large, other)
+            rest[c] = <double>small + <double>middle
+
+
 cdef inline void mark_unmatched(
     const real *highest, Py_ssize_t width, out_ptr unmatched
 ) noexcept nogil:
@@ -273,12 +307,22 @@ cdef inline void column_reciprocals(
 
 
 cdef inline void column_logs(
-    const double *sums, const double *rests, const real *max_e, Py_ssize_t width, out_ptr64 logs
+    const double *sums, const double *rests, const real *max_e, Py_ssize_t width, out_ptr64 logs,
+    out_ptr64 n,
 ) noexcept nogil:
-    """Write log1p((sum + rest) / max_e), the logarithm of all by the largest one's own term."""
+    """Write log1p((sum + rest) / max_e), the logarithm of all by the largest one's own term.
+
+    `n` is scratch. In float32 each half is a loop, as fewer operations wait for the divisions.
+    """
     cdef Py_ssize_t c
-    for c in range(whole_vectors(width)):
-        logs[c] = log1p_ratio(sums[c] + rests[c], max_e[c])
+    if real is float:
+        for c in range(whole_vectors(width)):
+            logs[c] = log1p_ratio_arguments(sums[c] + rests[c], max_e[c], n + c)
+        for c in range(whole_vectors(width)):
+            logs[c] = log1p_ratio_series(logs[c], n[c])
+    else:
+        for c in range(whole_vectors(width)):
+            logs[c] = log1p_ratio(sums[c] + rests[c], max_e[c])
 
 
 cdef inline void scale_row(

@@ -54,25 +54,36 @@ cdef inline double log1p_ratio(double s, real e) noexcept nogil:
     """Return ``log(1 + s / e)`` for s >= 0 or NaN and a normal e > 0.
 
     For float64 it is `log1p_nonneg` of the quotient. Results of float32 rows are rounded to 29 bits
-    less, and need no more than 4 u (u = 2**-53): one division serves, ``2 atanh(t)`` with
-    ``t = (s + e - 2**k e) / (s + e + 2**k e)``, whose numerator is s for k = 0.
+    less, and need no more than 4 u (u = 2**-53): one division serves.
     """
-    cdef double total, power, t, z, p, n
-    cdef uint64_t k
+    cdef double t, n
     if real is double:
         return log1p_nonneg(s / e)
     else:
-        total = s + e
-        # Of the bits of positive numbers the difference is nearly that of their logarithms.
-        k = (bits64(total) - bits64(<double>e) + 0x0008000000000000ULL) >> 52
-        power = from_bits64(bits64(<double>e) + (k << 52))
-        t = (s - (power - e)) / (total + power)
-        z = t * t
-        p = fma64(0.14797465750741423, z, 0.15313907169147561)
-        p = fma64(p, z, 0.1818356959787981)
-        p = fma64(p, z, 0.2222219847848389)
-        p = fma64(p, z, 0.28571428743240684)
-        p = fma64(p, z, 0.3999999999941118)
-        p = fma64(p, z, 0.6666666666666735) * z
-        n = from_bits64(k | 0x4330000000000000ULL) - 4503599627370496.0
-        return fma64(n, 0.6931471805599453, fma64(t, p, t + t))
+        t = log1p_ratio_arguments(s, e, &n)
+        return log1p_ratio_series(t, n)
+
+
+cdef inline double log1p_ratio_arguments(double s, float e, double *n) noexcept nogil:
+    """Write n, and return the t of ``log(1 + s / e) = n ln 2 + 2 atanh(t)``.
+
+    ``t = (s + e - 2**n e) / (s + e + 2**n e)``, whose numerator is s for n = 0.
+    """
+    cdef double total = s + e
+    # Of the bits of positive numbers the difference is nearly that of their logarithms.
+    cdef uint64_t k = (bits64(total) - bits64(<double>e) + 0x0008000000000000ULL) >> 52
+    cdef double power = from_bits64(bits64(<double>e) + (k << 52))
+    n[0] = from_bits64(k | 0x4330000000000000ULL) - 4503599627370496.0
+    return (s - (power - e)) / (total + power)
+
+
+cdef inline double log1p_ratio_series(double t, double n) noexcept nogil:
+    """Return ``n ln 2 + 2 atanh(t)``."""
+    cdef double z = t * t
+    cdef double p = fma64(0.14797465750741423, z, 0.15313907169147561)
+    p = fma64(p, z, 0.1818356959787981)
+    p = fma64(p, z, 0.2222219847848389)
+    p = fma64(p, z, 0.28571428743240684)
+    p = fma64(p, z, 0.3999999999941118)
+    p = fma64(p, z, 0.6666666666666735) * z
+    return fma64(n, 0.6931471805599453, fma64(t, p, t + t))
