@@ -13,11 +13,12 @@ import platform
 import warnings
 from functools import cache
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 from .. import _docs, _reference
 from .._arguments.values import choice
-from .isa import FAMILIES, FRONT, ISAS, KERNELS, PACKAGE, SHARED, Isa, isas_for
+from .isa import FAMILIES, FRONT, ISAS, KERNELS, PACKAGE, PARTS, SHARED, Isa, isas_for
 
 ENVIRONMENT = "FASTSOFTMAX_IMPL"
 NAMES = (_reference.NAME, *(isa.name for isa in ISAS))
@@ -83,11 +84,21 @@ class Implementation:
         """Return the kernel of ``fastsoftmax.quantized``, which is imported when asked for."""
         return importlib.import_module(f"{PACKAGE}._kernels.quantized_{self.NAME}").softmax
 
+    @property
+    def parts(self) -> Any:
+        """The functions of parts of rows, for `fastsoftmax.dask`: as the reference's module."""
+        functions = _functions("PartFunctions", self.NAME)
+        return SimpleNamespace(
+            part_sums=functions.part_sums,
+            part_result=functions.part_result,
+            race_part=_functions("SamplingFunctions", self.NAME).race_part,
+        )
+
 
 @cache
 def _functions(family: str, name: str) -> Any:
     """Return the object whose methods are a family's functions, for an instruction set."""
-    module, kernels = next((module, k) for module, cls, k in FAMILIES if cls == family)
+    module, kernels = next((m, k) for m, cls, k in (*FAMILIES, PARTS) if cls == family)
     modules = [importlib.import_module(f"{PACKAGE}._kernels.{k}_{name}") for k in kernels]
     cls = getattr(importlib.import_module(f"{PACKAGE}._front.{module}"), family)
     for function, stub in _docs.FUNCTIONS.items():

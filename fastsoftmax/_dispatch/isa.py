@@ -53,9 +53,12 @@ FAMILIES = (
     ("losses", "LossFunctions", ("cross_entropy", "backward", "packing")),
 )
 
+#: What is no function of users, and loaded when it is first asked for.
+PARTS = ("parts", "PartFunctions", ("softmax", "packing"))
+
 #: Sources in ``_front``, compiled once, with baseline flags.
 FRONT = (
-    *(module for module, _, _ in FAMILIES),
+    *(module for module, _, _ in (*FAMILIES, PARTS)),
     *("arrays", "plan", "row_arguments", "filters", "masks", "uniforms", "race", "results"),
     "chain_arguments",
     *("pack", "signals", "execute", "columns", "long_row", "long_selection", "packed_rows"),

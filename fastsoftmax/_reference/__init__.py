@@ -7,6 +7,7 @@ functions, and where nothing compiled can be loaded they are what runs. May impo
 not. `quantized` is the kernel of `fastsoftmax.quantized` as one prints it on a page.
 """
 
+from . import parts as parts
 from .history import History as History
 from .losses import (
     cross_entropy,

@@ -55,9 +55,19 @@ def scores(x):
     return np.zeros((*x.shape[:-1], 2))
 
 
+def parts(f, x, any_pivot):
+    """Do with a part of rows what `fastsoftmax.dask` does."""
+    f, t, where = f.impl.parts, temperatures(x), calls.mask(x)
+    f.part_result(x, f.part_sums(x, -1, t, None, any_pivot), -1, t, None, any_pivot)
+    f.part_result(x, f.part_sums(x, -1, 1.0, where, any_pivot), -1, 1.0, where, any_pivot)
+    f.race_part(x, first_id=128, highest=3.0, seed=1, position=2, temperature=t)
+
+
 #: Calls with second inputs of other shapes, beside those of `CALLS`.
 MORE = {
     "softmax temperatures": lambda f, x: f.softmax(x, temperature=temperatures(x)),
+    "logsumexp parts": lambda f, x: parts(f, x, False),
+    "logsumexp parts by a pivot": lambda f, x: parts(f, x, True),
     "sample temperatures": lambda f, x: f.sample(
         x, temperature=temperatures(x), top_p=0.9, rng=0, on_invalid="flag"
     ),
