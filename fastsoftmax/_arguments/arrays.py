@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_tuple
 
+from .lazy import refuse_lazy
 from .values import EXTENSION_FLOATS, is_extension_float, shown
 
 #: The float dtypes of inputs, results and outputs, for errors.
@@ -43,6 +44,7 @@ def plain_array(x: Any, name: str) -> np.ndarray:
 
 def new_array(x: Any, name: str) -> np.ndarray:
     """Return ``np.asarray(x)``; an error names the argument, where NumPy speaks of a sequence."""
+    refuse_lazy(x, name)
     try:
         return np.asarray(x)
     except ValueError as error:

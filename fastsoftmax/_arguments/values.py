@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .lazy import refuse_lazy
+
 #: The float dtypes of ml_dtypes, which is not imported: by its name, the largest number of each.
 EXTENSION_FLOATS = {"bfloat16": 3.3895313892515355e38}
 _MANY = 1 << 53  # a float64 holds integers exactly to here, and no vocabulary is larger
@@ -299,6 +301,7 @@ def filters(
 
 def _array(value: Any, name: str, allowed: str) -> np.ndarray:
     """Return ``np.asarray(value)``; a ragged list is a TypeError that names the argument."""
+    refuse_lazy(value, name)
     try:
         return np.asarray(value)
     except ValueError:

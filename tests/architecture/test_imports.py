@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "_kernels.philox",
     },
     "_merging": {"_arguments", "_dispatch"},
+    "dask": {"_arguments", "_dispatch"},
     "_sampler": {"_arguments", "_dispatch", "_threads", "steps"},
     "scipy": {"_arguments", "_dispatch"},
     "steps": {"_arguments", "_dispatch"},
