@@ -66,8 +66,8 @@ def cimported(source):
     return sorted(map(str, found))
 
 
-#: Cython's command for several sources: to begin with, each process takes half a second. Looking for
-#: cycles among a source's objects, again and again, would be a third of the time.
+#: Cython's command for several sources: to begin with, each process takes half a second. Looking
+#: for cycles among a source's objects, again and again, would be a third of the time.
 TRANSLATE = """
 import gc, json, sys
 from Cython.Compiler.Main import main
