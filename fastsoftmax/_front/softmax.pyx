@@ -149,21 +149,22 @@ cdef class SoftmaxFunctions:
     ):
         cdef Plan p
         cdef cnp.ndarray given, y
-        if b is not None or return_sign is not False:
-            return_sign = values.switch(return_sign, "return_sign")
-            return self.statistics.reduce(
-                WEIGHTED_SUM, x, "x", 1.0 if b is None else b, "b", axis, 1.0, where, keepdims,
-                return_sign, workers,
-            )
         if (
-            where is None and keepdims is False and workers is None and is_plain(x)
-            and is_last_axis(axis, x) and 0 < cnp.PyArray_SIZE(x) <= WITH_GIL
+            b is None and where is None and keepdims is False and return_sign is False
+            and workers is None and is_plain(x) and is_last_axis(axis, x)
+            and 0 < cnp.PyArray_SIZE(x) <= WITH_GIL
         ):
             y = cnp.PyArray_EMPTY(
                 cnp.PyArray_NDIM(x) - 1, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0
             )
             self.run_small(x, cnp.PyArray_DATA(y), 1, LOGSUMEXP)
             return scalar_or_array(y)
+        if b is not None or return_sign is not False:
+            return_sign = values.switch(return_sign, "return_sign")
+            return self.statistics.reduce(
+                WEIGHTED_SUM, x, "x", 1.0 if b is None else b, "b", axis, 1.0, where, keepdims,
+                return_sign, workers,
+            )
         workers = parse_workers(workers)
         if keepdims is not False:
             keepdims = values.switch(keepdims, "keepdims")
