@@ -4,6 +4,7 @@ Everything else is in ``pyproject.toml``. One ``.pyx`` becomes several modules: 
 once, and each of them compiles a copy that has its own name in the two places where C knows it.
 """
 
+import gzip
 import importlib.util
 import json
 import os
@@ -11,12 +12,15 @@ import platform
 import re
 import subprocess
 import sys
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext as _build_ext
+from setuptools.command.sdist import sdist as _sdist
+from setuptools.errors import PlatformError
 from setuptools.modified import newer_group
 
 PACKAGE = Path("fastsoftmax")
@@ -39,6 +43,8 @@ GCC_FLAGS = [  # clang refuses them
 # Functions of up to 200 instructions go into every caller by default: the sampling kernels, whose
 # steps share much, took half as long again to compile for it, and ran no faster. Others would.
 GCC_SAMPLE_FLAGS = ["--param=max-inline-insns-single=100"]
+#: What has no compiler is asked for, never guessed: a broken build must not install slow code.
+PURE = os.environ.get("FASTSOFTMAX_PURE", "0") not in ("", "0")
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_CLINE_IN_TRACEBACK", "0")]
 
 
@@ -149,11 +155,28 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
     def is_clang(self):
         """Return whether the compiler is clang, whatever it is called."""
         command = [*self.compiler.compiler_so, "-dM", "-E", "-x", "c", os.devnull]
-        macros = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        return "__clang__" in macros
+        try:
+            found = subprocess.run(command, capture_output=True, text=True)
+        except FileNotFoundError:
+            raise PlatformError(
+                f"the kernels need a C compiler, and there is no {command[0]!r}: install gcc or "
+                "clang, or set FASTSOFTMAX_PURE=1 to install the slow pure-Python reference alone"
+            ) from None
+        if found.returncode:
+            raise PlatformError(f"{' '.join(command)!r} failed: {found.stderr}")
+        return "__clang__" in found.stdout
+
+    def use_clang_cl(self):
+        """Compile by clang with the arguments of Microsoft's compiler, which has no vectors."""
+        self.compiler.initialize()
+        self.compiler.cc = "clang-cl"
+        for ext in self.extensions:
+            ext.extra_compile_args = [f"/clang:{flag}" for flag in ext.extra_compile_args]
 
     def build_extensions(self):
-        if not self.is_clang():
+        if self.compiler.compiler_type == "msvc":
+            self.use_clang_cl()
+        elif not self.is_clang():
             for ext in self.extensions:
                 ext.extra_compile_args += GCC_FLAGS
                 if ext.name.startswith(f"{PACKAGE}._kernels.sample_"):
@@ -178,4 +201,30 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         super().build_extension(ext)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": build_ext})
+class sdist(_sdist):  # noqa: N801
+    """Write an archive of the same bits wherever, whenever and by whomever it is made."""
+
+    def make_archive(self, base_name, format=None, root_dir=None, base_dir=None, **_):
+        """Pack a folder, with its files in order and without their owners and own times."""
+        if format != "gztar":
+            raise PlatformError(f"an sdist is made in the format 'gztar', not {format!r}")
+        self.mkpath(self.dist_dir)
+        when = int(os.environ.get("SOURCE_DATE_EPOCH", 315532800))  # or 1980: zip has none before
+        with (
+            open(f"{base_name}.tar.gz", "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=when) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for path in sorted((p for p in Path(base_dir).rglob("*") if p.is_file()), key=str):
+                member = tarfile.TarInfo(path.as_posix())
+                member.size, member.mtime = path.stat().st_size, when
+                member.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+                with path.open("rb") as content:
+                    archive.addfile(member, content)
+        return f"{base_name}.tar.gz"
+
+
+setup(
+    ext_modules=[] if PURE else extensions(),
+    cmdclass={"build_ext": build_ext, "sdist": sdist},
+)

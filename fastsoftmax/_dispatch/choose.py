@@ -143,7 +143,14 @@ def choose() -> tuple[Any, str]:
         return load(asked), f"{ENVIRONMENT}={asked}"
     best = runnable()[-1]
     if best == _reference.NAME:
-        reasons = "; ".join(f"{isa.name}: {_missing(isa)}" for isa in isas_for(platform.machine()))
+        if find_spec(f"{PACKAGE}.{SHARED}") is None:
+            reasons = (
+                "it was installed without; where there is a C compiler, "
+                f"'pip install --force-reinstall --no-binary {PACKAGE} {PACKAGE}' builds it"
+            )
+        else:
+            isas = isas_for(platform.machine())
+            reasons = "; ".join(f"{isa.name}: {_missing(isa)}" for isa in isas)
         warnings.warn(
             f"fastsoftmax runs its slow pure-Python reference, nothing compiled can be loaded "
             f"({reasons})",

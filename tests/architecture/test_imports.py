@@ -59,6 +59,7 @@ MAY_IMPORT = {
     "_threads": {"_arguments", "_workers"},
     "_workers": set(),
     "_kernels": set(),
+    "_pyinstaller": set(),
 }
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
