@@ -6,7 +6,6 @@ replacement, by the same uniforms and others behind them: the same ones come fir
 
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,21 +17,6 @@ from .values import count, generator, shown, switch
 
 #: How many times as many ids are drawn from a row when all before were refused.
 _MORE = 8
-
-
-class Uniforms(np.random.Generator):
-    """A generator whose first numbers are known: a row's, to be drawn again, and more behind."""
-
-    def __init__(self, source: np.random.Generator, known: np.ndarray) -> None:
-        super().__init__(source.bit_generator)
-        self.source, self.known = source, known
-
-    def random(self, size: Any, *_: Any) -> np.ndarray:  # type: ignore[override]
-        """Return the first numbers, in the shape `size`."""
-        total = prod(np.atleast_1d(size).tolist())
-        if total > self.known.size:
-            self.known = np.append(self.known, self.source.random(total - self.known.size))
-        return self.known[:total].reshape(size)
 
 
 def first_accepted(
@@ -60,6 +44,8 @@ def first_accepted(
     logits, accept, max_tries, ...
         As given to it; `arguments` may have one value a row.
     """
+    from .known_uniforms import Uniforms  # imports numpy.random
+
     most = most_tries(accept, max_tries)
     if size is not None:
         raise ValueError(f"size is {shown(size)}; allowed is None where accept is given")

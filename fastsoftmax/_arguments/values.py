@@ -196,7 +196,7 @@ def id_array(ids: Any, name: str) -> np.ndarray:
     return array if array.size else np.zeros(array.shape, np.int64)
 
 
-def generator(rng: Any) -> np.random.Generator:
+def generator(rng: Any) -> "np.random.Generator":  # NumPy imports numpy.random when asked for
     """Return the random generator that `rng` (None, a seed or a Generator) stands for."""
     if isinstance(rng, np.random.Generator):
         return rng

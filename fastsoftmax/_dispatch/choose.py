@@ -16,12 +16,18 @@ from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
-from .. import _docs, _reference
+from .. import _docs
 from .._arguments.values import choice
 from .isa import FAMILIES, FRONT, ISAS, KERNELS, PACKAGE, PARTS, SHARED, Isa, isas_for
 
 ENVIRONMENT = "FASTSOFTMAX_IMPL"
-NAMES = (_reference.NAME, *(isa.name for isa in ISAS))
+REFERENCE = "reference"
+NAMES = (REFERENCE, *(isa.name for isa in ISAS))
+
+
+def _reference() -> Any:
+    """Return the oracle, which most programs need not import."""
+    return importlib.import_module(f"{PACKAGE}._reference")
 
 
 def _missing(isa: Isa) -> str:
@@ -44,7 +50,7 @@ def _modules(isa: Isa) -> list[str]:
 
 def runnable() -> tuple[str, ...]:
     """Return the names of the implementations that can run here, the best one last."""
-    return (_reference.NAME, *(isa.name for isa in ISAS if not _missing(isa)))
+    return (REFERENCE, *(isa.name for isa in ISAS if not _missing(isa)))
 
 
 def load(name: str) -> Any:
@@ -55,8 +61,8 @@ def load(name: str) -> Any:
     ImportError
         If there is none of that name, or it was not built, or it cannot run here.
     """
-    if name == _reference.NAME:
-        return _reference
+    if name == REFERENCE:
+        return _reference()
     if name not in NAMES:
         raise ImportError(f"no implementation is called {name!r}; allowed are {', '.join(NAMES)}")
     isa = next(isa for isa in ISAS if isa.name == name)
@@ -117,7 +123,7 @@ def kernels(source: str) -> Any:
     ImportError
         If that is the reference, which has none.
     """
-    if active.NAME == _reference.NAME:
+    if active.NAME == REFERENCE:
         raise ImportError(
             f"{PACKAGE}.capi needs compiled kernels; the implementation in use is the reference: "
             f"{reason}"
@@ -128,8 +134,8 @@ def kernels(source: str) -> Any:
 def histories() -> tuple[type, ...]:
     """Return the class `History` of the reference and, where it was built, the compiled one."""
     if find_spec(f"{PACKAGE}._front.history") is None:
-        return (_reference.History,)
-    return _reference.History, importlib.import_module(f"{PACKAGE}._front.history").History
+        return (_reference().History,)
+    return _reference().History, importlib.import_module(f"{PACKAGE}._front.history").History
 
 
 def choose() -> tuple[Any, str]:
@@ -142,7 +148,7 @@ def choose() -> tuple[Any, str]:
     if asked:
         return load(asked), f"{ENVIRONMENT}={asked}"
     best = runnable()[-1]
-    if best == _reference.NAME:
+    if best == REFERENCE:
         if find_spec(f"{PACKAGE}.{SHARED}") is None:
             reasons = (
                 "it was installed without; where there is a C compiler, "
@@ -157,7 +163,7 @@ def choose() -> tuple[Any, str]:
             RuntimeWarning,
             stacklevel=2,
         )
-        return _reference, f"nothing compiled can be loaded ({reasons})"
+        return _reference(), f"nothing compiled can be loaded ({reasons})"
     return load(best), "the best one built that this CPU and operating system can run"
 
 

@@ -5,8 +5,6 @@ holds the compiled signatures against them. To add a function, write its stub an
 `FUNCTIONS`. May import nothing of the package; `_reference` and `_dispatch` import it.
 """
 
-from inspect import signature
-
 from .keywords import unknown_keyword
 from .logprobs import sample_with_logprobs, token_logprobs, top_logprobs
 from .losses import (
@@ -55,5 +53,7 @@ def keyword_text(function: str, keyword: str) -> str | None:
 
     None if there is no public function of that name. Compiled code calls this (``_keywords.h``).
     """
+    from inspect import signature  # only for an error: importing it takes milliseconds
+
     stub = FUNCTIONS.get(function)
     return None if stub is None else unknown_keyword(function, keyword, signature(stub).parameters)

@@ -21,7 +21,8 @@ cdef extern from "numpy/random/bitgen.h":
         void *state
         double (*next_double)(void *state) noexcept nogil
 
-cdef object Generator = np.random.Generator
+#: numpy.random's, once there is one: importing numpy.random takes as long as importing all of us.
+cdef object Generator = None
 
 
 cdef bint parse_words(
@@ -96,6 +97,9 @@ cdef object uniforms_of(
     cdef bitgen_t *bits
     cdef cnp.ndarray u
     cdef cnp.npy_intp size
+    global Generator
+    if rng is not None and Generator is None:
+        Generator = np.random.Generator
     if type(rng) is Generator and seed is None and position is None:
         if p.rows * m != 1:
             return rng.random(p.rows * m)

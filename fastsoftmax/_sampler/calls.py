@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _threads
-from .._arguments.accept import Uniforms, most_tries, next_accepted
+from .._arguments.accept import most_tries, next_accepted
+from .._arguments.known_uniforms import Uniforms
 from .._arguments.results import SamplerResult, TopLogprobs
 from .._arguments.values import choice, count, generator, race_words, words
 from .._arguments.values import uniforms as uniforms_of

@@ -1,0 +1,41 @@
+"""What ``import fastsoftmax`` costs beyond NumPy: only what every program needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fastsoftmax
+from tests.processes import output
+
+LATE = ("numpy.random", "inspect", "fastsoftmax._reference", "fastsoftmax._sampler")
+compiled = pytest.mark.skipif(
+    fastsoftmax.show_config(mode="dicts")["implementation"] == "reference",
+    reason="the reference needs what is late otherwise",
+)
+
+
+@compiled
+def test_what_few_need_is_imported_late():
+    code = (
+        "import sys, numpy\nbefore = {*sys.modules}\nimport fastsoftmax\n"
+        f"print(*({{*{LATE}}} & {{*sys.modules}} - before))"
+    )
+    assert output(code) == []
+    ids = "print(*fastsoftmax.sample([[0, 99], [99, 0]], rng=numpy.random.default_rng(1)))"
+    assert output(f"import fastsoftmax, numpy\n{ids}") == ["1", "0"]
+    draws = "print(fastsoftmax.sample([0, 99], seed=1, position=2, accept=lambda row, i: True))"
+    assert output(f"import fastsoftmax\n{draws}") == ["1"]
+
+
+def least_seconds(prelude, module):
+    """Return the CPU time that importing a module takes behind a line of code, the least of 8."""
+    code = f"{prelude}; t = time.process_time(); import {module}; print(time.process_time() - t)"
+    command = [sys.executable, "-c", f"import time; {code}"]
+    return min(float(subprocess.check_output(command)) for _ in range(8))
+
+
+@compiled
+@pytest.mark.slow
+def test_the_time_is_a_third_of_numpys_at_most():
+    assert least_seconds("import numpy", "fastsoftmax") < least_seconds("pass", "numpy") / 3
