@@ -5,7 +5,7 @@ from PyInstaller.utils.hooks import (  # type: ignore[import-not-found, import-u
 )
 
 #: Has what a program must name itself, or an extra.
-_LEFT_OUT = ("_command", "_numba", "_pyinstaller")
+_LEFT_OUT = ("__main__", "_command", "_numba", "_pyinstaller")
 
 
 def _needed(module: str) -> bool:

@@ -31,6 +31,17 @@ root() {
     echo "$*" >"$ROOT/.packages"
 }
 
+# The root `aarch64`: cross compilers, and a Python that alone is emulated: what it starts is a program of
+# this machine, or itself again.
+aarch64_root() {
+    root aarch64 amd64,arm64 libc6-dev:arm64 python3:arm64 libpython3-dev:arm64 python3-numpy:arm64 \
+        python3-pytest python3-hypothesis python3-mpmath python3-ml-dtypes:arm64 cython3:arm64 \
+        python3-setuptools qemu-user gcc-aarch64-linux-gnu clang-22
+    printf '#!/bin/sh\nexec qemu-aarch64 -cpu neoverse-n1 -0 "$0" /usr/bin/python3 "$@"\n' \
+        >"$ROOT/usr/local/bin/python3"
+    chmod +x "$ROOT/usr/local/bin/python3"
+}
+
 # Where update-alternatives would have linked from: the libraries that NumPy loads.
 LIBRARIES=$(printf '%s:' /usr/lib/{x86_64,aarch64}-linux-gnu/{blas,lapack})
 
