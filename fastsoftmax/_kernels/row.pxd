@@ -177,25 +177,11 @@ cdef inline void exp_block_prefetching(
         exp_prefetching_loop(x, y, n, exp_scale, prefetch_src, <Clamped>0)
 
 
-cdef inline void exp_padded(real *tail, const ExpScale *exp_scale) noexcept nogil:
-    """Make the step `tail` its exponentials."""
-    cdef real x[STEP]
-    cdef Py_ssize_t j
-    for j in range(STEP):
-        x[j] = tail[j]
-    exp_block(<const real *>x, tail, STEP, exp_scale)
-
-
-cdef inline noinline_void exp_step(
-    const real *x, real *y, const ExpScale *exp_scale
-) noexcept nogil:
-    """Write the exponentials of x[0:STEP] into y, which may be x.
-
-    For where a long row begins and ends: built into its callers this was a third of their code.
-    """
+cdef inline noinline_void exp_step(const real *x, real *y, const ExpScale *scale) noexcept nogil:
+    """Write the exponentials of x[0:STEP], where a row begins or ends, into y, which may be x."""
     cdef real copy[STEP]
     memcpy(copy, x, sizeof(copy))
-    exp_block(<const real *>copy, y, STEP, exp_scale)
+    exp_block(<const real *>copy, y, STEP, scale)
 
 
 cdef inline Py_ssize_t exp_of_block(

@@ -25,8 +25,8 @@ from fastsoftmax._kernels.normalize cimport (
     reciprocals,
 )
 from fastsoftmax._kernels.row cimport (
+    exp_block,
     exp_of_row,
-    exp_padded,
     scale,
     scale_row,
     subtract,
@@ -188,7 +188,9 @@ cdef inline bint short_softmax(
     Half the time of `softmax_row`. y may be x. Return False, with nothing done, where T is not in
     range.
     """
+    cdef real entries[STEP]
     cdef real step[STEP]
+    cdef Py_ssize_t j
     cdef ExpScale exp_scale
     cdef real highest, high, low
     cdef LaneSums lanes
@@ -201,7 +203,9 @@ cdef inline bint short_softmax(
         exp_scale = scale_from_pivot(<real>0, 1, pivot_exponent(<real>0), True)
     else:
         exp_scale = scale_from_max(highest, temperature)
-    exp_padded(step, &exp_scale)
+    for j in range(STEP):
+        entries[j] = step[j]
+    exp_block(<const real *>entries, step, STEP, &exp_scale)
     zero(&lanes)
     accumulate(&lanes, <const real *>step, STEP)
     s.high = s.low = 0
