@@ -35,10 +35,8 @@ def check_fits(array: np.ndarray, name: str, other: str, shape: tuple[int, ...])
 
 
 def entries_that_count(
-    where: np.ndarray | None, shape: tuple[int, ...], axes: tuple[int, ...]
+    where: np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]
 ) -> np.ndarray:
     """Return how many entries of each row count, in row order, as float64."""
-    if where is None:
-        return np.array(float(np.prod([shape[a] for a in axes])))
     counted = np.broadcast_to(where, shape).sum(axis=axes, dtype=np.float64)
     return np.ascontiguousarray(counted).reshape(-1)

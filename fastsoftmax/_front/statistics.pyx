@@ -118,6 +118,7 @@ cdef class StatisticsFunctions:
         cdef StatisticCall call
         cdef cnp.ndarray given, other, results, signs
         cdef double one = 1
+        cdef double length
         workers = parse_workers(workers)
         if keepdims is not False:
             keepdims = values.switch(keepdims, "keepdims")
@@ -141,15 +142,16 @@ cdef class StatisticsFunctions:
         )
         signs = empty_reduced(&p, given, keepdims, cnp.PyArray_DescrFromType(cnp.NPY_FLOAT64))
         call.results, call.signs = doubles_of(results), doubles_of(signs)
-        call.counts = &one
+        length = p.n
+        call.counts = &length
         call.count_stride = 0
-        if statistic == LOG_MEAN_EXP:
+        if statistic == LOG_MEAN_EXP and where is not None:
             counts = arguments.entries_that_count(
                 where, tuple([p.shape[d] for d in range(p.ndim)]),
                 tuple([d for d in range(p.ndim) if p.reduced[d]]),
             )
             call.counts = doubles_of(counts)
-            call.count_stride = where is not None
+            call.count_stride = 1
         call.statistic = statistic
         if p.n == 0:
             signs.fill(0)
