@@ -1,5 +1,6 @@
 """The calls that are tried: hypothesis strategies for the text of a call's arguments."""
 
+import inspect
 from typing import NamedTuple
 
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ class Call(NamedTuple):
 
 def signature(function):
     """Return the names of a function's arguments; `axis` early, what overlaps others late."""
-    names = list(_docs.signature(_docs.FUNCTIONS[function]).parameters)
+    names = list(inspect.signature(_docs.FUNCTIONS[function]).parameters)
     names = [name for name in names if name != "self"]
     return sorted(names, key=lambda name: (name not in names[:1], name != "axis", name == "out"))
 
