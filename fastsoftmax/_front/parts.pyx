@@ -21,15 +21,13 @@ from fastsoftmax._front.plan cimport (
     Plan,
     batch_shape_of,
     begin_plan,
-    broadcast,
     finish_plan,
     is_nan,
     set_array,
-    set_operand,
     size_of,
     writable_result,
 )
-from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
+from fastsoftmax._front.row_arguments cimport row_temperatures, set_mask, set_temperature
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -228,7 +226,7 @@ cdef class PartFunctions:
         cdef double t
         cdef cnp.ndarray sums, given = as_input(x, "x")
         begin_plan(&p, given, axis)
-        where = self.set_mask(&p, where)
+        where = set_mask(&p, given, where)
         temperature = set_temperature(&p, temperature, &t)
         sums = np.empty((*batch_shape_of(&p), SUMS))
         if p.n == 0:
@@ -242,7 +240,7 @@ cdef class PartFunctions:
         cdef double t
         cdef cnp.ndarray y, numbers, given = as_input(x, "x")
         begin_plan(&p, given, axis)
-        where = self.set_mask(&p, where)
+        where = set_mask(&p, given, where)
         temperature = set_temperature(&p, temperature, &t)
         numbers = np.ascontiguousarray(
             np.broadcast_to(sums, (*batch_shape_of(&p), SUMS)), np.float64
@@ -253,13 +251,6 @@ cdef class PartFunctions:
             p.masked = -INFINITY if log else 0
             self.run(&p, t, LOG_SOFTMAX if log else SOFTMAX, False, numbers)
         return y
-
-    cdef object set_mask(self, Plan *p, where):
-        """Plan a mask of the input's shape, or None; return it."""
-        if where is not None:
-            broadcast(&p.mask, where, p, False)
-            set_operand(&p.mask, where)
-        return where
 
     cdef int run(
         self, Plan *p, double temperature, int op, bint any_pivot, cnp.ndarray sums

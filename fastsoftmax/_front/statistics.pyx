@@ -56,8 +56,6 @@ from fastsoftmax._kernels.statistics_abi cimport (
 
 cnp.import_array()
 
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
-
 
 cdef double *doubles_of(cnp.ndarray a) noexcept:
     """Return where the elements of an array of float64 are."""
