@@ -40,9 +40,11 @@ GCC_FLAGS = [  # clang refuses them
     # Without it gcc moves the lanes that a loop has just stored by pieces of 16 bytes.
     "-fno-tree-loop-distribute-patterns",
 ]
-# Functions of up to 200 instructions go into every caller by default: the sampling kernels, whose
-# steps share much, took half as long again to compile for it, and ran no faster. Others would.
-GCC_SAMPLE_FLAGS = ["--param=max-inline-insns-single=100"]
+# Functions of up to 200 instructions go into every caller by default. What a loop computes is built
+# into it all the same (`loop_void` in types.pxd); for the rest of these kernels that made a quarter
+# more code, and as much more time to compile, which ran no faster. Others do run faster for it.
+GCC_INLINE_LIMIT = "--param=max-inline-insns-single=70"
+LIMITED = tuple(f"{PACKAGE}._kernels.{k}_" for k in ("sample", "softmax", "cross_entropy"))
 #: What has no compiler is asked for, never guessed: a broken build must not install slow code.
 PURE = os.environ.get("FASTSOFTMAX_PURE", "0") not in ("", "0")
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_CLINE_IN_TRACEBACK", "0")]
@@ -179,8 +181,8 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         elif not self.is_clang():
             for ext in self.extensions:
                 ext.extra_compile_args += GCC_FLAGS
-                if ext.name.startswith(f"{PACKAGE}._kernels.sample_"):
-                    ext.extra_compile_args += GCC_SAMPLE_FLAGS
+                if ext.name.startswith(LIMITED):
+                    ext.extra_compile_args.append(GCC_INLINE_LIMIT)
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)
         self.includes = {s: [s, *ext.depends] for ext in self.extensions for s in ext.sources}
         sources = [*sources, SHARED]

@@ -58,7 +58,7 @@ from fastsoftmax._kernels.sums cimport (
     to_double,
     zero,
 )
-from fastsoftmax._kernels.types cimport fma64, real
+from fastsoftmax._kernels.types cimport fma64, loop_void, real
 
 
 cdef enum:
@@ -214,7 +214,7 @@ cdef inline void softmax_vjp(
         y[j] = result[j]
 
 
-cdef inline void log_softmax_vjp(
+cdef inline loop_void log_softmax_vjp(
     const real *g, const real *log_p, real *y, double total, double inverse, real low
 ) noexcept nogil:
     """y = (g - exp(log_p) * total) * inverse; exp is 1 where log_p is above 0."""

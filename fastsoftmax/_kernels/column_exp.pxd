@@ -27,7 +27,7 @@ from fastsoftmax._kernels.columns cimport (
 )
 from fastsoftmax._kernels.exp_scale cimport Clamped, ClampedPow2, Unclamped, exp_variant
 from fastsoftmax._kernels.row cimport prefetch_lines
-from fastsoftmax._kernels.types cimport out_ptr, out_ptr32, out_ptr64, real
+from fastsoftmax._kernels.types cimport loop_void, out_ptr, out_ptr32, out_ptr64, real
 
 
 cdef inline void exp_flat(
@@ -49,7 +49,7 @@ cdef inline void exp_flat(
         exp_row(<const real *>v + SPARE * PANEL_COLUMNS, VECTOR, e + whole, exp_scale, variant)
 
 
-cdef inline void exp_rows(
+cdef inline loop_void exp_rows(
     const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
     const real *exp_scale, exp_variant variant,
 ) noexcept nogil:
@@ -75,7 +75,7 @@ cdef inline void exp_rows(
             )
 
 
-cdef inline void exp_max_rows(
+cdef inline loop_void exp_max_rows(
     const real *x, const Panel *p, Py_ssize_t i, Py_ssize_t rows, out_ptr e, out_ptr kept, real *v,
     const real *exp_scale, exp_variant variant,
 ) noexcept nogil:

@@ -61,7 +61,14 @@ from fastsoftmax._kernels.normalize cimport all_finite, propagate_nan, write_log
 from fastsoftmax._kernels.reserve cimport LINE, borrow, give_back
 from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.sums cimport STEP
-from fastsoftmax._kernels.types cimport HAS_FMA, out_ptr, out_ptr32, out_ptr64, real
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    noinline_void,
+    out_ptr,
+    out_ptr32,
+    out_ptr64,
+    real,
+)
 
 cdef enum:
     PANEL_BYTES = 1 << 18  # bytes of scratch, which leave room for lines that come and go in L2
@@ -72,7 +79,7 @@ cdef enum:
 # ---- results -------------------------------------------------------------------------------------
 
 
-cdef inline void store_rows(
+cdef inline noinline_void store_rows(
     const real *e, Py_ssize_t pitch, const Panel *p, Py_ssize_t i, Py_ssize_t rows, real *y,
     out_ptr other, const real *v, Op op,
 ) noexcept nogil:

@@ -34,6 +34,7 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     infinity,
+    loop_void,
     out_ptr,
     out_ptr32,
     out_ptr64,
@@ -97,7 +98,7 @@ cdef inline void raise_maxima(const real *x, Py_ssize_t width, out_ptr highest) 
 # ---- exponentials --------------------------------------------------------------------------------
 
 
-cdef inline void exp_row(
+cdef inline loop_void exp_row(
     const real *x, Py_ssize_t width, out_ptr e, const real *exp_scale, exp_variant variant
 ) noexcept nogil:
     """Write the exponentials of x by one `exp_scale` to e."""
@@ -111,7 +112,7 @@ cdef inline void exp_row(
         e[c] = scaled_exp(x[c], <real>0, rate, rate_low, low, high, magic, variant)
 
 
-cdef inline void exp_max_row(
+cdef inline loop_void exp_max_row(
     const real *x, Py_ssize_t width, out_ptr e, out_ptr kept, out_ptr highest, out_ptr place,
     real row, const real *exp_scale, exp_variant variant, bint keep,
 ) noexcept nogil:
@@ -140,7 +141,7 @@ cdef inline void exp_max_row(
         e[c] = scaled_exp(x[c], <real>0, rate, rate_low, low, high, magic, variant)
 
 
-cdef inline void exp_across(
+cdef inline loop_void exp_across(
     const real *x, Py_ssize_t width, out_ptr e, const real *exp_scale, exp_variant variant
 ) noexcept nogil:
     """Write the exponentials of x, each by its column's `exp_scale`, to e."""
@@ -153,7 +154,7 @@ cdef inline void exp_across(
         )
 
 
-cdef inline void exp_columns(
+cdef inline loop_void exp_columns(
     const real *x, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t pitch, out_ptr e,
     const real *exp_scale, ExpVariant variant,
 ) noexcept nogil:

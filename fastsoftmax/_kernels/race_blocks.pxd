@@ -14,7 +14,7 @@ from fastsoftmax._kernels.maxima cimport reduce_halves
 from fastsoftmax._kernels.packed_row cimport row_part
 from fastsoftmax._kernels.philox cimport philox_words
 from fastsoftmax._kernels.sums cimport STEP
-from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.types cimport infinity, loop_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
@@ -139,7 +139,9 @@ cdef inline void blocks_of_list(Blocks *b, real like) noexcept nogil:
     b.start[b.count] = b.n
 
 
-cdef inline void set_largest(const Blocks *b, const int64_t *word, Py_ssize_t n) noexcept nogil:
+cdef inline loop_void set_largest(
+    const Blocks *b, const int64_t *word, Py_ssize_t n
+) noexcept nogil:
     """Write the least t and the largest g of the first n blocks that may win, of these words."""
     cdef Py_ssize_t i
     for i in range(n):

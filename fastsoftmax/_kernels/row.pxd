@@ -47,6 +47,8 @@ from fastsoftmax._kernels.sums cimport (
 from fastsoftmax._kernels.types cimport (
     fma,
     infinity,
+    loop_double,
+    loop_void,
     noinline_void,
     out_ptr,
     out_ptr32,
@@ -63,7 +65,7 @@ cdef enum:
 # ---- loops over a multiple of STEP elements, each a function of its own for the vectoriser -------
 
 
-cdef inline void exp_loop(
+cdef inline loop_void exp_loop(
     const real *x, real *y, Py_ssize_t n, const ExpScale *exp_scale, exp_variant variant
 ) noexcept nogil:
     """Write the exponentials of x[0:n] into y, by `exp_scale`."""
@@ -86,7 +88,7 @@ cdef inline void prefetch_lines(const real *p, Py_ssize_t n) noexcept nogil:
         prefetch(p + j)
 
 
-cdef inline void exp_prefetching_loop(
+cdef inline loop_void exp_prefetching_loop(
     const real *x, out_ptr y, Py_ssize_t n, const ExpScale *exp_scale, const real *prefetch_src,
     exp_variant variant,
 ) noexcept nogil:
@@ -104,7 +106,7 @@ cdef inline void exp_prefetching_loop(
             y[j + l] = scaled_exp(x[j + l], shift, rate, rate_low, low, high, magic, variant)
 
 
-cdef inline real exp_and_max_loop(
+cdef inline loop_double exp_and_max_loop(
     const real *x, out_ptr e, Py_ssize_t n, real low, real magic, real highest,
     const real *prefetch_src,
 ) noexcept nogil:
@@ -273,11 +275,11 @@ cdef inline DoubleDouble sum_and_max_from_pivot(
         w = round_to_step(m)
         before = highest
         if real is float:
-            highest = exp_and_max_loop(
+            highest = <real>exp_and_max_loop(
                 x + start, <out_ptr32>e, w, low, magic, highest, next_row + start
             )
         else:
-            highest = exp_and_max_loop(
+            highest = <real>exp_and_max_loop(
                 x + start, <out_ptr64>e, w, low, magic, highest, next_row + start
             )
         if w < m:

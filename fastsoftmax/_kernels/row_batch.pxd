@@ -30,6 +30,7 @@ from fastsoftmax._kernels.types cimport (
     fma,
     from_bits32,
     from_bits64,
+    loop_void,
     out_ptr,
     prefetch,
     real,
@@ -74,7 +75,7 @@ cdef inline void exp_batch(
         exp_tails(x + j, e + j, width, rows, n, n - j, exp_scale, variant, out + j)
 
 
-cdef inline void exp_steps(
+cdef inline loop_void exp_steps(
     const real *x,
     out_ptr e,
     Py_ssize_t width,
@@ -124,7 +125,7 @@ cdef inline void exp_steps(
                 q[r * STEP + l] = lane[l]
 
 
-cdef inline void exp_tails(
+cdef inline loop_void exp_tails(
     const real *x,
     out_ptr e,
     Py_ssize_t width,

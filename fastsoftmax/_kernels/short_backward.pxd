@@ -20,7 +20,15 @@ from fastsoftmax._kernels.transpose cimport (
     transpose_out,
     whole_strips,
 )
-from fastsoftmax._kernels.types cimport fma64, noinline_void, out_ptr, out_ptr32, out_ptr64, real
+from fastsoftmax._kernels.types cimport (
+    fma64,
+    loop_void,
+    noinline_void,
+    out_ptr,
+    out_ptr32,
+    out_ptr64,
+    real,
+)
 
 
 cdef inline double inverse_of(double temperature) noexcept nogil:
@@ -105,7 +113,7 @@ cdef inline void soa_softmax_vjp(
             )
 
 
-cdef inline void soa_log_softmax_vjp(
+cdef inline loop_void soa_log_softmax_vjp(
     out_ptr g, const real *log_p, Py_ssize_t rows, Py_ssize_t n, const double *total,
     const double *inverse, real low,
 ) noexcept nogil:

@@ -23,6 +23,7 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     infinity,
+    loop_void,
     out_ptr,
     out_ptr64,
     real,
@@ -41,7 +42,7 @@ cdef inline void soa_maxima(
             highest[r] = larger(soa[j * BATCH_ROWS + r], highest[r])
 
 
-cdef inline void soa_exp(
+cdef inline loop_void soa_exp(
     const real *soa,
     out_ptr e,
     Py_ssize_t rows,

@@ -43,7 +43,14 @@ from fastsoftmax._kernels.sums cimport (
     pad,
     zero,
 )
-from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, not_a_number, real
+from fastsoftmax._kernels.types cimport (
+    HAS_FMA,
+    infinity,
+    loop_int,
+    noinline_void,
+    not_a_number,
+    real,
+)
 
 cdef enum:
     PREFETCH_BYTES = 4096  # how far ahead a long row is fetched; 2048 to 8192 do as well
@@ -180,7 +187,7 @@ cdef inline noinline_void logsumexp_row(
     y[0] = logsumexp_of(highest, log_sum)
 
 
-cdef inline bint short_softmax(
+cdef inline loop_int short_softmax(
     const real *x, real *y, Py_ssize_t n, double temperature
 ) noexcept nogil:
     """Write softmax(x / `temperature`) of a row of less than a step, kept in scratch, into y.

@@ -33,14 +33,27 @@ cdef extern from *:
     """
     ctypedef void noinline_void "FS_SEPARATE"
 
+# What a loop returns whose body is functions: without all of them built into it, it is no vector
+# code.
+cdef extern from *:
+    """
+    #define FS_LOOP __attribute__((flatten))
+    #define FS_LOOP_VOID FS_LOOP void
+    #define FS_LOOP_INT FS_LOOP int
+    #define FS_LOOP_DOUBLE FS_LOOP double
+    """
+    ctypedef void loop_void "FS_LOOP_VOID"
+    ctypedef int loop_int "FS_LOOP_INT"
+    ctypedef double loop_double "FS_LOOP_DOUBLE"
+
 # What a function returns that computes in the widest vectors there are, also in a module that
 # prefers vectors of 32 bytes.
 cdef extern from *:
     """
     #if defined(__AVX512F__) && !defined(__clang__)
-    #define FS_WIDE __attribute__((noinline, target("prefer-vector-width=512")))
+    #define FS_WIDE __attribute__((noinline, flatten, target("prefer-vector-width=512")))
     #else
-    #define FS_WIDE
+    #define FS_WIDE FS_LOOP
     #endif
     #define FS_WIDE_VOID FS_WIDE void
     #define FS_WIDE_DOUBLE FS_WIDE double
