@@ -45,6 +45,9 @@ GCC_FLAGS = [  # clang refuses them
 # more code, and as much more time to compile, which ran no faster. Others do run faster for it.
 GCC_INLINE_LIMIT = "--param=max-inline-insns-single=70"
 LIMITED = tuple(f"{PACKAGE}._kernels.{k}_" for k in ("sample", "softmax", "cross_entropy"))
+# What reads arguments of calls that take microseconds, or runs once: -O3 takes twice as long there.
+COLD_FLAGS = ["-O1"]
+COLD = ("verification", "parts", "long_row", "chain_arguments", "history")
 #: What has no compiler is asked for, never guessed: a broken build must not install slow code.
 PURE = os.environ.get("FASTSOFTMAX_PURE", "0") not in ("", "0")
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_CLINE_IN_TRACEBACK", "0")]
@@ -117,10 +120,11 @@ def extensions():
         f"fastsoftmax.{ISA.SHARED}",
         [],
         depends=["setup.py", keywords],
-        extra_compile_args=[*FLAGS, "-O1", "-include", keywords],  # nothing there is hot
+        extra_compile_args=[*FLAGS, *COLD_FLAGS, "-include", keywords],
     )
-    front = [extension(f"_front/{m}") for m in ISA.FRONT]
-    others = [extension(m) for m in ("capi", "_dispatch/cpu", "_workers")]
+    front = [extension(f"_front/{m}", flags=COLD_FLAGS if m in COLD else ()) for m in ISA.FRONT]
+    others = [extension("capi")]
+    others += [extension(m, flags=COLD_FLAGS) for m in ("_dispatch/cpu", "_workers")]
     return [*kernels, *front, shared, *others]
 
 
