@@ -122,10 +122,10 @@ def _statistics():
         yield from over({"workers=1": (1, 0.5)}, "workers")
         if f != "logmeanexp":
             yield from over(_temperatures(3), "temperature")
-    yield Form("row_stats", "(3,5)", (x,), {}, 6)
+    yield Form("row_stats", "(3,5)", (x,), {}, 4)
     over = partial(_over, "row_stats", "(3,5)", rest=(x,))
     yield from over({"want='max'": ("max", 0.5)}, "want")
-    yield from over({"axis=0": (0, 3)}, "axis")
+    yield from over({"axis=0": (0, 1.5)}, "axis")
     yield from over({"top=2": (2, 1.5)}, "top")
     yield from over({"ids=": (np.arange(3), 1.5)}, "ids")
     yield from over(_temperatures(3), "temperature")

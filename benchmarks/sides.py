@@ -90,8 +90,18 @@ def _fastsoftmax():
         draft, rng = None if certain else y, np.random.default_rng(0)
         return partial(fs.verify, ids, x, draft, top_p=top_p, rng=rng)
 
+    def row_stats(x, axis=-1):
+        ids = inputs.targets(x, axis)
+        return partial(fs.row_stats, x, axis=axis, top=min(5, x.shape[axis]), ids=ids)
+
     ops = {op: partial(family, getattr(fs, op)) for op in SOFTMAX_FAMILY}
     ops |= {
+        "row_stats": lambda x, **options: partial(fs.row_stats, x, **options),
+        "row_stats, top 5, rank": row_stats,
+        "entropy": lambda x, **options: partial(fs.entropy, x, **options),
+        "logmeanexp": lambda x, **options: partial(fs.logmeanexp, x, **options),
+        "kl_divergence": lambda x, **options: partial(fs.kl_divergence, x, -x, **options),
+        "logsumexp b=": lambda x, **options: partial(fs.logsumexp, x, b=x, **options),
         "softmax where": partial(masked, fs.softmax),
         "log_softmax where": partial(masked, fs.log_softmax),
         "softmax axes": lambda x, axes: partial(fs.softmax, x, axes),

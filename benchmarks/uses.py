@@ -97,6 +97,15 @@ def _plain(deviation, floor):
     return _own("plain draw", "sample", floor, f"deviation {deviation}")
 
 
+def _statistics(op, shape, floor, **parameters):
+    notes = "".join(f" {name}={value}" for name, value in parameters.items())
+    return _use(
+        f"{op} float32 {shape_text(shape)}{notes}", "itself", shape, op,
+        _own("logsumexp", "logsumexp", floor, **parameters), parameters=parameters,
+        passes=limits.SUMMED,
+    )  # fmt: skip
+
+
 def _verify(torch, certain):
     shape = (16, 5, 128256)
     kind = "certain drafts" if certain else "drafts with logits"
@@ -180,4 +189,19 @@ USES = (
     ),
     _race((3, 49152), "real", 2.5),
     _race(_ROW, "deviation 3", 2),
+    *(
+        _statistics(op, shape, 1 / 1.5)
+        for op in ("row_stats", "row_stats, top 5, rank")
+        for shape in ((64, 1000), (8, 32000), _ROW)
+    ),
+    *(
+        _statistics(op, shape, floor)
+        for shape in ((10000, 10), (8192, 3), (4096, 100))
+        for op, floor in (
+            ("row_stats", 1 / 2.5), ("row_stats, top 5, rank", 1 / 7), ("entropy", 1 / 2.2),
+            ("logmeanexp", 0.5), ("kl_divergence", 0.1), ("logsumexp b=", 0.1),
+        )
+    ),
+    _statistics("row_stats", (10, 10000), 0.25, axis=0),
+    _statistics("entropy", (8, 3, 64, 64), 1 / 3, axis=1),
 )  # fmt: skip

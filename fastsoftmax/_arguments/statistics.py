@@ -32,11 +32,3 @@ def check_fits(array: np.ndarray, name: str, other: str, shape: tuple[int, ...])
         raise ValueError(
             f"{name} has shape {array.shape}, which does not broadcast to that of {other}, {shape}"
         ) from None
-
-
-def entries_that_count(
-    where: np.ndarray, shape: tuple[int, ...], axes: tuple[int, ...]
-) -> np.ndarray:
-    """Return how many entries of each row count, in row order, as float64."""
-    counted = np.broadcast_to(where, shape).sum(axis=axes, dtype=np.float64)
-    return np.ascontiguousarray(counted).reshape(-1)

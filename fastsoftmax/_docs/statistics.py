@@ -102,7 +102,8 @@ def entropy(
     2**-24 of the sum). In float64, and outside of ``1e-30 <= T <= 1e30``: ``(12 + 1.1 m) u`` with
     the u of float64. Probabilities are not stored.
 
-    Cost: that of `logsumexp` and a fifth more; two reads of the row, by blocks that stay in cache.
+    Cost: 1.4 times that of `logsumexp`; the row is read once, by blocks that stay in cache, or
+    twice, where its first 2,048 entries have a maximum far from that of all.
 
     Examples
     --------
@@ -238,8 +239,10 @@ def row_stats(
 
     Accuracy: at T = 1 ``logsumexp`` has the bits of `logsumexp`; the entropy is that of `entropy`.
 
-    Cost: the row is read from memory once; what looks into it a second time finds it in cache, but
-    for rows longer than that. One exponential an entry, if log-sum or entropy are asked for.
+    Cost: 1.4 to 1.6 times that of `logsumexp` by default, with a few of the largest and an id of
+    each row 1.8 times for long rows, 2.5 times for rows of 1,000. The row is read from memory once;
+    what looks into it a second time finds it in cache, but for rows longer than that. One
+    exponential an entry, if log-sum or entropy are asked for.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from .._arguments import values
 
 from fastsoftmax._front.arrays cimport as_int64, is_input, numbers_as_array
 from fastsoftmax._front.environment cimport enter_environment, leave_environment
-from fastsoftmax._front.pack cimport LOAD, pack
+from fastsoftmax._front.pack cimport LOAD, pack, pack_part
 from fastsoftmax._front.plan cimport (
     Plan,
     allocate,
@@ -29,6 +29,13 @@ from fastsoftmax._kernels.abi cimport FLOAT64, PackingKernels
 cnp.import_array()
 
 cdef object Int64 = np.int64
+
+ctypedef fused real:
+    float
+    double
+
+cdef enum:
+    COUNTED = 4096  # entries of a mask that are counted at once
 
 
 cdef object set_mask(Plan *p, cnp.ndarray x, object where):
@@ -95,6 +102,47 @@ cdef double *row_temperatures(const Plan *p, const PackingKernels *packing) exce
         free(each)
         raise ValueError(f"temperature is {number}; allowed is 0 to inf")
     return each
+
+
+cdef double *row_counts(const Plan *p, const PackingKernels *packing) except NULL:
+    """Return how many entries the mask of a finished plan leaves of each row, from malloc."""
+    cdef double scratch[COUNTED]
+    cdef double *counts = <double *>allocate(p.rows, sizeof(double))
+    cdef Py_ssize_t rows = max(<Py_ssize_t>1, COUNTED // max(p.n, <Py_ssize_t>1))
+    cdef Py_ssize_t first, start, i, r, m
+    cdef uint64_t environment
+    if counts == NULL:
+        raise MemoryError(f"no memory for {p.rows} counts")
+    with nogil:
+        environment = enter_environment()
+        for first from 0 <= first < p.rows by rows:
+            m = min(rows, p.rows - first)
+            for r in range(m):
+                counts[first + r] = 0
+            for start from 0 <= start < p.n by COUNTED:
+                i = min(<Py_ssize_t>COUNTED, p.n - start)
+                if p.n <= COUNTED:
+                    pack(
+                        packing, p, &p.mask, NULL, first, m, p.dtype, <char *>scratch, LOAD
+                    )
+                else:
+                    pack_part(packing, p, &p.mask, NULL, first, start, i, <char *>scratch, LOAD)
+                for r in range(m):
+                    if p.dtype == FLOAT64:
+                        counts[first + r] += ones_of(scratch + r * i, i)
+                    else:
+                        counts[first + r] += ones_of(<const float *>scratch + r * i, i)
+        leave_environment(environment)
+    return counts
+
+
+cdef inline Py_ssize_t ones_of(const real *x, Py_ssize_t n) noexcept nogil:
+    """Return how many of n numbers, 0 or 1, are 1."""
+    cdef Py_ssize_t j
+    cdef int count = 0
+    for j in range(n):
+        count += x[j] != 0
+    return count
 
 
 cdef cnp.ndarray checked_ids(object ids, const Plan *p):

@@ -37,7 +37,7 @@ from fastsoftmax._front.plan cimport (
 )
 from fastsoftmax._front.results cimport empty_reduced, given_to
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_mask, set_temperature
-from fastsoftmax._front.statistics cimport StatisticsFunctions
+from fastsoftmax._front.statistics cimport LOG_SUM_EXP, StatisticsFunctions
 from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -52,7 +52,7 @@ from fastsoftmax._kernels.abi cimport (
     rows_fn,
     temperature_in_range,
 )
-from fastsoftmax._kernels.statistics_abi cimport LOG_SUM_EXP, WEIGHTED_SUM
+from fastsoftmax._kernels.statistics_abi cimport WEIGHTED_SUM
 
 cnp.import_array()
 
@@ -133,8 +133,8 @@ cdef class SoftmaxFunctions:
     ):
         if return_lse is not False and values.switch(return_lse, "return_lse"):
             # The result may be written where x is.
-            lse = self.statistics.reduce(
-                LOG_SUM_EXP, x, "x", None, "", axis, temperature, where, False, False, workers
+            lse = self.statistics.sums(
+                LOG_SUM_EXP, x, "x", axis, temperature, where, False, workers
             )
             return new_tuple(
                 SoftmaxAndLse, (self.map(x, axis, temperature, where, out, workers, SOFTMAX), lse)
@@ -161,7 +161,7 @@ cdef class SoftmaxFunctions:
             return scalar_or_array(y)
         if b is not None or return_sign is not False:
             return_sign = values.switch(return_sign, "return_sign")
-            return self.statistics.reduce(
+            return self.statistics.pair(
                 WEIGHTED_SUM, x, "x", 1.0 if b is None else b, "b", axis, 1.0, where, keepdims,
                 return_sign, workers,
             )

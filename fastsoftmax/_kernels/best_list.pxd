@@ -11,6 +11,7 @@ from libc.math cimport nextafter, nextafterf
 from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK, LANES, count_blocks
+from fastsoftmax._kernels.block_sums cimport max_of_maxima
 from fastsoftmax._kernels.row_sums cimport RowBlocks, block_of
 from fastsoftmax._kernels.statistics_abi cimport MAX_BEST
 from fastsoftmax._kernels.sums cimport BLOCK
@@ -18,8 +19,7 @@ from fastsoftmax._kernels.types cimport infinity, real
 
 cdef enum:
     ROOM = 512  # entries listed at once, more than CHUNK and MAX_BEST together
-    MAX_STEPS = 12  # up to which the largest of some block maxima are found one by one
-    MAX_BOUNDS = 64  # block maxima that a bound is chosen of, but where more are wanted
+    FEW = 32  # block maxima that a bound is chosen of, but where more are wanted
 
 cdef struct BestList:
     double value[512]
@@ -38,8 +38,8 @@ cdef inline real next_above(real x) noexcept nogil:
 
 cdef inline void rank_list(BestList *best) noexcept nogil:
     """Leave the first k entries of the list in their order."""
-    cdef double value[128]
-    cdef int64_t index[128]
+    cdef double value[129]  # of MAX_BEST, and of all that come later
+    cdef int64_t index[129]
     cdef double v
     cdef int64_t at
     cdef int place
@@ -50,58 +50,60 @@ cdef inline void rank_list(BestList *best) noexcept nogil:
         place = 0
         for j in range(n):
             place += (best.value[j] > v) | ((best.value[j] == v) & (best.index[j] < at))
-        if place < best.k:
-            value[place] = v
-            index[place] = at
+        place = min(place, <int>MAX_BEST)
+        value[place] = v
+        index[place] = at
     best.count = min(best.count, best.k)
     for i in range(best.count):
         best.value[i] = value[i]
         best.index[i] = index[i]
 
 
-cdef inline real max_below(const real *x, Py_ssize_t n, real bound) noexcept nogil:
-    """Return the largest of n numbers, whole LANES, that are below `bound`; -inf if none is."""
-    cdef real lane[8]
-    cdef real v
-    cdef Py_ssize_t j, l
-    for l in range(LANES):
-        lane[l] = -infinity(<real>0)
-    for j from 0 <= j < n by LANES:
-        for l in range(LANES):
-            v = x[j + l]
-            v = v if v < bound else lane[l]
-            lane[l] = v if v > lane[l] else lane[l]
+cdef inline real kth_of_few(const real *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Return the k-th largest of n >= k numbers, FEW at most; those above each are counted."""
+    cdef real padded[FEW]
+    cdef real above[FEW]  # as numbers, of which gcc makes vectors
+    cdef real v, most = k
+    cdef Py_ssize_t i, l
+    for l in range(FEW):
+        padded[l] = x[l] if l < n else -infinity(<real>0)
+        above[l] = 0
+    for i in range(n):
+        v = x[i]
+        for l in range(FEW):
+            above[l] += 1 if padded[l] < v else 0
+    for l in range(FEW):
+        padded[l] = padded[l] if above[l] < most else infinity(<real>0)
+    for l in range(16):  # in halves: no branch that cannot be foreseen
+        padded[l] = padded[16 + l] if padded[16 + l] < padded[l] else padded[l]
+    for l in range(8):
+        padded[l] = padded[8 + l] if padded[8 + l] < padded[l] else padded[l]
     for l in range(4):
-        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
+        padded[l] = padded[4 + l] if padded[4 + l] < padded[l] else padded[l]
     for l in range(2):
-        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
-    return lane[1] if lane[1] > lane[0] else lane[0]
+        padded[l] = padded[2 + l] if padded[2 + l] < padded[l] else padded[l]
+    return padded[1] if padded[1] < padded[0] else padded[0]
 
 
 cdef inline real bound_of(const real *maxima, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
     """Return a number that k entries of a row reach; -inf if the row's block maxima give none."""
     cdef real bound = infinity(<real>0)
     cdef real v
-    cdef int above[512]
-    cdef Py_ssize_t i, l, _step, blocks = count_blocks(n, CHUNK)
-    while blocks > MAX_BOUNDS and count_blocks(blocks, CHUNK) >= k:
+    cdef int above
+    cdef Py_ssize_t i, l, blocks = count_blocks(n, CHUNK)
+    while blocks > FEW and count_blocks(blocks, CHUNK) >= k:
         maxima += blocks
         blocks = count_blocks(blocks, CHUNK)
     if blocks < k:
         return -infinity(<real>0)
+    if blocks <= FEW:
+        return kth_of_few(maxima, blocks, k)
     blocks = min(blocks, <Py_ssize_t>ROOM)
-    if k <= MAX_STEPS:  # down from one maximum to the next: of equal ones, too low a bound
-        for _step in range(k):
-            bound = max_below(maxima, blocks, bound)
-        return bound
     for l in range(blocks):
-        above[l] = 0
-    for i in range(blocks):
-        v = maxima[i]
-        for l in range(blocks):
-            above[l] += maxima[l] < v
-    for l in range(blocks):
-        v = maxima[l] if above[l] < k else bound
+        above = 0
+        for i in range(blocks):
+            above += maxima[i] > maxima[l]
+        v = maxima[l] if above < k else bound
         bound = v if v < bound else bound
     return bound
 
@@ -111,12 +113,11 @@ cdef inline void list_lane(
 ) noexcept nogil:
     """List what reaches `bound` of a lane of a chunk of n elements, at `start` of the row."""
     cdef Py_ssize_t j, count = best.count
-    cdef real v
     for j from lane <= j < n by LANES:
-        v = x[j]
-        best.value[count] = v
         best.index[count] = start + j
-        count += v >= bound
+        count += x[j] >= bound
+    for j in range(best.count, count):
+        best.value[j] = x[best.index[j] - start]
     best.count = count
 
 
@@ -132,8 +133,11 @@ cdef inline void list_best(
     best.count = 0
     for start from 0 <= start < blocks.n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, blocks.n - start)
-        block = block_of(x, blocks, start, m, False, scratch)
         count = 0
+        if not max_of_maxima(maxima, count_blocks(m, CHUNK)) >= bound:
+            maxima += count_blocks(m, CHUNK)
+            continue
+        block = block_of(x, blocks, start, m, False, scratch)
         for i in range(count_blocks(m, CHUNK)):
             reaching[count] = i
             count += maxima[i] >= bound

@@ -1,42 +1,50 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Of a row that is read by blocks: its maximum, the sum of its exponentials, their mean distance.
+"""Of a row that is read by blocks: maximum, sum of exponentials, their mean distance from it.
 
 Exponentials and the order of their sums are those of `logsumexp` (``row.pxd``, ``sums.pxd``). The
 distance of an entry is (max - x) / T; distances are weighted by the exponentials and added in the
 same order, in the row's own type up to four of them. At a temperature that is not
 `temperature_in_range` exponentials and sums are float64.
+
+A block is read once: its block maxima (``block_maxima.pxd``), exponentials and sums come one after
+the other while it is in L1. The first block's maximum is the pivot of all exponentials.
 """
 
 from fastsoftmax._kernels.abi cimport PackedRows, temperature_in_range
-from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, max_term, scale_from_max
-from fastsoftmax._kernels.log1p cimport log1p_nonneg
-from fastsoftmax._kernels.maxima cimport RowMax, find_first, init_max, row_max
-from fastsoftmax._kernels.normalize cimport log1p_sums
-from fastsoftmax._kernels.row cimport exp_of_block
-from fastsoftmax._kernels.sums cimport (
-    BLOCK,
-    LANES,
-    STEP,
-    DoubleDouble,
-    LaneSums,
-    accumulate,
-    fold_lanes,
-    pad,
-    round_to_step,
-    sum_of_lanes,
-    two_sum,
-    zero,
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, count_blocks
+from fastsoftmax._kernels.block_sums cimport (
+    Running,
+    add_block,
+    find_by_maxima,
+    max_distance,
+    max_of_maxima,
 )
+from fastsoftmax._kernels.exp_scale cimport (
+    ExpScale,
+    inverse_temperature,
+    max_term,
+    pivot_in_range,
+    scale_from_max,
+    scale_from_pivot,
+    target_exponent,
+)
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.normalize cimport log1p_sums, pivot_kept_precision
+from fastsoftmax._kernels.sums cimport BLOCK, LANES, STEP
 from fastsoftmax._kernels.types cimport (
-    fma,
+    HAS_FMA,
     infinity,
     noinline_void,
     not_a_number,
-    out_ptr64,
     real,
     wide_void,
 )
 from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
+
+cdef enum:
+    MAX_ABOVE_PIVOT = 40  # of a maximum: 58 powers of 2 above `target_exponent`
+    MAXIMA_OF_BLOCK = 64  # of BLOCK elements
+    MAX_PIVOT_TEMPERATURE = 1 << 20  # those, and distances, are no more than float32 has
 
 cdef struct RowBlocks:  # where a kernel reads a row
     const PackedRows *packed  # NULL: it lies as it is to be read
@@ -44,8 +52,12 @@ cdef struct RowBlocks:  # where a kernel reads a row
     Py_ssize_t n
 
 cdef struct RowSums:
+    double highest  # the largest entry; NaN is passed over
+    Py_ssize_t first  # its first place
     double log_sum  # log(sum of exp((x - max) / T))
     double distance  # the mean of (max - x) / T, by the exponentials
+    bint with_nan
+    bint done
 
 
 cdef inline const real *block_of(
@@ -60,25 +72,6 @@ cdef inline const real *block_of(
     else:
         blocks.packed.load(blocks.packed, blocks.row, start, n, scratch)
     return scratch
-
-
-cdef inline noinline_void max_of_blocks(
-    const real *x, const RowBlocks *blocks, RowMax *top
-) noexcept nogil:
-    """Write the maximum of a row, as `row_max`."""
-    cdef RowMax of_block
-    cdef real scratch[BLOCK]
-    cdef Py_ssize_t start, m
-    if blocks.packed == NULL:
-        top[0] = row_max(x, blocks.n)
-        return
-    init_max(top)
-    for start from 0 <= start < blocks.n by BLOCK:
-        m = min(<Py_ssize_t>BLOCK, blocks.n - start)
-        of_block = row_max(block_of(x, blocks, start, m, False, scratch), m)
-        if of_block.value > top.value:
-            top.value = of_block.value
-            top.block = start
 
 
 cdef inline bint has_nan(const real *x, const RowBlocks *blocks, real *scratch) noexcept nogil:
@@ -99,60 +92,88 @@ cdef inline bint is_finite(double x) noexcept nogil:
     return -infinity(<double>0) < x < infinity(<double>0)
 
 
-# ---- loops over a block --------------------------------------------------------------------------
+# ---- a row, block by block -----------------------------------------------------------------------
 
 
-cdef inline void accumulate_distances(
-    out_ptr64 lanes, const real *x, const real *e, Py_ssize_t n, real highest, real farthest
+cdef inline noinline_void maxima_of_part(
+    const real *x, Py_ssize_t n, real *maxima, real *sums
 ) noexcept nogil:
-    """Add e (highest - x) of n elements, whole steps, to 8 lanes.
-
-    Where that distance is `farthest` and more, e is 0.
-    """
-    cdef real a, b, c, d
-    cdef Py_ssize_t j, l
-    for j from 0 <= j < n by STEP:
-        for l in range(LANES):
-            a = highest - x[j + l]
-            b = highest - x[j + 8 + l]
-            c = highest - x[j + 16 + l]
-            d = highest - x[j + 24 + l]
-            a = farthest if farthest < a else a
-            b = farthest if farthest < b else b
-            c = farthest if farthest < c else c
-            d = farthest if farthest < d else d
-            a = fma(e[j + 8 + l], b, e[j + l] * a)
-            c = fma(e[j + 24 + l], d, e[j + 16 + l] * c)
-            lanes[l] += a + c
+    """Write block maxima, and `sums` unless that is NULL."""
+    if sums == NULL:
+        block_maxima(x, n, CHUNK, maxima, <real *>NULL)
+    else:
+        block_maxima(x, n, CHUNK, maxima, sums)
 
 
-cdef inline wide_void sum_block(
-    const real *x, Py_ssize_t n, real highest, const ExpScale *exp_scale, bint with_max,
-    real farthest, LaneSums *lanes, double *distances,
+cdef inline noinline_void sums_by_blocks(
+    const real *x, const RowBlocks *blocks, real *maxima, double temperature, double highest,
+    bint with_distance, RowSums *sums,
 ) noexcept nogil:
-    """Write the lanes of a block's exponentials, without that of `highest` if `with_max`.
+    """Do what `row_sums` does for a `temperature_in_range`, by the maximum `highest` of the row.
 
-    Add their distances to 8 lanes unless `distances` is NULL.
+    If that is NaN, it is found meanwhile, and the first block's maximum is the pivot; where none
+    serves, `done` is False.
     """
-    cdef real e[BLOCK + 1]  # the last one takes the 0 of a block that has no `highest` (any more)
-    cdef real tail[STEP]
-    cdef Py_ssize_t w
-    cdef Py_ssize_t whole = round_to_step(n)
-    e[0] = 0  # what gcc must be told
-    w = exp_of_block(x, e, n, exp_scale, <const real *>NULL)
-    if with_max:
-        e[find_first(x, n, highest)] = 0
-    zero(lanes)
-    accumulate(lanes, e, w)
-    if distances == NULL:
-        return
-    accumulate_distances(<out_ptr64>distances, x, <const real *>e, whole, highest, farthest)
-    if whole < n:
-        pad(x + whole, tail, n - whole)
-        accumulate_distances(
-            <out_ptr64>distances, <const real *>tail, <const real *>e + whole, STEP, highest,
+    cdef real scratch[BLOCK]
+    cdef real own[MAXIMA_OF_BLOCK]
+    cdef real pivot = 0, max_e
+    cdef real farthest = 0
+    cdef real inverse = inverse_temperature(temperature, <real>0)
+    cdef const real *block
+    cdef real *here = own
+    cdef Running running
+    cdef ExpScale exp_scale
+    cdef double total
+    cdef Py_ssize_t start, m
+    cdef bint by_pivot = highest != highest and blocks.n > BLOCK
+    sums.done = False
+    running.highest = -infinity(<double>0)
+    running.first = 0
+    running.total.high = running.total.low = running.rest.high = running.rest.low = 0
+    running.far.high = running.far.low = 0
+    if with_distance:
+        farthest = <real>max_distance(temperature, <real>0)
+    for start from 0 <= start < blocks.n by BLOCK:
+        m = min(<Py_ssize_t>BLOCK, blocks.n - start)
+        block = block_of(x, blocks, start, m, False, scratch)
+        if maxima != NULL:
+            here = maxima + start // CHUNK * LANES
+        maxima_of_part(block, m, here, <real *>NULL)
+        if start == 0 or by_pivot:
+            max_e = max_of_maxima(<const real *>here, count_blocks(m, CHUNK))
+            if not by_pivot:
+                highest = highest if highest == highest else max_e
+                if not is_finite(highest):
+                    return
+                exp_scale = scale_from_max(<real>highest, temperature)
+            elif start == 0:
+                pivot = max_e
+                if not (
+                    pivot_in_range(pivot, inverse) and temperature <= MAX_PIVOT_TEMPERATURE
+                    and (HAS_FMA or temperature == 1)
+                ):
+                    return
+                exp_scale = scale_from_pivot(pivot, temperature, target_exponent(pivot), False)
+            elif not (max_e - pivot) * inverse < MAX_ABOVE_PIVOT:
+                return
+        add_block(
+            &running, block, start, m, start + m == blocks.n, <const real *>here, &exp_scale,
             farthest,
         )
+    max_e = max_term(<real>running.highest, &exp_scale)
+    log1p_sums(&running.rest, &max_e, 1, &sums.log_sum)
+    total = (running.rest.high + running.rest.low) + max_e
+    if not total < infinity(<double>0):  # with NaN
+        return
+    if by_pivot and not pivot_kept_precision(&sums.log_sum, 1):
+        return
+    sums.highest = running.highest
+    sums.first = running.first
+    sums.distance = (running.far.high + running.far.low) / (temperature * total)
+    sums.done = True
+
+
+# ---- temperatures out of range -------------------------------------------------------------------
 
 
 cdef inline wide_void weigh_distances(
@@ -166,91 +187,98 @@ cdef inline wide_void weigh_distances(
         e[j] = 0 if e[j] == 0 else distance
 
 
-# ---- rows ----------------------------------------------------------------------------------------
-
-
 cdef inline noinline_void sums_in_float64(
-    const real *x, const RowBlocks *blocks, const RowMax *top, double temperature,
-    bint with_distance, RowSums *sums,
+    const real *x, const RowBlocks *blocks, double temperature, bint with_distance, RowSums *sums
 ) noexcept nogil:
-    """Do what `row_sums` does by weights in float64, at any temperature above 0."""
+    """Do what `row_sums` does by weights in float64, at any temperature; the maximum is there."""
     cdef real scratch[BLOCK]
     cdef double e[BLOCK + 1]
     cdef const real *block
     cdef double inverse = inverse_temperature(temperature, <double>0)
-    cdef double highest = top.value
     cdef double rest = 0, distance = 0
     cdef Py_ssize_t start, m
+    if temperature == 0:
+        sums.log_sum = sums.distance = 0
+        return
     for start from 0 <= start < blocks.n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, blocks.n - start)
         block = block_of(x, blocks, start, m, False, scratch)
-        softmax_weights(block, e, m, highest, inverse)
-        if start == top.block:
-            e[find_first(block, m, <real>highest)] = 0
+        softmax_weights(block, e, m, sums.highest, inverse)
+        if start <= sums.first < start + m:
+            e[sums.first - start] = 0
         rest += sum_lanes(<const double *>e, m)
         if with_distance:
-            weigh_distances(block, e, m, highest, inverse)
+            weigh_distances(block, e, m, sums.highest, inverse)
             distance += sum_lanes(<const double *>e, m)
     sums.log_sum = log1p_nonneg(rest)
     sums.distance = distance / (1 + rest)
-    if inverse == 0 and has_nan(x, blocks, scratch):  # whose weight is 0 then
-        sums.log_sum = sums.distance = not_a_number(<double>0)
 
 
-cdef inline noinline_void sums_in_range(
-    const real *x, const RowBlocks *blocks, const RowMax *top, double temperature,
-    bint with_distance, RowSums *sums,
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+cdef inline void maximum_of_row(
+    const real *x, const RowBlocks *blocks, real *maxima, RowSums *sums
 ) noexcept nogil:
-    """Do what `row_sums` does for a `temperature_in_range`, or 0."""
+    """Write the maximum of a row and its first place, and whether there is a NaN.
+
+    And the block maxima unless `maxima` is NULL.
+    """
     cdef real scratch[BLOCK]
-    cdef double distances[8]
+    cdef real own[MAXIMA_OF_BLOCK]
+    cdef real partial[STEP]
+    cdef real high
+    cdef real *here = own
     cdef const real *block
-    cdef LaneSums lanes
-    cdef DoubleDouble s, far
-    cdef ExpScale exp_scale
-    cdef real max_e, highest = <real>top.value
-    cdef real farthest = <real>(temperature * (1000 if real is float else 10000))
     cdef Py_ssize_t start, m, l
-    cdef double total
-    if temperature == 0:
-        sums.log_sum = sums.distance = 0
-        if has_nan(x, blocks, scratch):
-            sums.log_sum = not_a_number(<double>0)
-        return
-    exp_scale = scale_from_max(highest, temperature)
-    max_e = max_term(highest, &exp_scale)
-    s.high = s.low = far.high = far.low = 0
+    cdef bint suspect = False
+    sums.highest = -infinity(<double>0)
+    sums.first = 0
     for start from 0 <= start < blocks.n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, blocks.n - start)
         block = block_of(x, blocks, start, m, False, scratch)
-        for l in range(8):
-            distances[l] = 0
-        sum_block(
-            block, m, highest, &exp_scale, start == top.block, farthest, &lanes,
-            distances if with_distance else NULL,
-        )
-        fold_lanes(&s, &lanes, <real>0)
-        if with_distance:
-            two_sum(&far, sum_of_lanes(distances))
-    log1p_sums(&s, &max_e, 1, &sums.log_sum)
-    total = (s.high + s.low) + max_e
-    sums.distance = (far.high + far.low) / (temperature * total)
-    if not total < infinity(<double>0):
-        sums.log_sum = sums.distance = not_a_number(<double>0)
+        if maxima != NULL:
+            here = maxima + start // CHUNK * LANES
+        maxima_of_part(block, m, here, partial)
+        for l in range(STEP):
+            suspect |= partial[l] != partial[l]
+        high = max_of_maxima(<const real *>here, count_blocks(m, CHUNK))
+        if high > sums.highest:
+            sums.highest = high
+            sums.first = start + min(
+                find_by_maxima(block, m, <const real *>here, high), m - 1
+            )
+    # NaN, or +inf, from an overflow, perhaps, and -inf
+    sums.with_nan = suspect and has_nan(x, blocks, scratch)
 
 
-cdef inline void row_sums(
-    const real *x, const RowBlocks *blocks, const RowMax *top, double temperature,
+cdef inline noinline_void row_sums(
+    const real *x, const RowBlocks *blocks, real *maxima, double temperature, bint with_sums,
     bint with_distance, RowSums *sums,
 ) noexcept nogil:
-    """Write the sums of a row whose maximum `top` is finite; NaN where it has a NaN.
+    """Write the maximum of a row and, if `with_sums`, its sums, the distance if `with_distance`.
 
-    The distance is 0 if not `with_distance`.
+    Those are NaN where the maximum is not finite, or there is a NaN. Write the block maxima, too,
+    unless `maxima` is NULL.
     """
     # Beyond 1e20 distances times exponentials might be too large for float32.
-    if temperature == 0 or temperature_in_range(temperature) and (
+    cdef bint ordinary = temperature_in_range(temperature) and (
         temperature <= 1e20 or not with_distance
-    ):
-        sums_in_range(x, blocks, top, temperature, with_distance, sums)
+    )
+    sums.with_nan = False
+    if with_sums and ordinary:
+        sums_by_blocks(
+            x, blocks, maxima, temperature, not_a_number(<double>0), with_distance, sums
+        )
+        if sums.done:
+            return
+    maximum_of_row(x, blocks, maxima, sums)
+    sums.log_sum = sums.distance = not_a_number(<double>0)
+    if not with_sums or sums.with_nan or not is_finite(sums.highest):
+        return
+    if ordinary:
+        sums_by_blocks(x, blocks, maxima, temperature, sums.highest, with_distance, sums)
+        if not sums.done:  # another thread has written into the row
+            sums.log_sum = sums.distance = not_a_number(<double>0)
     else:
-        sums_in_float64(x, blocks, top, temperature, with_distance, sums)
+        sums_in_float64(x, blocks, temperature, with_distance, sums)

@@ -62,11 +62,11 @@ cdef inline noinline_void update_max64(
         top.block = start
 
 
-cdef inline double log_of(double t) noexcept nogil:
-    """Return log(t) for t >= 0 or NaN, within 2 u."""
-    if t == 0:
-        return -infinity(<double>0)
-    return -log1p_nonneg(1 / t - 1) if t < 1 else log1p_nonneg(t - 1)
+cdef inline noinline_void log_of(double t, double *log) noexcept nogil:
+    """Write log(t) for t >= 0 or NaN, within 2 u."""
+    log[0] = -infinity(<double>0)
+    if t != 0:
+        log[0] = -log1p_nonneg(1 / t - 1) if t < 1 else log1p_nonneg(t - 1)
 
 
 # ---- weighted sums -------------------------------------------------------------------------------
@@ -101,6 +101,26 @@ cdef inline wide_void mask_weightless(const double *b, double *x, Py_ssize_t n) 
         x[j] = -infinity(<double>0) if b[j] == 0 else v
 
 
+cdef inline double sign_of(double x) noexcept nogil:
+    """Return the sign of x: -1, 0, 1 or NaN."""
+    return x if x != x else (x > 0) - <int>(x < 0)
+
+
+cdef inline noinline_void log_of_weighted(
+    double highest, double largest, double rest, double *log, double *sign
+) noexcept nogil:
+    """Write `highest` + log(abs(largest + rest)), and the sign of that sum.
+
+    They are the sums of the weights of the largest entries, and of the others.
+    """
+    cdef bint alike = largest > 0 and rest >= 0 or largest < 0 and rest <= 0
+    sign[0] = sign_of(largest + rest)
+    log_of(fabs(largest if alike else largest + rest), log)
+    if alike:
+        log[0] += log1p_nonneg(rest / largest)
+    log[0] += highest
+
+
 cdef inline double weighted_sum(const Blocks64 *r, double *sign) noexcept nogil:
     """Return log(abs(s)) of s = sum of x2 exp(x), and write the sign of s: -1, 0, 1 or NaN.
 
@@ -109,7 +129,7 @@ cdef inline double weighted_sum(const Blocks64 *r, double *sign) noexcept nogil:
     cdef double x[BLOCK]
     cdef double b[BLOCK]
     cdef double e[BLOCK]
-    cdef double largest = 0, rest = 0, total, highest
+    cdef double largest = 0, rest = 0, highest
     cdef double inf = infinity(<double>0)
     cdef RowMax top
     cdef Py_ssize_t start, m, j
@@ -133,15 +153,11 @@ cdef inline double weighted_sum(const Blocks64 *r, double *sign) noexcept nogil:
         multiply_weights(<out_ptr64>x, b, <out_ptr64>e, m, highest)
         largest += sum_lanes(<const double *>x, m)
         rest += sum_lanes(<const double *>e, m)
-    total = largest + rest
-    sign[0] = total if total != total else (total > 0) - <int>(total < 0)
     if not is_finite(highest):
-        return fabs(total) if total != 0 else -inf
-    if largest > 0 and rest >= 0:
-        return highest + (log_of(largest) + log1p_nonneg(rest / largest))
-    if largest < 0 and rest <= 0:
-        return highest + (log_of(-largest) + log1p_nonneg(rest / largest))
-    return highest + log_of(fabs(total))
+        sign[0] = sign_of(largest + rest)
+        return fabs(largest + rest) if largest + rest != 0 else -inf
+    log_of_weighted(highest, largest, rest, &highest, sign)
+    return highest
 
 
 # ---- divergence ----------------------------------------------------------------------------------

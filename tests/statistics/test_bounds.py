@@ -1,5 +1,6 @@
 """Error bounds of entropies, divergences, means and log-sums, against 40 digits."""
 
+import math
 from functools import cache
 
 import mpmath
@@ -62,6 +63,29 @@ def test_entropy(impl, kind, dtype, temperature):
         assert got.dtype == dtype
         smallest = float(np.finfo(dtype).tiny)
         assert abs(mpmath.mpf(float(got)) - want) <= bound * want + smallest
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("kind", ["rises", "falls", "steps", "nearly certain", "far from 0"])
+def test_entropy_of_rows_read_block_by_block(impl, kind, temperature):
+    """Distances of blocks are from the maximum so far, which may rise with each of them."""
+    n = 7000
+    x = {
+        "rises": np.linspace(-25, 12, n),
+        "falls": np.linspace(12, -25, n),
+        "steps": np.cos(np.arange(n) * 0.7) + 9 * (np.arange(n) // 2048),
+        "nearly certain": np.where(np.arange(n) == 6500, 9.3, -15 + np.sin(np.arange(n) * 1.1)),
+        "far from 0": 1e4 + np.arange(n) / 700,
+    }[kind].astype(np.float32)
+    d = (float(x.max()) - x.astype(np.float64)) / temperature
+    e = np.exp(-d)
+    e[d.argmin()] = 0
+    rest = math.fsum(e)
+    terms = e * d
+    want = math.log1p(rest) + math.fsum(terms) / (1 + rest)
+    far = d[terms >= math.fsum(terms) * 2.0**-24].max()
+    bound = (12 + per_distance(impl, np.float32, temperature) * far) * U[np.float32]
+    np.testing.assert_allclose(impl.entropy(x, temperature=temperature), want, rtol=bound)
 
 
 @rows
