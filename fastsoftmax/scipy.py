@@ -117,10 +117,10 @@ def logsumexp(
     -----
     Without `b` the absolute error is a few u in the logarithm of the sum, u = 2**-53 for float64
     and 2**-24 for float32, then one rounding. With `b` all is computed in float64, then rounded
-    once: with p the softmax of `a`, the result is ``max(a) + log(|sum(b * p)| / max(p))``, where
-    each term has a relative error of ``(5 + 0.1 |a - max|) u``, u = 2**-53, beside that of NumPy's
-    sum. Where factors have one sign that is the absolute error before the last rounding; where
-    terms cancel each other, it grows by ``sum(|b| p) / |sum(b * p)|``.
+    once: with p the softmax of `a`, each term ``b p`` has a relative error of
+    ``(5 + 0.1 |a - max|) u``, u = 2**-53, and the sum one of some u. Where factors have one sign
+    that is the absolute error before the last rounding; where terms cancel each other, it grows by
+    ``sum(|b| p) / |sum(b * p)|``.
 
     Examples
     --------
@@ -150,29 +150,13 @@ def _weighted(a: Any, b: Any, axis: Any, keepdims: bool) -> tuple[np.ndarray, np
     """Return the logarithm of ``|sum(b * exp(a))|``, and the sum's sign."""
     a, b = (np.asarray(c) if isinstance(c, (list, tuple)) else c for c in (a, b))
     dtype = np.result_type(a, b)
-    dtype = np.dtype(np.float64) if dtype.kind in "iub" else dtype
-    a, b = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c, np.float64)) for c in (a, b)))
-    counts = b != 0
-    where = None if counts.all() else counts
-    total = active.logsumexp(a, axis, where=where, keepdims=True)
-    p = active.softmax(a, axis, where=where)
-    with np.errstate(all="ignore"):
-        top = np.max(a, axis, keepdims=True, where=counts, initial=-np.inf)
-        mean = np.sum(b * p, axis, keepdims=True)
-        # exp(total) = exp(top) / max(p): this way one rounding is as large as the result.
-        result = top + np.log(np.abs(mean) / np.max(p, axis, keepdims=True, initial=0))
-        close = (mean > 0.5) & (mean < 2) & (np.abs(total) < 1)
-        if close.any():  # to 0: what factors other than 1 add is kept
-            more = np.sum((b - 1) * p, axis, keepdims=True)
-            result = np.where(close, total + np.log1p(more), result)
-        finite = np.isfinite(total)
-        if not finite.all():  # no probabilities: the sum itself is 0, infinite or NaN
-            each = np.where(counts, b * np.exp(a), 0)
-            mean = np.where(finite, mean, np.sum(each, axis, keepdims=True))
-            result = np.where(finite, result, np.log(np.abs(mean)))
-        result, sign = (c.astype(dtype, copy=False) for c in (result, np.sign(mean)))
-    if not keepdims:
-        result, sign = np.squeeze(result, axis), np.squeeze(sign, axis)
+    dtype = np.dtype(np.float64) if dtype.kind in "iub" else dtype.newbyteorder("=")
+    a, b = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c, dtype)) for c in (a, b)))
+    result, sign = active.logsumexp(a, axis, b=b, keepdims=keepdims, return_sign=True)
+    infinite = np.isinf(b)
+    if infinite.any():  # times exp(-inf)
+        bad = np.any(infinite & (a == -np.inf), axis, keepdims=keepdims)
+        result, sign = (np.where(bad, dtype.type(np.nan), c) for c in (result, sign))
     return result, sign
 
 

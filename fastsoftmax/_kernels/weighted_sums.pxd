@@ -64,9 +64,14 @@ cdef inline noinline_void update_max64(
 
 cdef inline noinline_void log_of(double t, double *log) noexcept nogil:
     """Write log(t) for t >= 0 or NaN, within 2 u."""
+    cdef double scaled = t * 2.0**100 if t < 1e-300 else t  # whose reciprocal is finite
     log[0] = -infinity(<double>0)
-    if t != 0:
-        log[0] = -log1p_nonneg(1 / t - 1) if t < 1 else log1p_nonneg(t - 1)
+    if t == infinity(<double>0):
+        log[0] = t
+    elif t != 0:
+        log[0] = -log1p_nonneg(1 / scaled - 1) if scaled < 1 else log1p_nonneg(scaled - 1)
+        if scaled != t:
+            log[0] -= 69.31471805599453
 
 
 # ---- weighted sums -------------------------------------------------------------------------------
@@ -113,11 +118,13 @@ cdef inline noinline_void log_of_weighted(
 
     They are the sums of the weights of the largest entries, and of the others.
     """
-    cdef bint alike = largest > 0 and rest >= 0 or largest < 0 and rest <= 0
+    cdef double ratio = rest / largest
     sign[0] = sign_of(largest + rest)
-    log_of(fabs(largest if alike else largest + rest), log)
-    if alike:
-        log[0] += log1p_nonneg(rest / largest)
+    if -1 < ratio < 1e17 and is_finite(largest):  # nothing is lost where the ratio is small
+        log_of(fabs(largest), log)
+        log[0] += log1p_nonneg(ratio) if ratio >= 0 else -log1p_nonneg(-ratio / (1 + ratio))
+    else:
+        log_of(fabs(largest + rest), log)
     log[0] += highest
 
 

@@ -90,9 +90,9 @@ def weighted_row(x: np.ndarray, temperature: float, b: np.ndarray) -> float:
     total = largest + others
     if not np.isfinite(highest):
         return abs(total) if total != 0 else -math.inf
-    if largest != 0 and others / largest >= 0:
+    if largest != 0 and math.isfinite(total) and -1 < others / largest < 1e17:
         return float(highest + (np.log(abs(largest)) + np.log1p(others / largest)))
-    return float(highest + np.log(abs(total)))
+    return float(highest + np.log(abs(total))) if total != 0 else -math.inf
 
 
 def sign_row(x: np.ndarray, temperature: float, b: np.ndarray) -> float:
