@@ -92,7 +92,8 @@ class LogSumExp:
                 initial=-np.inf,
                 where=True if counts is None else counts,
             )
-        state = _State.rebased(self._state(shape), np.asarray(new, float).reshape(rows))
+            new = np.asarray(new, float).reshape(rows)  # of a NaN that signals, too
+        state = _State.rebased(self._state(shape), new)
         state.add(self.implementation, x, axes, counts)
         self._take(state, shape, result_dtype(x.dtype))
         return self

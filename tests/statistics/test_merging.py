@@ -245,3 +245,10 @@ def test_examples():
 def test_they_are_imported_when_asked_for():
     assert fastsoftmax.LogSumExp is _merging.LogSumExp
     assert fastsoftmax.RunningTopK is _merging.RunningTopK
+
+
+def test_a_nan_that_signals_raises_nothing(impl, monkeypatch):
+    monkeypatch.setattr(fastsoftmax.LogSumExp, "implementation", impl)
+    x = np.array([0x7FA00000, 0], np.uint32).view(np.float32)
+    with np.errstate(all="raise"):
+        assert np.isnan(fastsoftmax.LogSumExp().update(x).result())
