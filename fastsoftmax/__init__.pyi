@@ -345,6 +345,8 @@ def verify(
     top_p: ArrayLike | None = None,
     min_p: ArrayLike | None = None,
     min_keep: int = 1,
+    mask: ArrayLike | None = None,
+    mask_rows: ArrayLike | None = None,
     rng: int | np.random.Generator | None = None,
     seed: ArrayLike | None = None,
     position: ArrayLike | None = None,

@@ -155,6 +155,10 @@ CALLS = {
         drafts(x), blocks(x, 3), blocks(other(x), 2), method="block", top_p=0.9, seed=3,
         position=4, on_invalid="flag",
     ),
+    "verify mask": lambda f, x: f.verify(
+        drafts(x), blocks(x, 3), blocks(other(x), 2), **FILTERS, mask=mask(blocks(x, 3)), seed=3,
+        position=4, on_invalid="flag",
+    ),
     "verify race": lambda f, x: f.verify(
         drafts(x), blocks(x, 3), method="race", top_p=0.9, seed=3, position=4, on_invalid="flag"
     ),

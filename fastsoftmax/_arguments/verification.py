@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from .results import VALID_ROWS, why_invalid
+from .masks import allowed
+from .results import NOTHING, VALID_ROWS, why_invalid
 from .values import for_rows, id_array, number, reals, require, shown
 
 
@@ -56,12 +57,17 @@ def drafted_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:
 
 
 def finish_verify(
-    counts: np.ndarray, logits: np.ndarray, draft_logits: np.ndarray | None, flag: bool
+    counts: np.ndarray,
+    logits: np.ndarray,
+    draft_logits: np.ndarray | None,
+    flag: bool,
+    mask: Any = None,
+    mask_rows: Any = None,
 ) -> None:
     """Make the counts of requests that could not be verified 0, if `flag`; else raise.
 
     Such a count is -1 - (2 j + d): row j of the target (d = 0) or of the draft (d = 1) has no
-    probabilities.
+    probabilities, under `mask` and `mask_rows` as `verify` takes them.
     """
     if flag:
         counts[counts < 0] = 0
@@ -72,7 +78,13 @@ def finish_verify(
         name, array = "logits", logits
         if of_draft and draft_logits is not None:
             name, array = "draft_logits", draft_logits
-        raise ValueError(f"{name} has {why_invalid(array[row])} in row {row}; {VALID_ROWS}")
+        is_open = None if of_draft else allowed(mask, mask_rows, logits.shape)
+        if is_open is None:
+            why = why_invalid(array[row])
+        else:
+            why = why_invalid(np.where(is_open[row], array[row].astype(float), -np.inf))
+            why += " that its mask allows" if why == NOTHING else ""
+        raise ValueError(f"{name} has {why} in row {row}; {VALID_ROWS}")
 
 
 # ---- beams ---------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ def verify(
     top_p: Any = None,
     min_p: Any = None,
     min_keep: int = 1,
+    mask: Any = None,
+    mask_rows: Any = None,
     rng: Any = None,
     seed: Any = None,
     position: Any = None,
@@ -40,6 +42,10 @@ def verify(
     temperature, top_k, top_p, min_p, min_keep
         What `sample` filters by, in the target's and in the draft's rows: one value, or one a
         request (they broadcast to ``logits.shape[:-2]``); `min_keep` is one int.
+    mask, mask_rows
+        Which ids the target allows in each place, as in `sample`: of the width of `logits` or
+        packed, the other axes as those of `logits`. The draft's rows have none: a draft that is not
+        allowed is rejected.
     rng : None, int or numpy.random.Generator
         Where the randomness comes from: ``rng.random((requests, K + 1))``.
     seed, position : int or array_like of int, optional

@@ -29,7 +29,7 @@ from fastsoftmax._front.masks cimport MaskArgs, masks_of, parse_mask
 from fastsoftmax._front.packed_rows cimport masked_rows, packing_for
 from fastsoftmax._front.plan cimport Plan, allocate, begin_plan, finish_plan, set_array
 from fastsoftmax._front.race cimport RaceArgs, race_args
-from fastsoftmax._front.results cimport as_result, empty_draws, number_of
+from fastsoftmax._front.results cimport as_result, empty_draws, new_tuple, number_of
 from fastsoftmax._front.tables cimport copy_tables
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels, SamplingKernels
@@ -40,8 +40,6 @@ cnp.import_array()
 
 cdef enum:
     MORE = 8  # draws from a row, the first of which may be refused
-
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
 cdef Histories begin(Plan *p, cnp.ndarray x, Program program, object ids, object prompt):

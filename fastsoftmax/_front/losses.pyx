@@ -44,7 +44,7 @@ from fastsoftmax._front.plan cimport (
     shape_of,
     writable_result,
 )
-from fastsoftmax._front.results cimport given_to
+from fastsoftmax._front.results cimport given_to, new_tuple
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
 from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
@@ -66,7 +66,6 @@ cnp.import_array()
 
 cdef object float32 = np.float32
 cdef object float64 = np.float64
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
 cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignore):

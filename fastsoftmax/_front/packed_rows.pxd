@@ -3,19 +3,15 @@
 
 from fastsoftmax._front.masks cimport Masks
 from fastsoftmax._front.plan cimport Plan
-from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels
+from fastsoftmax._kernels.abi cimport LONG_ROW, PackedRows, PackingKernels
 from fastsoftmax._kernels.verify_abi cimport RowSource
-
-
-cdef enum:
-    LONG_ROW = 1 << 20  # elements from which on a row is packed by parts
 
 
 cdef const PackedRows *long_rows(
     PackedRows *rows, const PackingKernels *packing, const Plan *p, bint any_row
 ) noexcept
 cdef const RowSource *row_source(
-    RowSource *source, const PackingKernels *packing, const Plan *p
+    RowSource *source, const PackingKernels *packing, const Plan *p, const Masks *masks
 ) noexcept
 
 

@@ -78,15 +78,18 @@ cdef const void *locate_row(const void *plan, Py_ssize_t row) noexcept nogil:
 
 
 cdef const RowSource *row_source(
-    RowSource *source, const PackingKernels *packing, const Plan *p
+    RowSource *source, const PackingKernels *packing, const Plan *p, const Masks *masks
 ) noexcept:
-    """Return `source`, set to the rows of a finished plan."""
+    """Return `source`, set to the rows of a finished plan, under masks if that is not NULL."""
     source.locate = locate_row
     source.is_packed = p.x.access == PACKED
     source.packed.load = load_part
     source.packed.load_x2 = source.packed.store = NULL
     source.packed.place = NULL
     source.packed.load_mask = NULL
+    if masks != NULL:
+        source.packed.load_mask = load_mask
+    source.packed.masks = masks
     source.packed.packing = packing
     source.packed.plan = p
     return source

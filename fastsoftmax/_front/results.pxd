@@ -7,6 +7,8 @@ from fastsoftmax._front.masks cimport MaskArgs
 from fastsoftmax._front.plan cimport Plan
 from fastsoftmax._kernels.abi cimport PackingKernels
 
+cdef object new_tuple  # of a named tuple: its own takes three times as long
+
 cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int number)
 cdef cnp.ndarray empty_reduced(const Plan *p, cnp.ndarray x, bint keepdims, cnp.dtype dtype)
 cdef int number_of(const Plan *p) noexcept

@@ -19,6 +19,8 @@ from fastsoftmax._kernels.abi cimport FLOAT32, Block, PackingKernels
 
 cnp.import_array()
 
+new_tuple = tuple.__new__
+
 
 cdef cnp.ndarray empty_draws(const Plan *p, Py_ssize_t m, bint has_axis, int number):
     """Return an array of NumPy's type `number` for m results a row; without their axis if not

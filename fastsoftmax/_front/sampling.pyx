@@ -31,6 +31,7 @@ from fastsoftmax._front.results cimport (
     first_columns,
     given_to,
     largest_of,
+    new_tuple,
     number_of,
     raise_for_missing,
 )
@@ -52,7 +53,6 @@ from fastsoftmax._kernels.abi cimport (
 
 cnp.import_array()
 
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 cdef enum:
     INITIAL_SUPPORT_WIDTH = 1024  # survivors a row that are provided for

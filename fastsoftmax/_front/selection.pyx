@@ -30,6 +30,7 @@ from fastsoftmax._front.plan cimport (
     place_of,
     set_operand,
 )
+from fastsoftmax._front.results cimport new_tuple
 from fastsoftmax._front.row_arguments cimport checked_ids
 from fastsoftmax._front.signals cimport look
 from fastsoftmax._front.values cimport scalar_or_array
@@ -54,8 +55,6 @@ from fastsoftmax._kernels.abi cimport (
 )
 
 cnp.import_array()
-
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
 cdef int selection_dtype(int element) noexcept:

@@ -35,7 +35,7 @@ from fastsoftmax._front.plan cimport (
     set_operand,
     writable_result,
 )
-from fastsoftmax._front.results cimport empty_reduced, given_to
+from fastsoftmax._front.results cimport empty_reduced, given_to, new_tuple
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_mask, set_temperature
 from fastsoftmax._front.statistics cimport LOG_SUM_EXP, StatisticsFunctions
 from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
@@ -56,7 +56,6 @@ from fastsoftmax._kernels.statistics_abi cimport WEIGHTED_SUM
 
 cnp.import_array()
 
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 ctypedef fused real:
     float

@@ -19,10 +19,11 @@ from fastsoftmax._front.arrays cimport as_input, as_int64, numbers_as_array
 from fastsoftmax._front.cost cimport cost_draw, cost_exp
 from fastsoftmax._front.execute cimport parse_workers, run_rows
 from fastsoftmax._front.filters cimport FilterArgs, parse_filters
+from fastsoftmax._front.masks cimport MaskArgs, masks_of, parse_mask
 from fastsoftmax._front.packed_rows cimport row_source
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, begin_plan, finish_plan
 from fastsoftmax._front.race cimport RaceArgs, race_args
-from fastsoftmax._front.results cimport empty_draws
+from fastsoftmax._front.results cimport empty_draws, new_tuple
 from fastsoftmax._front.tables cimport copy_tables
 from fastsoftmax._front.uniforms cimport independent_uniforms
 from fastsoftmax._front.values cimport is_behaved_c, scalar_or_array, whole_number
@@ -37,8 +38,6 @@ from fastsoftmax._kernels.verify_abi cimport (
 )
 
 cnp.import_array()
-
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 
 
 cdef cnp.ndarray checked_drafts(object ids, const Plan *requests, Py_ssize_t length):
@@ -140,6 +139,8 @@ cdef class VerificationFunctions:
         top_p=None,
         min_p=None,
         min_keep=1,
+        mask=None,
+        mask_rows=None,
         rng=None,
         seed=None,
         position=None,
@@ -152,6 +153,7 @@ cdef class VerificationFunctions:
         cdef RowSource target, draft
         cdef FilterArgs args
         cdef RaceArgs race
+        cdef MaskArgs masks
         cdef cnp.ndarray given, drafted = None, checked, ids, counts
         cdef Py_ssize_t i, length
         cdef double one = 0
@@ -176,6 +178,7 @@ cdef class VerificationFunctions:
         begin_plan(&requests, given[..., 0, :], -1)
         begin_plan(&p, given, -1)
         args = parse_filters(&requests, &self.packing, temperature, top_k, top_p, min_p, min_keep)
+        masks = parse_mask(&p, mask, mask_rows)
         checked = checked_drafts(draft_ids, &requests, length)
         call.race = NULL
         uniforms = None
@@ -197,12 +200,12 @@ cdef class VerificationFunctions:
                 if q.dtype == FLOAT64 or p.dtype == FLOAT64:
                     p.dtype = q.dtype = FLOAT64
                 finish_plan(&q, False)
-                call.draft = row_source(&draft, &self.packing, &q)
+                call.draft = row_source(&draft, &self.packing, &q, NULL)
             finish_plan(&p, False)
             call.dtype = p.dtype
             call.n = p.n
             call.length = length
-            call.target = row_source(&target, &self.packing, &p)
+            call.target = row_source(&target, &self.packing, &p, masks_of(masks))
             call.filters = args.data()
             call.filter_stride = args.stride()
             call.uniforms = &one
@@ -223,7 +226,7 @@ cdef class VerificationFunctions:
         for i in range(requests.rows):
             valid &= count[i] > 0
         if not valid:
-            arguments.finish_verify(counts, given, drafted, flag)
+            arguments.finish_verify(counts, given, drafted, flag, mask, mask_rows)
         return new_tuple(Verified, (ids, scalar_or_array(counts)))
 
     def beam_step(
@@ -269,7 +272,7 @@ cdef class VerificationFunctions:
             call.bad = <int64_t *>cnp.PyArray_DATA(bad)
             call.dtype = p.dtype
             call.n = p.n
-            call.source = row_source(&source, &self.packing, &p)
+            call.source = row_source(&source, &self.packing, &p, NULL)
             call.running = <const double *>cnp.PyArray_DATA(running)
             call.factors = NULL
             if factors is not None:

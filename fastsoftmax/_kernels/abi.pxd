@@ -98,6 +98,9 @@ ctypedef bint (*load_mask_fn)(
     const PackedRows *rows, Py_ssize_t row, uint32_t *bits,
 ) noexcept nogil
 
+cdef enum:
+    LONG_ROW = 1 << 20  # elements from which on a row is packed by parts
+
 cdef struct PackedRows:
     move_part_fn load
     move_part_fn load_x2

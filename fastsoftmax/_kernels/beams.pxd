@@ -116,7 +116,7 @@ cdef inline void step_group(
             continue
         if stopped(n):
             break
-        x = find_row(call.source, row, n, &s.x_packed, &s.work.packed)
+        x = find_row(call.source, row, n, &s.x_packed, &s.work.packed, like)
         count = rank_row(
             <const real *>x, n, min(n, width), &s.work, &highest, &log_others
         )

@@ -49,7 +49,10 @@ cdef inline Range min_max(const real *x, Py_ssize_t n) noexcept nogil:
 cdef inline Range min_max_within(
     const real *x, Py_ssize_t n, Range bounds, Py_ssize_t *count
 ) noexcept nogil:
-    """Return the smallest and the largest of what lies within `bounds`, and write how many do."""
+    """Return the smallest and the largest of what lies within `bounds`, and write how many do.
+
+    n is a multiple of LOOP.
+    """
     cdef real least[LOOP]
     cdef real most[LOOP]
     cdef int found[LOOP]
@@ -62,7 +65,7 @@ cdef inline Range min_max_within(
         least[l] = high
         most[l] = low
         found[l] = 0
-    for j from 0 <= j < n - LOOP + 1 by LOOP:
+    for j from 0 <= j < n by LOOP:
         for l in range(LOOP):
             v = x[j + l]
             w = v if v <= high else low
@@ -77,11 +80,6 @@ cdef inline Range min_max_within(
         r.low = min(r.low, least[l])
         r.high = max(r.high, most[l])
         count[0] += found[l]
-    for j in range(n - n % LOOP, n):
-        if bounds.low <= x[j] <= bounds.high:
-            r.low = min(r.low, x[j])
-            r.high = max(r.high, x[j])
-            count[0] += 1
     return r
 
 

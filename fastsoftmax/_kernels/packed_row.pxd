@@ -37,7 +37,7 @@ cdef struct PackedRow:  # NULL stands for a row that is read where it lies
     bint over  # after a signal: nothing is moved any more
     bint masked  # whether the row has a mask
     uint32_t *bits  # of the mask, with 0 behind them
-    Py_ssize_t *ids  # what the mask allows, in order, if it is listed
+    Py_ssize_t *ids  # what the mask allows, in order, if it is listed; NULL: it never is
     Py_ssize_t count  # how many these are; -1: not listed
 
 
@@ -73,7 +73,7 @@ cdef inline noinline_void load_row_mask(PackedRow *packed, Py_ssize_t n) noexcep
     if packed.masked:
         for i in range(words, words_for(n)):
             packed.bits[i] = 0
-        if n >= LISTED:
+        if n >= LISTED and packed.ids != NULL:
             packed.count = list_open(packed.bits, n, n // LISTED, packed.ids)
 
 

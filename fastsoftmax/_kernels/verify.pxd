@@ -91,12 +91,14 @@ cdef inline int read_pair(
     pair.id = id
     pair.has_y = call.draft != NULL and id >= 0
     if pair.has_y:
-        pair.y = find_row(call.draft, request * call.length + j, n, &s.y_packed, &pair.y_packed)
+        pair.y = find_row(
+            call.draft, request * call.length + j, n, &s.y_packed, &pair.y_packed, like
+        )
         result = read_kept(pair.y, pair.y_packed, n, f, True, s, &pair.q, like)
         if result != 0:
             return result if result > 0 else <int>(-2 - 2 * j)
     pair.x = find_row(
-        call.target, request * (call.length + 1) + j, n, &s.x_packed, &pair.x_packed
+        call.target, request * (call.length + 1) + j, n, &s.x_packed, &pair.x_packed, like
     )
     result = read_kept(pair.x, pair.x_packed, n, f, id >= 0, s, &pair.p, like)
     return result if result >= 0 else <int>(-1 - 2 * j)
@@ -157,7 +159,8 @@ cdef inline int verify_greedily(
     cdef const void *x
     for j in range(call.length + 1):
         x = find_row(
-            call.target, request * (call.length + 1) + j, call.n, &s.x_packed, &s.work.packed
+            call.target, request * (call.length + 1) + j, call.n, &s.x_packed, &s.work.packed,
+            like,
         )
         ids[j] = argmax(<const real *>x, call.n, <real *>s.work.maxima, s.work.packed)
         if ids[j] < 0:
@@ -179,7 +182,7 @@ cdef inline int64_t race_at(
     cdef const Race *race = call.race
     cdef PackedRow *packed
     cdef const void *x = find_row(
-        call.target, request * (call.length + 1) + j, call.n, &s.x_packed, &packed
+        call.target, request * (call.length + 1) + j, call.n, &s.x_packed, &packed, like
     )
     cdef int64_t id
     while True:
@@ -309,7 +312,8 @@ cdef inline int verify_some(
     cdef int result = 0
     if not allocate_scratch(
         &s, call.n, max_selected_of(call.n, f, requests if call.filter_stride else 1, 0),
-        call.target.is_packed or call.draft != NULL and call.draft.is_packed,
+        call.target.is_packed or call.target.packed.load_mask != NULL
+        or call.draft != NULL and call.draft.is_packed,
     ):
         return -1
     for i in range(first, first + requests):

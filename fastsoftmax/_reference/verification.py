@@ -19,7 +19,7 @@ from .._arguments.verification import (
     length_factors,
 )
 from .rows import doubles, public
-from .sampling import first_above, race_places, survivors
+from .sampling import first_above, race_places, survivors, with_mask
 from .selection import best_first
 from .softmax import log_softmax_row
 
@@ -29,6 +29,8 @@ def verify(
     draft_ids: Any,
     logits: Any,
     draft_logits: Any,
+    mask: Any,
+    mask_rows: Any,
     rng: Any,
     seed: Any,
     position: Any,
@@ -46,6 +48,7 @@ def verify(
     batch, length, n = x.shape[:-2], x.shape[-2] - 1, x.shape[-1]
     size = prod(batch)
     f = np.broadcast_to(filters(batch, **parameters), size)
+    x, given = with_mask(x, mask, mask_rows), x
     drafts = drafted_ids(draft_ids, (*batch, length), n).reshape(size, length)
     u: Any
     if method == "race":
@@ -67,7 +70,7 @@ def verify(
                 continue
             ids[i, : len(emitted)], counts[i] = emitted, len(emitted)
     found = counts.reshape(batch)
-    finish_verify(found, x, y, flag)
+    finish_verify(found, given, y, flag, mask, mask_rows)
     return Verified(ids.reshape(*batch, length + 1), found[()])
 
 
