@@ -142,10 +142,12 @@ def logsumexp(
         sign = np.where(np.isneginf(result), 0, np.where(np.isnan(result), result, 1))
         sign = sign.astype(result.dtype)
     if not return_sign:
-        return np.where(sign < 0, result.dtype.type(np.nan), result)[()]
+        with np.errstate(all="ignore"):  # of bfloat16's NaN
+            return np.where(sign < 0, result.dtype.type(np.nan), result)[()]
     return result[()], sign[()]
 
 
+@np.errstate(all="ignore")
 def _weighted(a: Any, b: Any, axis: Any, keepdims: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the logarithm of ``|sum(b * exp(a))|``, and the sum's sign."""
     a, b = (np.asarray(c) if isinstance(c, (list, tuple)) else c for c in (a, b))
@@ -156,21 +158,20 @@ def _weighted(a: Any, b: Any, axis: Any, keepdims: bool) -> tuple[np.ndarray, np
     where = None if counts.all() else counts
     total = active.logsumexp(a, axis, where=where, keepdims=True)
     p = active.softmax(a, axis, where=where)
-    with np.errstate(all="ignore"):
-        top = np.max(a, axis, keepdims=True, where=counts, initial=-np.inf)
-        mean = np.sum(b * p, axis, keepdims=True)
-        # exp(total) = exp(top) / max(p): this way one rounding is as large as the result.
-        result = top + np.log(np.abs(mean) / np.max(p, axis, keepdims=True, initial=0))
-        close = (mean > 0.5) & (mean < 2) & (np.abs(total) < 1)
-        if close.any():  # to 0: what factors other than 1 add is kept
-            more = np.sum((b - 1) * p, axis, keepdims=True)
-            result = np.where(close, total + np.log1p(more), result)
-        finite = np.isfinite(total)
-        if not finite.all():  # no probabilities: the sum itself is 0, infinite or NaN
-            each = np.where(counts, b * np.exp(a), 0)
-            mean = np.where(finite, mean, np.sum(each, axis, keepdims=True))
-            result = np.where(finite, result, np.log(np.abs(mean)))
-        result, sign = (c.astype(dtype, copy=False) for c in (result, np.sign(mean)))
+    top = np.max(a, axis, keepdims=True, where=counts, initial=-np.inf)
+    mean = np.sum(b * p, axis, keepdims=True)
+    # exp(total) = exp(top) / max(p): this way one rounding is as large as the result.
+    result = top + np.log(np.abs(mean) / np.max(p, axis, keepdims=True, initial=0))
+    close = (mean > 0.5) & (mean < 2) & (np.abs(total) < 1)
+    if close.any():  # to 0: what factors other than 1 add is kept
+        more = np.sum((b - 1) * p, axis, keepdims=True)
+        result = np.where(close, total + np.log1p(more), result)
+    finite = np.isfinite(total)
+    if not finite.all():  # no probabilities: the sum itself is 0, infinite or NaN
+        each = np.where(counts, b * np.exp(a), 0)
+        mean = np.where(finite, mean, np.sum(each, axis, keepdims=True))
+        result = np.where(finite, result, np.log(np.abs(mean)))
+    result, sign = (c.astype(dtype, copy=False) for c in (result, np.sign(mean)))
     if not keepdims:
         result, sign = np.squeeze(result, axis), np.squeeze(sign, axis)
     return result, sign
