@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks import accuracy_report, errors, exact, inputs
+from benchmarks import accuracy_report, accuracy_sums, errors, exact, inputs
 from benchmarks.__main__ import commit, cpu
 from benchmarks.accuracy_rows import ROWS, make_rows
 from benchmarks.limits import implementation
@@ -256,7 +256,7 @@ def main(argv=None):
     if absent:
         about["absent"] = ", ".join(absent)
     print("\n".join(accuracy_report.lines(
-        about, found, different, most_likely({"fastsoftmax": ours} | peers)
+        about, found, different, most_likely({"fastsoftmax": ours} | peers), accuracy_sums.measure()
     )))  # fmt: skip
     return 0
 

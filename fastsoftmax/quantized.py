@@ -12,7 +12,7 @@ import numpy as np
 import fastsoftmax
 
 from . import _dispatch
-from ._arguments.arrays import new_array, one_axis
+from ._arguments.arrays import one_axis, plain_array
 from ._arguments.results import TopK
 from ._arguments.values import for_rows, id_array, reals, require, shown, temperatures
 
@@ -62,7 +62,8 @@ def softmax(
     Notes
     -----
     A probability, or its logarithm, is within 8 u of the exact one, relative, u = 2**-24; equal
-    codes have equal ones, and a larger code never has a smaller one.
+    codes have equal ones, and a larger code never has a smaller one. AVX2 and AVX-512 give the same
+    bits, whatever the layout, the other rows and the caller's floating-point environment are.
 
     Examples
     --------
@@ -116,9 +117,9 @@ def top_k(q: Any, k: int, scale: Any, zero_point: Any = 0, *, axis: int = -1) ->
     values, indices = fastsoftmax.top_k(q, k, axis=axis)
     moved = np.moveaxis(values, axis, -1).astype(np.float64)
     rows = (*shape, 1)
-    moved -= zero if zero.size == 1 else zero.reshape(rows)
-    moved *= step if step.size == 1 else step.reshape(rows)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
+        moved -= zero if zero.size == 1 else zero.reshape(rows)
+        moved *= step if step.size == 1 else step.reshape(rows)
         return TopK(np.moveaxis(moved.astype(np.float32), -1, axis), indices)
 
 
@@ -153,9 +154,11 @@ def sample(
     t = temperatures(temperature, shape)
     with np.errstate(all="ignore"):  # of a quotient beyond float64
         t = t / step
-    return fastsoftmax.sample(
-        q, temperature=t[0] if t.size == 1 else t.reshape(shape), **parameters
-    )
+    t = t[0] if t.size == 1 else t.reshape(shape)
+    try:
+        return fastsoftmax.sample(q, temperature=t, **parameters)
+    except ValueError as error:  # of rows without codes
+        raise ValueError(str(error).replace("logits has", "q has")) from None
 
 
 def _softmax(
@@ -171,10 +174,10 @@ def _softmax(
         and type(scale) is type(temperature) is float
         and type(zero_point) is int
         and -256 < zero_point < 256
-        and (tables := _shared_tables(scale, temperature)) is not None
+        and (scales := _shared_scales(scale, temperature)) is not None
     ):
         y = np.empty(q.shape, np.float32)
-        _kernel(q, y, tables, q.shape[-1] if q.ndim else 1, q.dtype.char == "b", log)
+        _kernel(q, y, scales, q.shape[-1] if q.ndim else 1, q.dtype.char == "b", log)
         return y
     q, axis, shape = _codes(q, axis)
     t, step = temperatures(temperature, shape), _scales(scale, shape)
@@ -182,40 +185,40 @@ def _softmax(
     with np.errstate(all="ignore"):  # of quotients beyond float64
         s, inverse = step / t, t / step
     moved = np.moveaxis(q, axis, -1)
-    n = q.shape[axis]
     if not (s.min(initial=_MOST_STEP) >= _LEAST_STEP and s.max(initial=0) <= _MOST_STEP):
         function = fastsoftmax.log_softmax if log else fastsoftmax.softmax
         y = function(moved, temperature=inverse[0] if s.size == 1 else inverse.reshape(shape))
-        with np.errstate(over="ignore"):  # of logarithms beyond float32
+        with np.errstate(all="ignore"):  # of logarithms beyond float32
             y = y.astype(np.float32)
         return np.moveaxis(y, -1, axis)
     y = np.empty(moved.shape, np.float32)
     if y.size:
-        rows, result = np.ascontiguousarray(moved).reshape(-1, n), y.reshape(-1, n)
-        tables = _tables(s)
-        for start in range(0, len(rows), max(1, _CALL // n)):
-            part = slice(start, start + max(1, _CALL // n))
-            own = tables if s.size == 1 else tables[part]
-            _kernel(rows[part], result[part], own, n, q.dtype == np.int8, log)
+        scales = np.stack(np.broadcast_arrays(step, t), axis=-1)
+        _write(moved, y, scales.reshape(*(shape if s.size > 1 else ()), 2), log)
     return np.moveaxis(y, -1, axis)
 
 
-def _tables(s: np.ndarray) -> np.ndarray:
-    """Return for each step the weights of the upper and lower four bits, and the step itself.
+def _write(q: np.ndarray, y: np.ndarray, scales: np.ndarray, log: bool) -> None:
+    """Write the softmax of the last axis, or its logarithm, into `y`, contiguous; by parts.
 
-    The largest code, of 15 and 15, has the weight 1.
+    `scales` is a scale and a temperature, or one of them for each row.
     """
-    below = s[:, np.newaxis] * (np.arange(16) - 15.0)
-    return np.concatenate([np.exp(16 * below), np.exp(below), s[:, np.newaxis]], axis=1)
+    if q.size > _CALL and q.ndim > 1:
+        half = (len(q) + 1) // 2
+        for part in (slice(0, half), slice(half, None)) if len(q) > 1 else (0,):
+            _write(q[part], y[part], scales if scales.ndim == 1 else scales[part], log)
+    elif q.size:
+        codes = np.ascontiguousarray(q)
+        _kernel(codes, y, np.ascontiguousarray(scales), q.shape[-1], q.dtype == np.int8, log)
 
 
 @lru_cache(maxsize=256)
-def _shared_tables(scale: float, temperature: float) -> np.ndarray | None:
-    """Return the tables of one step for all rows, or None where it takes a closer look."""
+def _shared_scales(scale: float, temperature: float) -> np.ndarray | None:
+    """Return what the kernel takes for all rows, or None where it takes a closer look."""
     if not (0 < scale < np.inf and 0 < temperature < np.inf):
         return None
-    s = scale / temperature
-    return _tables(np.array([s])) if _LEAST_STEP <= s <= _MOST_STEP else None
+    in_range = _LEAST_STEP <= scale / temperature <= _MOST_STEP
+    return np.array([[scale, temperature]]) if in_range else None
 
 
 # ---- arguments -----------------------------------------------------------------------------------
@@ -223,9 +226,7 @@ def _shared_tables(scale: float, temperature: float) -> np.ndarray | None:
 
 def _codes(q: Any, axis: int) -> tuple[np.ndarray, int, tuple[int, ...]]:
     """Return the codes as an array, the axis from 0, and the shape without it."""
-    if isinstance(q, (np.ma.MaskedArray, np.matrix)):
-        raise TypeError(f"q is a {type(q).__name__}; allowed are plain arrays of uint8 or int8")
-    q = new_array(q, "q")
+    q = plain_array(q, "q")
     if q.dtype != np.uint8 and q.dtype != np.int8:
         raise TypeError(f"q has dtype {q.dtype}; allowed are uint8 and int8")
     q = q if q.ndim else q.reshape(1)

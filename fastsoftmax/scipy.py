@@ -142,10 +142,12 @@ def logsumexp(
         sign = np.where(np.isneginf(result), 0, np.where(np.isnan(result), result, 1))
         sign = sign.astype(result.dtype)
     if not return_sign:
-        return np.where(sign < 0, result.dtype.type(np.nan), result)[()]
+        with np.errstate(all="ignore"):  # of bfloat16's NaN
+            return np.where(sign < 0, result.dtype.type(np.nan), result)[()]
     return result[()], sign[()]
 
 
+@np.errstate(all="ignore")
 def _weighted(a: Any, b: Any, axis: Any, keepdims: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the logarithm of ``|sum(b * exp(a))|``, and the sum's sign."""
     a, b = (np.asarray(c) if isinstance(c, (list, tuple)) else c for c in (a, b))

@@ -1,8 +1,10 @@
 """Every public function as calls of one array: what is promised of all of them is tested of all."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
+
+from tests import modules
 
 
 def classes(x):
@@ -89,6 +91,67 @@ def even(row, id_):
     return id_ % 2 == 0
 
 
+def rows(x):
+    """Return x with an axis at least, which scores of classes must have."""
+    return x if x.ndim or isinstance(x, np.matrix) else x.reshape(1)
+
+
+def pairs(x):
+    """Return rows of x with two classes at least, of which there may be one twice."""
+    x = rows(x)
+    return np.repeat(x, 2, -1) if x.shape[-1] == 1 and not isinstance(x, np.matrix) else x
+
+
+def labels(x):
+    """Return a class for each row of x, from the first to the last again and again."""
+    return np.arange(x[..., 0].size).reshape(x.shape[:-1]) % max(1, x.shape[-1])
+
+
+#: Bits of a fraction, by the character of a dtype; those of bfloat16 otherwise.
+FRACTION = {"e": 10, "f": 23, "d": 52, "h": 6}
+
+
+def codes(x):
+    """Return codes of 8 bits of the shape of x, in the layout that x has; no floats as they are.
+
+    They are some bits of x: in any floating-point environment the same.
+    """
+    is_plain = isinstance(x, np.ndarray) and not isinstance(x, (np.ma.MaskedArray, np.matrix))
+    if not is_plain or x.dtype.kind not in "fVi":
+        return x
+    native = np.asarray(x, x.dtype.newbyteorder("=") if x.dtype.kind != "V" else None)
+    bits_of_x = native.copy().view(f"u{x.itemsize}") >> (FRACTION.get(x.dtype.char, 7) - 6)
+    strides = [s // x.itemsize for s in x.strides]
+    size = [(n - 1) * s for n, s in zip(x.shape, strides, strict=True)] if x.size else []
+    memory = np.zeros(sum(map(abs, size)) + 1, np.uint8)
+    start = -sum(s for s in size if s < 0)
+    q = np.ndarray(x.shape, np.uint8, memory, start, strides) if x.size else np.zeros(x.shape, "B")
+    q[...] = bits_of_x & 0xFF
+    q.flags.writeable = x.flags.writeable
+    return q.view(type(x))
+
+
+def calibration(f, x):
+    """Return the calibration of prediction sets for rows like those of x."""
+    return modules.of(f).calibration(0.9, x.shape[-1], 1, 0.01, 0.7, True)
+
+
+def mass_parts(f, x, any_pivot=False):
+    """Return the sums of a row's first half, and the softmax of it by those."""
+    first = rows(x)[..., : 1 + x.shape[-1] // 2 if x.ndim else 1]
+    sums = f.parts.part_sums(first, -1, 0.7, None, any_pivot)
+    return sums, f.parts.part_result(first, sums, -1, 0.7, None, False)
+
+
+def merged(make, x, **parameters):
+    """Return what an accumulator of both halves of each row gives."""
+    x = rows(x)
+    half = x.shape[-1] // 2
+    right = make().update(x[..., half:], **parameters)
+    return make().update(x[..., :half]).merge(right).result()
+
+
+SCALE = np.float32(0.1)
 FILTERS = {"temperature": 0.8, "top_k": 30, "top_p": 0.9, "min_p": 0.01}
 
 #: The first word of a key is the function's name.
@@ -176,7 +239,41 @@ CALLS = {
     "softmax_backward probs": lambda f, x: f.softmax_backward(other(x), x),
     "log_softmax_backward": lambda f, x: f.log_softmax_backward(x, other(x), temperature=2),
     "log_softmax_backward columns": lambda f, x: f.log_softmax_backward(x, other(x), 0),
+    "Sampler": lambda f, x: modules.sampled(f, rows(x), rng=0, on_invalid="flag"),
+    "LogSumExp": lambda f, x: merged(modules.of(f).LogSumExp, x),
+    "RunningTopK": lambda f, x: merged(partial(modules.of(f).RunningTopK, few(x)), x),
+    "parts": mass_parts,
+    "parts pivot": partial(mass_parts, any_pivot=True),
+    "parts race": lambda f, x: f.parts.race_part(
+        rows(x), first_id=128, highest=3.0, seed=7, position=3, temperature=0.7
+    ),
+    "quantized.softmax": lambda f, x: modules.of(f).quantized.softmax(codes(x), 0.1),
+    "quantized.log_softmax": lambda f, x: modules.of(f).quantized.log_softmax(codes(x), 0.1),
+    "quantized.softmax columns": lambda f, x: modules.of(f).quantized.softmax(
+        codes(x), SCALE, axis=0, temperature=2
+    ),
+    "quantized.top_k": lambda f, x: modules.of(f).quantized.top_k(codes(x), few(x), 0.1, 99),
+    "quantized.sample": lambda f, x: modules.of(f).quantized.sample(
+        codes(x), 0.1, **FILTERS, rng=0
+    ),
+    "scipy.softmax": lambda f, x: modules.of(f).scipy.softmax(x, -1),
+    "scipy.log_softmax": lambda f, x: modules.of(f).scipy.log_softmax(x, -1),
+    "scipy.logsumexp": lambda f, x: modules.of(f).scipy.logsumexp(x, -1, return_sign=True),
+    "scipy.logsumexp weights": lambda f, x: modules.of(f).scipy.logsumexp(x, -1, signed(x)),
+    "calibration.fit_temperature": lambda f, x: np.array(
+        modules.of(f).fit_temperature(pairs(x), labels(pairs(x)), bounds=(0.1, 10))[:3]
+    ),
+    "calibration.calibrate_sets": lambda f, x: np.array(
+        modules.of(f).calibrate_sets(rows(x), labels(rows(x)), 0.6, rng=0)[:1]
+    ),
+    "calibration.prediction_sets": lambda f, x: modules.of(f).prediction_sets(
+        rows(x), calibration(f, rows(x)), rng=0
+    ),
 }
+
+#: Calls whose numbers are NumPy's in part: its bits, in the caller's floating-point environment.
+NUMPYS = ("calibration.", "LogSumExp", "scipy.logsumexp weights", "quantized.top_k")
+OWN = {name: call for name, call in CALLS.items() if not name.startswith(NUMPYS)}
 
 
 def arrays(result):

@@ -94,9 +94,19 @@ def divided(monkeypatch):
 SLOW_FOLDERS = ("benchmarks", "examples")
 
 
+#: Modules of plain Python over the functions.
+OF_PYTHON = ("scipy.", "calibration.", "quantized.top_k")
+
+
+def of_module(item):
+    """Return whether a test is of a call of a module that is Python over the functions."""
+    parts = item.callspec.id.split("-") if hasattr(item, "callspec") else []
+    return any(part.startswith(OF_PYTHON) for part in parts)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as slow: what SLOW_FOLDERS hold, and `slow_reference` for the reference.
+    """Mark as slow: what SLOW_FOLDERS hold, and what `slow_reference` and `slow_modules` say.
 
     And as weekly: `best_alone` for all but the best implementation.
     """
@@ -109,6 +119,8 @@ def pytest_collection_modifyitems(items):
         if item.path.parent.name in SLOW_FOLDERS or (
             reference and item.get_closest_marker("slow_reference")
         ):
+            item.add_marker("slow")
+        if of_module(item) and item.get_closest_marker("slow_modules"):
             item.add_marker("slow")
 
 

@@ -101,6 +101,8 @@ cdef class StatisticsFunctions:
     def kl_divergence(
         self, logits, other, axis=-1, *, temperature=1.0, where=None, keepdims=False, workers=None
     ):
+        if other is None:  # which is no second array, elsewhere
+            as_input(None, "other")
         return self.pair(
             DIVERGENCE, logits, "logits", other, "other", axis, temperature, where, keepdims,
             False, workers,

@@ -22,10 +22,10 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
-from libc.math cimport log1p
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from fastsoftmax._front.environment cimport enter_environment, leave_environment
 from fastsoftmax._kernels.byte_weights cimport (
     Factors,
     load_factors,
@@ -33,6 +33,9 @@ from fastsoftmax._kernels.byte_weights cimport (
     sum_weights,
     write_weights,
 )
+from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
+from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.types cimport noinline_void
 
 cdef enum:
     STEP = 64
@@ -87,29 +90,38 @@ cdef inline void write_softmax(
         memcpy(y, end, n * sizeof(float))
 
 
-cdef void softmax_rows(
-    const uint8_t *q, Py_ssize_t rows, Py_ssize_t n, bint is_signed, bint log,
-    const double *tables, Py_ssize_t stride, float *y
-) noexcept nogil:
-    """Write the softmax of each row, or its logarithm; `tables` has 33 numbers a row, or for all.
+cdef inline void fill_tables(double step, double *tables) noexcept nogil:
+    """Write 16 exponentials of the upper four bits, then of the lower; the last of each is 1."""
+    cdef Py_ssize_t j
+    cdef double low = exp_underflow_bound(<double>0)
+    for j in range(16):
+        tables[j] = exp_nonpositive(16 * step * (j - 15), low)
+        tables[16 + j] = exp_nonpositive(step * (j - 15), low)
 
-    They are the tables of the upper and of the lower four bits, and the step of the logarithms.
-    """
+
+cdef noinline_void softmax_rows(  # inlined, divisions would move out of the environment
+    const uint8_t *q, Py_ssize_t rows, Py_ssize_t n, bint is_signed, bint log,
+    const double *scales, Py_ssize_t stride, float *y
+) noexcept nogil:
+    """Write the softmax of each row, or its logarithm; `scales` are (scale, temperature) pairs."""
+    cdef double tables[32]
     cdef float high[16]
     cdef float low[16]
     cdef float step, minus_log
     cdef double rest, inverse
     cdef uint8_t shift
-    cdef Py_ssize_t _r, j
-    for _r in range(rows):
+    cdef Py_ssize_t r, j
+    for r in range(rows):
+        if r == 0 or stride:
+            fill_tables(scales[0] / scales[1], tables)
         for j in range(16):
             high[j] = <float>tables[j]
             low[j] = <float>tables[16 + j]
         shift = 255 - max_byte(q, n, 0x80 if is_signed else 0)  # makes the largest code 255
         rest = sum_of_others(q, n, shift, high, low)
         if log:
-            step = <float>tables[32]
-            minus_log = <float>-log1p(rest)
+            step = <float>(scales[0] / scales[1])
+            minus_log = <float>-log1p_nonneg(rest)
             for j in range(n):
                 y[j] = (<int><uint8_t>(q[j] + shift) - 255) * step + minus_log
         else:
@@ -119,22 +131,31 @@ cdef void softmax_rows(
             write_softmax(q, n, shift, high, low, y)
         q += n
         y += n
-        tables += stride
+        scales += stride
 
 
-def softmax(object q, object y, object tables, Py_ssize_t n, bint is_signed, bint log):
-    """Write the rows of n bytes in `q` into `y`, float32; all contiguous and of fitting sizes."""
-    cdef Py_buffer a, b, t
-    cdef Py_ssize_t rows
-    PyObject_GetBuffer(q, &a, PyBUF_C_CONTIGUOUS)
-    PyObject_GetBuffer(y, &b, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-    PyObject_GetBuffer(tables, &t, PyBUF_C_CONTIGUOUS)
-    rows = a.len // n
-    with nogil:
-        softmax_rows(
-            <const uint8_t *>a.buf, rows, n, is_signed, log, <const double *>t.buf,
-            33 if t.len > 33 * <Py_ssize_t>sizeof(double) else 0, <float *>b.buf,
-        )
-    PyBuffer_Release(&a)
-    PyBuffer_Release(&b)
-    PyBuffer_Release(&t)
+def softmax(object q, object y, object scales, Py_ssize_t n, bint is_signed, bint log):
+    """Write the softmax of the rows of n bytes in `q` into `y`, float32, or its logarithm.
+
+    `scales` is a scale and a temperature, for all rows or for each; all are contiguous, and fit.
+    """
+    cdef Py_buffer a, b, c
+    cdef uint64_t caller
+    memset(&a, 0, sizeof(a))  # which is nothing to release
+    memset(&b, 0, sizeof(b))
+    memset(&c, 0, sizeof(c))
+    try:
+        PyObject_GetBuffer(q, &a, PyBUF_C_CONTIGUOUS)
+        PyObject_GetBuffer(y, &b, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        PyObject_GetBuffer(scales, &c, PyBUF_C_CONTIGUOUS)
+        with nogil:
+            caller = enter_environment()
+            softmax_rows(
+                <const uint8_t *>a.buf, a.len // n, n, is_signed, log, <const double *>c.buf,
+                2 if c.len > 2 * <Py_ssize_t>sizeof(double) else 0, <float *>b.buf,
+            )
+            leave_environment(caller)
+    finally:
+        PyBuffer_Release(&a)
+        PyBuffer_Release(&b)
+        PyBuffer_Release(&c)

@@ -10,15 +10,16 @@ def quantized() -> Any:
     return softmax
 
 
+@np.errstate(all="ignore")
 def softmax(
-    q: np.ndarray, y: np.ndarray, tables: np.ndarray, n: int, is_signed: bool, log: bool
+    q: np.ndarray, y: np.ndarray, scales: np.ndarray, n: int, is_signed: bool, log: bool
 ) -> None:
     """Write the softmax of each row of bytes into `y`, or its logarithm; as the compiled kernel.
 
-    The last number of a row of `tables` is the distance of two codes.
+    `scales` is a scale and a temperature, for all rows or for each.
     """
     below = np.arange(256) - 255.0  # how far a code is below its row's largest
-    steps = tables.reshape(-1, tables.shape[-1])[:, -1]
+    steps = np.divide(*scales.reshape(-1, 2).T)
     weights = np.exp(steps[:, np.newaxis] * below)
     for i, codes in enumerate(q.reshape(-1, n).astype(np.int64)):
         table, step = (a[i % len(steps)] for a in (weights, steps))

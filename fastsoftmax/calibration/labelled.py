@@ -65,8 +65,7 @@ def place(row: int, x: np.ndarray) -> str:
 
 def invalid(x: np.ndarray) -> ValueError:
     """Return the error that names the first row of `x` that has no probabilities."""
-    with np.errstate(all="ignore"):  # of a NaN that signals
-        top = x.max(axis=-1).astype(np.float64)
+    top = x.max(axis=-1).astype(np.float64)
     row = int(np.isfinite(top).argmin())
     return ValueError(
         f"logits has {why_invalid(x.reshape(-1, x.shape[-1])[row])} in row {place(row, x)}; "

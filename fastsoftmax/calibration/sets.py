@@ -60,6 +60,7 @@ class SetCalibration(NamedTuple):
     randomized: bool
 
 
+@np.errstate(all="ignore")  # of differences beyond float64, and of what is as good as 0
 def calibrate_sets(
     logits: Any,
     labels: Any,
@@ -152,6 +153,7 @@ def calibrate_sets(
     return SetCalibration(threshold, classes, k_reg, lam, temperature, bool(randomized))
 
 
+@np.errstate(all="ignore")
 def prediction_sets(
     logits: Any, calibration: SetCalibration, *, include_last: bool = False, rng: Any = None
 ) -> np.ndarray:
@@ -267,7 +269,7 @@ def _label_scores(
     rows = x.reshape(-1, x.shape[-1])
     mass, own, larger = *np.empty((2, len(y))), np.empty(len(y), np.int64)
     for part in slices(rows, BLOCK):
-        some = rows[part].astype(np.float64, copy=False)
+        some = rows[part].astype(np.float64, "C", copy=False)  # sums by the order in memory
         label = np.arange(len(some)), y[part]
         above = some > some[label][:, np.newaxis]
         larger[part] = np.count_nonzero(above, axis=1)

@@ -54,6 +54,7 @@ class TemperatureFit(NamedTuple):
     iterations: int
 
 
+@np.errstate(all="ignore")  # of differences beyond float64, and of what is as good as 0
 def fit_temperature(
     logits: Any, labels: Any, *, groups: Any = None, bounds: Any = None
 ) -> TemperatureFit:
@@ -120,8 +121,7 @@ def fit_temperature(
     limit = _limit(rows, group, count)
     if bounds is None:
         _require_minimum(limit, groups is not None)
-    with np.errstate(divide="ignore"):
-        lowest, highest = -np.log([high, low])  # of log(b), b = 1/T
+    lowest, highest = -np.log([high, low])  # of log(b), b = 1/T
     limit = np.where(limit == 0, highest, np.where(limit == np.inf, lowest, np.nan))
     left, right = np.full(count, lowest), np.full(count, highest)  # where the slope changes sign
     log_b, iterations, before, moved = np.zeros(count), 0, np.inf, 0.0
@@ -147,8 +147,7 @@ def fit_temperature(
 
 def _step(slope: np.ndarray, curvature: np.ndarray) -> np.ndarray:
     """Return Newton's step of log(b), or where that is long, one of `LONGEST` in its direction."""
-    with np.errstate(all="ignore"):
-        step = slope / curvature
+    step = slope / curvature
     return np.where(np.abs(step) < LONGEST, step, LONGEST * np.sign(slope))
 
 
@@ -173,8 +172,7 @@ class _Rows:
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
-        with np.errstate(all="ignore"):  # of a NaN that signals
-            self.top = x.max(axis=-1).astype(np.float64).reshape(-1)
+        self.top = x.max(axis=-1).astype(np.float64).reshape(-1)
         if not np.isfinite(self.top).all():
             raise invalid(x)
         self.rows = x.reshape(-1, x.shape[-1])
@@ -197,8 +195,9 @@ class _Rows:
         if bad.any():
             row = int(bad.argmax())
             raise ValueError(
-                f"labels[{place(row, x)}] is {y[row]}, whose logit is {self.rows[row, y[row]]}: "
-                "its loss is infinite at any temperature; allowed are classes of finite logits"
+                f"labels[{place(row, x)}] is {y[row]}, whose logit is {self.rows[row, y[row]]}, "
+                f"not within {-LOWEST:g} of its row's largest: its loss is infinite at any "
+                "temperature; allowed are classes of logits that are"
             )
 
     def parts(self, dtype: type) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

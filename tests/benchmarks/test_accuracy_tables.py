@@ -12,7 +12,15 @@ from fastsoftmax._dispatch.isa import ISAS
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import accuracy, accuracy_report, accuracy_rows, errors, exact, limits
+from benchmarks import (
+    accuracy,
+    accuracy_report,
+    accuracy_rows,
+    accuracy_sums,
+    errors,
+    exact,
+    limits,
+)
 
 PUBLISHED = Path(accuracy.__file__).with_name("ACCURACY.md")
 FUSED = [isa.name for isa in ISAS if platform.machine().lower() in isa.fused_multiply_add]
@@ -61,6 +69,17 @@ def test_every_traversal_but_masked_has_the_same_bits(small):
     assert {name for name, count in small[1].items() if count} <= {"masked"}
 
 
+def test_sums_over_rows_are_within_their_bounds():
+    """Softmax of codes 8 u; entropies and means of ordinary rows 2 ulp, divergences in float64."""
+    found = {label: ours for label, (ours, _) in accuracy_sums.measure().items()}
+    assert found["quantized.softmax"] <= 4
+    assert found["quantized.log_softmax"] <= 4
+    assert found["entropy float32, ordinary rows"] <= 2.5
+    assert found["entropy float64, hard rows"] <= 4
+    assert found["kl_divergence float32, hard rows"] <= 0.51
+    assert found["logmeanexp float32, ordinary rows"] <= 2.5
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_a_planted_error_of_3_ulp_is_found(dtype):
     limits = errors.finfo(dtype)
@@ -82,7 +101,10 @@ def test_a_planted_error_of_3_ulp_is_found(dtype):
 
 def test_tables_are_read_back(small):
     found, different = small
-    lines = accuracy_report.lines({"commit": "x"}, found, different, {"fastsoftmax": (0.9, 0.8)})
+    sums = {"entropy float32": (1.25, 2e4)}
+    lines = accuracy_report.lines(
+        {"commit": "x"}, found, different, {"fastsoftmax": (0.9, 0.8)}, sums
+    )
     read = accuracy_report.read("\n".join(lines))
     worst = max(
         errors["fastsoftmax"][0]
@@ -91,6 +113,7 @@ def test_tables_are_read_back(small):
     )
     assert read["softmax at T = 1", "float32 random"] == [pytest.approx(worst, abs=0.005)]
     assert ("Results below the smallest normal number", "gradient float64") in read
+    assert read["Sums over rows, and logits of 8 bits", "entropy float32"] == [1.25]
 
 
 @pytest.mark.weekly
@@ -99,7 +122,7 @@ def test_no_error_is_above_the_published_one():
         pytest.skip(f"{limits.implementation()} has no fused multiply-add, and other bits")
     published = accuracy_report.read(PUBLISHED.read_text("utf-8"))
     found, different = accuracy.run({}, tell=silent)
-    lines = accuracy_report.lines({}, found, different, {})
+    lines = accuracy_report.lines({}, found, different, {}, accuracy_sums.measure())
     measured = accuracy_report.read("\n".join(lines))
     assert measured.keys() <= published.keys()
     above = {

@@ -50,7 +50,9 @@ def test_same_bits_of_few_rows(impl, name, shape):
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("dtype", [np.float64, np.float16, "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", [np.float64, np.float16, pytest.param("bfloat16", marks=pytest.mark.slow)]
+)
 def test_same_bits_of_other_dtypes(compiled, many, divided, name, dtype):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16

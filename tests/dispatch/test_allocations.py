@@ -41,6 +41,7 @@ AS_IT_STANDS = ("plain", "transposed", "float64")  # one row of these needs no p
 SLOW = dict.fromkeys(
     ("reversed", "misaligned", "int32", "float64", "byte-swapped"), pytest.mark.slow
 )
+MANY = {"int64": pytest.mark.slow}  # of many rows: packed as the strided ones
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")
 
 
@@ -141,7 +142,9 @@ def check(name, rows, form, words=""):
 
 
 @linux
-@pytest.mark.parametrize("form", [pytest.param(f, marks=SLOW.get(f, ())) for f in FORMS])
+@pytest.mark.parametrize(
+    "form", [pytest.param(f, marks=(SLOW | MANY).get(f, ())) for f in FORMS]
+)
 def test_many_rows(compiled, form):
     check(compiled.NAME, 256, form)
 

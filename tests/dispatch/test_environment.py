@@ -13,7 +13,7 @@ import pytest
 import fastsoftmax
 from fastsoftmax import _threads
 from tests import environments
-from tests.calls import CALLS, bits, classes, other
+from tests.calls import OWN, bits, classes, other
 from tests.environments import (
     ENDS,
     MACHINE,
@@ -50,7 +50,7 @@ PARAMETERS[1] = 1e-40  # as the logits of this row
 MIN_P = np.linspace(0, 1, 7) ** 2
 WEIGHTS = np.resize([1e-40, 0.1, 3.3], 5000).astype(np.float32)
 
-FORMS = CALLS | MORE
+FORMS = OWN | MORE
 call = pytest.mark.parametrize("call", FORMS.values(), ids=FORMS)
 
 
@@ -158,17 +158,19 @@ __attribute__((constructor)) static void set(void) {
 DIGESTS = """
 import hashlib
 import numpy as np
-from tests.calls import CALLS, bits
+from tests.calls import OWN, bits
 from tests.environments import ENDS, rows, turn
 arrays = {dtype: rows(33, dtype) for dtype in ENDS}
 special = np.resize([0, 1, np.inf, -np.inf, np.nan, 2, 3], (7, 33)).astype(np.float32)
 big = np.linspace(-1e38, 1e38, 70000, dtype=np.float32).reshape(2, -1)
 arrays |= {"special": special, "big": big}
 {before}
-import fastsoftmax as f
+from fastsoftmax._dispatch import active as f
 {after}
 for kind, x in arrays.items():
-    for name, call in CALLS.items():
+    for name, call in OWN.items():
+        if name == "Sampler":
+            continue  # NumPy's arithmetic would trap
         print(kind, name, end=" ", flush=True)
         try:
             print(hashlib.sha256(repr(bits(call(f, x))).encode()).hexdigest(), flush=True)

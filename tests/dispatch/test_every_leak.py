@@ -79,6 +79,7 @@ def growth(call, x, impl, in_use, times):
     return in_use() - before
 
 
+@pytest.mark.slow_modules
 @pytest.mark.parametrize("form", ["as it stands", "packed", "columns"])
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_is_leaked(compiled, in_use, name, form):

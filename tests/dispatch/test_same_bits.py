@@ -9,18 +9,32 @@ from hypothesis import strategies as st
 
 import fastsoftmax
 from fastsoftmax import _docs
+from tests import modules
 from tests.arrays import dtype_of
-from tests.calls import CALLS, FILTERS, arrays, classes, even, other
+from tests.calls import CALLS, FILTERS, arrays, classes, codes, even, other
+from tests.modules import public_names
 
 DRAW = {"seed": 5, "position": 2, "on_invalid": "flag"}
 
-#: Calls in which the row alone decides: no stream of uniforms, no mask that goes on over rows.
-ROWS = {name: call for name, call in CALLS.items() if not name.endswith(("where", "mask"))} | {
+#: Calls in which the row alone decides: no stream of uniforms, no mask that goes on over rows, no
+#: number for all rows.
+ROWS = {
+    name: call
+    for name, call in CALLS.items()
+    if not (name.endswith(("where", "mask")) or name.startswith("calibration."))
+} | {
     "softmax where": lambda f, x: f.softmax(x, where=columns_mask(x)),
     "log_softmax where": lambda f, x: f.log_softmax(x, where=columns_mask(x), temperature=2),
     "logsumexp where": lambda f, x: f.logsumexp(x, where=columns_mask(x)),
     "logsumexp weights": lambda f, x: f.logsumexp(
         x, b=np.where(columns_mask(x), 1.5, -0.25), return_sign=True
+    ),
+    "scipy.logsumexp weights": lambda f, x: modules.of(f).scipy.logsumexp(
+        x, -1, np.where(columns_mask(x), 1.5, -0.25)
+    ),
+    "Sampler": lambda f, x: modules.sampled(f, x, **DRAW),
+    "quantized.sample": lambda f, x: modules.of(f).quantized.sample(
+        codes(x), 0.1, **FILTERS, **DRAW
     ),
     "entropy where": lambda f, x: f.entropy(x, where=columns_mask(x), temperature=2),
     "kl_divergence where": lambda f, x: f.kl_divergence(other(x), x, where=columns_mask(x)),
@@ -137,7 +151,8 @@ few = hypothesis.settings(max_examples=hypothesis.settings().max_examples // 4)
 
 
 def test_no_function_is_forgotten():
-    assert {name.split()[0] for name in ROWS} == set(_docs.FUNCTIONS)
+    names = {name for name in public_names() if not name.startswith("calibration.")}
+    assert names == {name.split()[0] for name in ROWS} - {"parts"}
     takes_out = {n for n, f in vars(_docs).items() if "out" in getattr(f, "__annotations__", {})}
     assert takes_out <= {name.split()[0] for name in WITH_OUT}
 

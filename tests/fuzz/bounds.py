@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 #: Arguments that are numbers to compute with; of several, the last decides the arithmetic's type.
-INPUTS = ("x", "chunk", "scores", "logits", "grad_output", "probs", "log_probs")
+INPUTS = ("x", "a", "chunk", "scores", "logits", "grad_output", "probs", "log_probs")
 #: Functions of which results may be near 0, as differences.
 SUMS = ("logsumexp", "logmeanexp", "kl_divergence", "row_stats", "LogSumExp")
 #: exp(-750) is 0.
@@ -34,7 +34,7 @@ class Bounds:
 
     def __init__(self, function, given):
         with np.errstate(all="ignore"):
-            self.function = function
+            self.function = function.split(".")[-1] if function[0].islower() else function
             inputs = [name for name in INPUTS if name in given]
             arrays = [_numbers(given[name]) for name in inputs]
             self.finite = all(np.isfinite(a).all() for a in arrays)
@@ -78,6 +78,8 @@ class Bounds:
             return bound, 8 * bound, 8 * bound * self.weight**2 / min(1.0, self.least) + smallest
         if self.weighted:
             return None
+        if self.function == "fit_temperature":
+            return 1e-5, 0.0, 1e-5 * max(1.0, self.largest)
         if self.logs:  # max / T + log1p(...) may be near 0, and so may a divergence
             sums = 8 * rounded + 8 * u * max(1.0, self.largest) / min(1.0, self.least)
             return bound, 0.0, sums * (1 + spread * (self.function == "kl_divergence")) + smallest

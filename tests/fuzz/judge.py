@@ -9,6 +9,7 @@ import numpy as np
 import fastsoftmax
 from fastsoftmax import _dispatch
 from fastsoftmax.steps import candidates
+from tests import modules
 
 from .bounds import Bounds
 from .world import NAMES, Mine, root
@@ -61,6 +62,11 @@ def _function(impl, name):
         return partial(_history, impl)
     if name in ("LogSumExp", "RunningTopK"):
         return partial(_merged, impl, name)
+    if name.startswith("calibration."):
+        return partial(_calibration, impl, name.split(".")[1])
+    if name.startswith(("quantized.", "scipy.")):
+        module, name = name.split(".")
+        return getattr(getattr(modules.of(impl), module), name)
     if not name.startswith("Sampler"):
         return getattr(impl, name)
 
@@ -79,6 +85,17 @@ def _merged(impl, name, chunk, axis, k=None, mode="largest", **given):
         kind = type(name, (kind,), {"implementation": impl})
     make = partial(kind, axis) if k is None else partial(kind, k, axis=axis, mode=mode)
     return make().update(chunk, **given).merge(make().update(chunk)).result()
+
+
+def _calibration(impl, name, **given):
+    """Return what a function of the module gives, but the temperature where the loss is flat."""
+    own = modules.of(impl)
+    if name == "prediction_sets" and type(given["calibration"]) is tuple:
+        given["calibration"] = own.calibration(*given["calibration"])
+    result = getattr(own, name)(**given)
+    if name == "fit_temperature":
+        return result[1:3]
+    return tuple(result) if name == "calibrate_sets" else result
 
 
 def _workers(workers):

@@ -15,7 +15,8 @@ from .world import NAMES, root
 
 _SHAPES = [(7,), (3, 5), (4, 33), (2, 200), (60, 4), (3, 4, 5), (0, 3)]
 #: A Generator of their own goes on from call to call.
-_CHANCE = ("sample", "sample_with_logprobs", "verify")
+_CHANCE = ("sample", "sample_with_logprobs", "verify", "quantized.sample")
+_CHANCE += ("calibration.calibrate_sets", "calibration.prediction_sets")
 
 
 class Machine(RuleBasedStateMachine):
@@ -76,7 +77,8 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def call(self, data):
         """Call a function, whose `out` may be one of the arrays, or lie in its memory."""
-        call = data.draw(programs.calls(live=self._known()))
+        live = self._known()
+        call = data.draw(st.one_of(*[programs.calls(live=live)] * 5, programs.module_calls(live)))
         try:
             judge(call, self.impl, self.live)
         except UnbuiltError:
@@ -87,7 +89,10 @@ class Machine(RuleBasedStateMachine):
         """Return some calls that write nothing but new arrays, and their arguments."""
         made = []
         for _ in range(3):
-            call = data.draw(programs.calls(live=self._known()))
+            live = self._known()
+            call = data.draw(
+                st.one_of(*[programs.calls(live=live)] * 5, programs.module_calls(live))
+            )
             call.arguments.pop("out", None)
             if not call.spoils():
                 with contextlib.suppress(UnbuiltError):

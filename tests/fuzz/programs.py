@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fastsoftmax import _docs
 
 from .arguments import HUGE, OTHERS, argument, arrays, evil, ids, per_row, seeds, shapes, texts
+from .module_calls import of_modules
 from .world import words
 
 
@@ -191,6 +192,17 @@ def mergings(draw):
 
 
 @st.composite
+def module_calls(draw, live=()):
+    """Return a call of a module's function; `live` as for `calls`."""
+    name, given = draw(of_modules(live))
+    if draw(st.integers(0, 4)) == 0:
+        wrong = draw(st.sampled_from(list(given)))
+        if not (name.startswith("scipy.") and wrong in ("x", "a", "b")):  # SciPy's
+            given[wrong] = draw(wrong_argument(wrong, next(iter(given))))
+    return Call(name, given)
+
+
+@st.composite
 def switches(draw):
     """Return a call of one of the functions that compute nothing."""
     name, argument = draw(st.sampled_from([("set_workers", "workers"), ("show_config", "mode")]))
@@ -199,4 +211,4 @@ def switches(draw):
 
 
 anything = st.one_of(calls(), calls(), calls(), calls(), calls(), calls(), samplers(),
-                   histories(), mergings(), switches())  # fmt: skip
+                   histories(), mergings(), module_calls(), switches())  # fmt: skip

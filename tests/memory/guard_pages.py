@@ -56,11 +56,10 @@ def scores(x):
 
 
 def parts(f, x, any_pivot):
-    """Do with a part of rows what `fastsoftmax.dask` does."""
+    """Do with a part of rows what `fastsoftmax.dask` does, with a temperature a row and a mask."""
     f, t, where = f.impl.parts, temperatures(x), calls.mask(x)
     f.part_result(x, f.part_sums(x, -1, t, None, any_pivot), -1, t, None, any_pivot)
     f.part_result(x, f.part_sums(x, -1, 1.0, where, any_pivot), -1, 1.0, where, any_pivot)
-    f.race_part(x, first_id=128, highest=3.0, seed=1, position=2, temperature=t)
 
 
 #: Calls with second inputs of other shapes, beside those of `CALLS`.
@@ -86,7 +85,8 @@ CALLS = calls.CALLS | MORE
 
 #: The functions that give second inputs, by the names that the calls look them up by.
 SECONDS = (
-    (vars(calls), ("classes", "mask", "words", "other", "drafts", "running")),
+    (vars(calls), ("classes", "labels", "mask", "words", "other", "codes", "signed")),
+    (vars(calls), ("drafts", "running")),
     (globals(), ("temperatures", "ids", "weights", "drafts", "other_rows", "scores")),
 )
 

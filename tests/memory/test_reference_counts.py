@@ -188,7 +188,7 @@ ANY = {"sorted", "keepdims", "replace", "ignore_index", "position"}
 @pytest.mark.parametrize("name", _docs.FUNCTIONS)
 def test_an_error_keeps_no_reference(impl, name):
     for parameter in inspect.signature(getattr(fastsoftmax, name)).parameters.keys() - ANY:
-        for bad in BAD[parameter]:
+        for bad in BAD[parameter] + [None] * (parameter in good(name)):
             arguments = good(name) | {parameter: bad}
 
             def run(arguments=arguments):

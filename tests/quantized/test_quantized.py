@@ -200,7 +200,7 @@ def test_frequencies_of_draws():
         ({"q": np.zeros(3, np.uint16)}, TypeError, "q has dtype uint16"),
         ({"q": np.zeros(3, bool)}, TypeError, "q has dtype bool"),
         ({"q": [1, 2]}, TypeError, "q has dtype int64"),
-        ({"q": np.ma.zeros(3, np.uint8)}, TypeError, "q is a MaskedArray"),
+        ({"q": np.ma.zeros(3, np.uint8)}, TypeError, "q is a masked array; pass q.filled"),
         ({"scale": 0}, ValueError, "scale is 0.0; allowed is above 0, and finite"),
         ({"scale": -1.0}, ValueError, "scale is -1.0"),
         ({"scale": np.nan}, ValueError, "scale is nan"),
@@ -234,12 +234,30 @@ def test_errors(arguments, error_type, words):
             quantized.sample(**given_q)
 
 
+def test_rows_without_codes_are_named():
+    q = np.zeros((2, 0), np.uint8)
+    with pytest.raises(ValueError, match=r"^q has nothing above -inf in row \(0,\)"):
+        quantized.sample(q, 0.1, rng=0)
+    assert quantized.sample(q, 0.1, rng=0, on_invalid="flag").tolist() == [-1, -1]
+
+
+def test_no_trap_of_numpy_is_sprung(kernel):
+    q = np.array([[0, 255, 3]], np.uint8)
+    with np.errstate(all="raise"):
+        for function in (quantized.softmax, quantized.log_softmax):
+            for scale in (20.0, 1e-300, 5e-324, 1e300):
+                function(q, scale)
+                function(q, scale, temperature=[1e-3])
+        quantized.top_k(q, 2, 5e-324)
+        quantized.top_k(q, 2, 1e308)
+
+
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 130])
 @pytest.mark.parametrize("log", [False, True])
 def test_nothing_beside_the_result_is_written(kernel, n, log):
     around = np.full(5 * n + 200, 7, np.float32)
     result = around[100:-100].reshape(5, n)
-    quantized._kernel(codes((5, n)), result, quantized._tables(np.array([0.05])), n, False, log)
+    quantized._kernel(codes((5, n)), result, np.array([[0.05, 1.0]]), n, False, log)
     assert (around[:100] == 7).all()
     assert (around[-100:] == 7).all()
     assert not (result == 7).any()

@@ -186,6 +186,7 @@ def test_integers_count_as_float64(impl):
     np.testing.assert_array_equal(drawn.logprobs, np.full(20, -np.log(2)))
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("parameters", [{}, {"top_k": 40}, {"top_p": 0.8}, {"temperature": 0}])
 @pytest.mark.parametrize("draws", [{}, {"size": 3}, {"size": 3, "replace": False}], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -150,6 +150,7 @@ def test_min_keep_holds_for_all_filters_together(impl):
     assert set(ids) == {6, 7, 8, 9}
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [3, 8, 31, 64, 1000, 2049, 5000])
 def test_weight_zero_is_never_drawn(impl, n, dtype):

@@ -9,6 +9,7 @@ from fastsoftmax import TopK
 from tests.selection.rows import MODES, best_first, row
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("axis", [-3, -2, -1, 0, 1, 2, np.int64(1)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64", "int16"])

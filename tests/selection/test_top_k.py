@@ -24,6 +24,7 @@ def some_k(n):
 # ---- which entries -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("kind", ["random", "ties"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int8", "int64", "bool"])
 def test_lengths_1_to_70(impl, dtype, kind):
@@ -78,6 +79,7 @@ def test_orders_of_the_input(impl, kind, n, mode):
         assert_top_k(impl.top_k, x, k, mode, order)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["random", "ties", "periodic", "ascending"])
 def test_every_k(impl, kind, mode):

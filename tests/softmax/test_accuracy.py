@@ -85,6 +85,7 @@ def check(impl, x, temperature):
 # ---- float32 -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_float32(impl, kind, temperature):

@@ -219,6 +219,12 @@ def test_chunks_follow_each_other(running):
         np.testing.assert_array_equal(found.indices, want.indices)
 
 
+def test_chunks_follow_what_was_merged(running):
+    row = np.array([1.0, 9.0, 3.0, 7.0, 5.0])
+    best = running(2).update(row[:1]).merge(running(2).update(row[1:4], start=1))
+    assert best.update(row[4:] + 9).result().indices.tolist() == [4, 1]
+
+
 def test_wrong_parts(running):
     best = running(2).update([[1.0, 2.0]])
     for call, error, says in (

@@ -241,3 +241,10 @@ def test_parts_of_attention_merge(impl):
         for part, s in zip(parts, np.s_[:20, 20:], strict=True)
     )
     np.testing.assert_allclose(merged, impl.softmax(x, temperature=0.5) @ v, rtol=1e-13)
+
+
+def test_a_second_array_of_none_is_named(impl):
+    with pytest.raises(TypeError, match=r"^other has dtype object"):
+        impl.kl_divergence(np.zeros((2, 3)), None)
+    with pytest.raises(TypeError, match=r"^logits has dtype object"):
+        impl.kl_divergence(None, np.zeros((2, 3)))
