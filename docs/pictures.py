@@ -25,7 +25,8 @@ RED = "#a4473e"
 def rows():
     """Return the scores of each row, by its name."""
     with np.load(resources.files("fastsoftmax") / "_command" / "demo.npz") as data:
-        return dict(zip(data["names"].tolist(), data["logits"], strict=True))
+        scores = data["logits"] / np.float32(1024)
+        return dict(zip(data["names"].tolist(), scores, strict=True))
 
 
 def mass():

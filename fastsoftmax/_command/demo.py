@@ -1,7 +1,8 @@
 """``fastsoftmax demo``: what each setting does to real scores, and that it is done right.
 
 ``demo.npz`` holds three rows of next-token scores of SmolLM2-135M-Instruct (Apache-2.0; 4-bit
-weights, computed by llama.cpp), the text each row continues, and the bytes of every token.
+weights, computed by llama.cpp) in steps of 1/1024, the text each row continues, and the bytes of
+the tokens that are among the 4096 most likely of a row.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ class Demo(NamedTuple):
     token_ends: np.ndarray
 
     def token(self, index: int) -> str:
-        """Return the text of the token `index` in quotes, as one printable line."""
+        """Return the text of the token `index` in quotes, as one printable line, or its number."""
         start = int(self.token_ends[index - 1]) if index else 0
         text = self.token_bytes[start : int(self.token_ends[index])]
+        if not text:  # that of an unlikely one isn't here
+            return f"#{index}"
         # A token can be part of a character: such bytes show as \\xe2.
         return '"' + repr(text.decode("utf-8", "backslashreplace"))[1:-1] + '"'
 
@@ -47,8 +50,9 @@ def load() -> Demo:
     """Return the data that comes with the package."""
     path = resources.files(__package__) / "demo.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
-        return Demo(data["names"].tolist(), data["prefixes"].tolist(), data["logits"],
-                    data["token_bytes"].tobytes(), np.cumsum(data["token_lengths"], dtype=np.int64))
+        return Demo(data["names"].tolist(), data["prefixes"].tolist(),
+                    data["logits"] * np.float32(1 / 1024), data["token_bytes"].tobytes(),
+                    np.cumsum(data["token_lengths"], dtype=np.int64))
 
 
 # ---- how the settings compose ------------------------------------------------------------------

@@ -58,8 +58,9 @@ def load_array(path: str, key: str | None = None) -> np.ndarray:
                 kind = "npz"
                 array = from_archive(file, name, key)
             elif start != b"\x93NUMPY":
-                raise CliError(f"{name}: not a .npy file (it starts with {start!r}); "
-                               "a file written by numpy.save is needed")
+                raise CliError(f"{name}: not a .npy file (it starts with {start!r}); a file "
+                               "written by numpy.save is needed"
+                               f"{how_to_convert(path, file.read(2**16))}")
             elif key is not None:
                 raise CliError(f"--key {key}: {name} is a .npy file, which holds one array")
             else:
@@ -79,6 +80,21 @@ def load_array(path: str, key: str | None = None) -> np.ndarray:
     if array.size == 0:
         raise CliError(f"{name}: shape {array.shape} has no elements")
     return array
+
+
+def how_to_convert(path: str, start: bytes) -> str:
+    """Return how the file `path`, whose `start` is lines of numbers, is made a .npy file, or ""."""
+    lines = [line for line in start.decode(errors="replace").splitlines()
+             if line.strip()[:1] not in ("", "#")]  # loadtxt leaves these out
+    delimiter = next((mark for mark in ",;\t" if lines and mark in lines[0]), None)
+    arguments = [repr(path if path != "-" else "/dev/stdin")]
+    arguments += [f"delimiter={delimiter!r}"] * (delimiter is not None)
+    for names, line in enumerate(lines[:2]):  # the first line may be the columns' names
+        with contextlib.suppress(ValueError):
+            [float(word) for word in line.split(delimiter)]
+            arguments += ["skiprows=1"] * names
+            return f": numpy.save('scores.npy', numpy.loadtxt({', '.join(arguments)}))"
+    return ""
 
 
 def npy() -> Any:

@@ -143,6 +143,35 @@ def test_bad_files(call, tmp_path, command, content, message):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("1 2 3\n4 5 6\n", ""),
+        ("# softmax of x.npy\n1 2 3\n4 5 6\n", ""),
+        ("1,2,3\n4,5,6\n", ", delimiter=','"),
+        ("cat,dog,horse\n1,2,3\n4,5,6\n", ", delimiter=',', skiprows=1"),
+        ("a\tb\tc d\n1\t2\t3\n4\t5\t6\n", ", delimiter='\\t', skiprows=1"),
+    ],
+)
+def test_text_is_told_how_to_become_an_array(call, tmp_path, monkeypatch, text, arguments):
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call("softmax", path)
+    assert (code, out) == (2, "")
+    advice = err.partition("numpy.save is needed: ")[2]
+    assert advice == f"numpy.save('scores.npy', numpy.loadtxt({str(path)!r}{arguments}))\n"
+    exec(advice, {"numpy": np})
+    np.testing.assert_array_equal(np.load("scores.npy"), [[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize("content", ["{}\n", "words, words\nand words\n", "\n\n", "\0\1", "a"])
+def test_other_text_is_not(call, tmp_path, content):
+    path = tmp_path / "x.txt"
+    path.write_text(content)
+    assert call("softmax", path)[2].endswith("a file written by numpy.save is needed\n")
+
+
 def test_truncated_file_and_directory(call, file, tmp_path):
     file.write_bytes(file.read_bytes()[:-4])
     code, _, err = call("softmax", file)

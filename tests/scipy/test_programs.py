@@ -1,4 +1,4 @@
-"""Programs of others with ours in place: scikit-learn's own tests, and the example that does it."""
+"""Programs of others with ours in place: their own tests, and the example that does it."""
 
 import subprocess
 import sys
@@ -10,18 +10,26 @@ import fastsoftmax
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SUITES = [
-    "sklearn.mixture",
-    "sklearn.neural_network",
-    "sklearn.tests.test_naive_bayes",
-    "sklearn.tests.test_calibration",
-    "sklearn.tests.test_discriminant_analysis",
-    "sklearn.linear_model.tests.test_logistic",
-    "sklearn.linear_model.tests.test_linear_loss",
-    "sklearn.ensemble.tests.test_weight_boosting",
-    "sklearn.decomposition.tests.test_online_lda",
-    "sklearn._loss",
-]
+SUITES = {
+    "scikit-learn": [
+        "sklearn.mixture",
+        "sklearn.neural_network",
+        "sklearn.tests.test_naive_bayes",
+        "sklearn.tests.test_calibration",
+        "sklearn.tests.test_discriminant_analysis",
+        "sklearn.linear_model.tests.test_logistic",
+        "sklearn.linear_model.tests.test_linear_loss",
+        "sklearn.ensemble.tests.test_weight_boosting",
+        "sklearn.decomposition.tests.test_online_lda",
+        "sklearn._loss",
+    ],
+    "hmmlearn": ["hmmlearn"],
+    "statsmodels": [
+        "statsmodels.tsa.regime_switching",
+        "statsmodels.discrete.tests.test_conditional",
+    ],
+}
+CALLED = {"scikit-learn": ["softmax", "inplace_softmax", "logsumexp", "loss_gradient"]}
 
 
 def run(arguments, folder, **environment):
@@ -29,7 +37,12 @@ def run(arguments, folder, **environment):
     path = f"{HERE}:{Path(fastsoftmax.__file__).parents[1]}"
     ran = subprocess.run(
         [sys.executable, *arguments],
-        env={"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", **environment},
+        env={
+            "PYTHONPATH": path,
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            **environment,
+        },
         cwd=folder,
         capture_output=True,
         text=True,
@@ -39,15 +52,16 @@ def run(arguments, folder, **environment):
 
 
 @pytest.mark.weekly
-def test_scikit_learns_tests(tmp_path):
+@pytest.mark.parametrize("package", SUITES)
+def test_their_own_tests(package, tmp_path):
     (tmp_path / "none.ini").touch()
     printed = run(
-        ["-m", "pytest", "-q", "-p", "ours_in_scikit_learn", "-p", "no:cacheprovider", "-c",
-         "none.ini", "--rootdir", tmp_path, "-W", "ignore", "--pyargs", *SUITES],
+        ["-m", "pytest", "-q", "-p", "ours_in_programs", "-p", "no:cacheprovider", "-c",
+         "none.ini", "--rootdir", tmp_path, "-W", "ignore", "--pyargs", *SUITES[package]],
         tmp_path,
     )  # fmt: skip
     calls = printed.split("calls of ours: ")[1]
-    for function in ("softmax", "inplace_softmax", "logsumexp", "loss_gradient"):
+    for function in CALLED.get(package, ["logsumexp"]):
         assert f"'{function}'" in calls
 
 

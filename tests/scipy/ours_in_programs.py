@@ -1,4 +1,4 @@
-"""A plugin of pytest: the tests of scikit-learn run with ours in place; it counts calls."""
+"""A plugin of pytest: the tests of other packages run with ours in place; it counts calls."""
 
 import contextlib
 import sys
