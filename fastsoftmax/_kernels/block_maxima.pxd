@@ -9,6 +9,8 @@ Source
     Folklore.
 """
 
+from libc.stdint cimport int64_t, uint64_t
+
 from fastsoftmax._kernels.bit_masks cimport BITS_AT_ONCE, WORD, open_maxima
 from fastsoftmax._kernels.packed_row cimport (
     PART,
@@ -19,8 +21,9 @@ from fastsoftmax._kernels.packed_row cimport (
     row_element,
     row_part,
 )
+from fastsoftmax._kernels.philox cimport Stream, philox_words
 from fastsoftmax._kernels.radix cimport Descending, lowest_value, order_t, oriented, value_t
-from fastsoftmax._kernels.types cimport prefetch
+from fastsoftmax._kernels.types cimport noinline_void
 
 # Lanes are taken apart in what includes this, and wider vectors would go through memory for it.
 cdef extern from *:
@@ -30,12 +33,38 @@ cdef extern from *:
     #endif
     """
 
+# A loop of 8 steps gcc would unroll, and make no vector of.
+cdef extern from *:
+    """
+    #ifdef __clang__
+    #define FS_ROLLED
+    #else
+    #define FS_ROLLED _Pragma("GCC unroll 1")
+    #endif
+    #define FS_MAXIMA_OF_LANES(name, type) \\
+    static inline void name(const type *x, type *y) { \\
+        FS_ROLLED \\
+        for (int l = 0; l < 8; l++) { \\
+            type a = x[l] > x[8 + l] ? x[l] : x[8 + l]; \\
+            type b = x[16 + l] > x[24 + l] ? x[16 + l] : x[24 + l]; \\
+            y[l] = a > b ? a : b; \\
+        } \\
+    }
+    FS_MAXIMA_OF_LANES(fs_maxima_of_lanes32, float)
+    FS_MAXIMA_OF_LANES(fs_maxima_of_lanes64, double)
+    FS_MAXIMA_OF_LANES(fs_maxima_of_lanes_int, int64_t)
+    """
+    void maxima_of_lanes32 "fs_maxima_of_lanes32"(const float *x, float *y) noexcept nogil
+    void maxima_of_lanes64 "fs_maxima_of_lanes64"(const double *x, double *y) noexcept nogil
+    void maxima_of_lanes_int "fs_maxima_of_lanes_int"(
+        const int64_t *x, int64_t *y
+    ) noexcept nogil
+
 cdef enum:
     LANES = 8
     CHUNK = 256  # elements of a chunk: LANES blocks of 32;
     SMALL_CHUNK = 64  # of 8 where many are wanted
     STEP = 32  # elements that a loop takes at once
-    PREFETCH_ELEMENTS = 1536  # from the element read to the one fetched, which is in another page
 
 
 cdef inline Py_ssize_t count_blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogil:
@@ -43,59 +72,110 @@ cdef inline Py_ssize_t count_blocks(Py_ssize_t n, Py_ssize_t size) noexcept nogi
     return (n + size - 1) // size * LANES
 
 
+cdef inline void write_maxima(const value_t *lane, value_t *maxima) noexcept nogil:
+    """Write the maxima of a chunk by its STEP lanes."""
+    if value_t is float:
+        maxima_of_lanes32(lane, maxima)
+    elif value_t is double:
+        maxima_of_lanes64(lane, maxima)
+    else:
+        maxima_of_lanes_int(lane, maxima)
+
+
 cdef inline void oriented_block_maxima(
-    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima, value_t *sums
+    const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima
 ) noexcept nogil:
     """Write the block maxima of x[0:n], `oriented` by `order`, in chunks of `size`; pass NaN over.
-
-    If `sums` is not NULL, write STEP sums to it that hold each element once.
     """
     # Indexed by constants alone, so that they stay in registers.
     cdef value_t lane[STEP]
-    cdef value_t partial[STEP]
-    cdef value_t padded[2 * STEP]
-    cdef value_t high, high2, v
+    cdef value_t v
     cdef Py_ssize_t whole = n & ~(<Py_ssize_t>STEP - 1)
     cdef Py_ssize_t start, j, l
-    for l in range(STEP):
-        partial[l] = 0
-        padded[STEP + l] = lowest_value(<value_t>0)
     for start from 0 <= start < n by size:
         for l in range(STEP):
             lane[l] = lowest_value(<value_t>0)
         for j from start <= j < min(whole, start + size) by STEP:
-            for l from 0 <= l < STEP by 64 // sizeof(value_t):
-                prefetch(x + j + PREFETCH_ELEMENTS + l)
             for l in range(STEP):
                 v = oriented(x[j + l], order)
                 lane[l] = v if v > lane[l] else lane[l]
-            if sums != NULL:
-                for l in range(STEP):
-                    partial[l] += x[j + l]
-        for l in range(STEP):
-            padded[l] = lane[l]
-        for l in range(STEP):  # LANES are needed, but gcc makes no vectors of shorter loops
-            high = padded[l] if padded[l] > padded[8 + l] else padded[8 + l]
-            high2 = padded[16 + l] if padded[16 + l] > padded[24 + l] else padded[24 + l]
-            maxima[l] = high if high > high2 else high2
+        write_maxima(lane, maxima)
         maxima += LANES
     maxima -= LANES
     for j in range(whole, n):
         l = j & (LANES - 1)
         v = oriented(x[j], order)
         maxima[l] = v if v > maxima[l] else maxima[l]
-        if sums != NULL:
-            partial[0] += x[j]
-    if sums != NULL:
+
+
+cdef inline noinline_void separate_words(
+    const Stream *key, uint64_t first, uint64_t *word
+) noexcept nogil:
+    """Write four words of stream 1: no registers of a loop that they are made in."""
+    philox_words(key.keys, first, key.position, key.draw, 1, word)
+
+
+cdef inline void maxima_of_few(
+    const value_t *x, Py_ssize_t n, value_t *maxima, value_t *sums
+) noexcept nogil:
+    """Do what `maxima_and_sums` does for n < STEP elements, for which a call would cost as much."""
+    cdef Py_ssize_t j, l
+    for l in range(LANES):
+        maxima[l] = lowest_value(<value_t>0)
+    for l in range(STEP):
+        sums[l] = 0
+    for j in range(n):
+        l = j & (LANES - 1)
+        maxima[l] = x[j] if x[j] > maxima[l] else maxima[l]
+        sums[0] += x[j]
+
+
+cdef inline noinline_void maxima_and_sums(
+    const value_t *x, Py_ssize_t n, Py_ssize_t size, value_t *maxima, value_t *sums,
+    const Stream *key, uint64_t first, uint64_t *word,
+) noexcept nogil:
+    """Write the block maxima of x[0:n], in chunks of `size`, and STEP sums of each element once.
+
+    Most rows are read so first. Unless `key` is NULL, write four words of stream 1 for each 512
+    elements, too, from block `first` of Philox: beside the loads they cost less.
+    """
+    cdef value_t lane[STEP]
+    cdef value_t partial[STEP]
+    cdef Py_ssize_t whole = n & ~(<Py_ssize_t>STEP - 1)
+    cdef Py_ssize_t start, j, l
+    for l in range(STEP):
+        partial[l] = 0
+    for start from 0 <= start < n by size:
         for l in range(STEP):
-            sums[l] = partial[l]
+            lane[l] = lowest_value(<value_t>0)
+        for j from start <= j < min(whole, start + size) by STEP:
+            for l in range(STEP):
+                lane[l] = x[j + l] if x[j + l] > lane[l] else lane[l]
+            for l in range(STEP):
+                partial[l] += x[j + l]
+        write_maxima(lane, maxima)
+        maxima += LANES
+        if key != NULL and start % 512 == 0:
+            separate_words(key, first, word)
+            first += 1
+            word += 4
+    maxima -= LANES
+    for j in range(whole, n):
+        l = j & (LANES - 1)
+        maxima[l] = x[j] if x[j] > maxima[l] else maxima[l]
+        partial[0] += x[j]
+    for l in range(STEP):
+        sums[l] = partial[l]
 
 
 cdef inline void block_maxima(
     const value_t *x, Py_ssize_t n, Py_ssize_t size, value_t *maxima, value_t *sums
 ) noexcept nogil:
     """Write the block maxima of x[0:n] in chunks of `size`, and `sums`; pass NaN over."""
-    oriented_block_maxima(x, <Descending>0, n, size, maxima, sums)
+    if sums != NULL:
+        maxima_and_sums(x, n, size, maxima, sums, NULL, 0, NULL)
+    else:
+        oriented_block_maxima(x, <Descending>0, n, size, maxima)
 
 
 cdef inline void block_maxima_of_listed(
@@ -142,7 +222,12 @@ cdef inline void block_maxima_of_row(
     cdef Py_ssize_t start, length, l, count
     cdef bint by_chunk
     if packed == NULL:
-        oriented_block_maxima(x, order, n, size, maxima, sums)
+        if sums != NULL and n < STEP:
+            maxima_of_few(x, n, maxima, sums)
+        elif sums != NULL:
+            maxima_and_sums(x, n, size, maxima, sums, NULL, 0, NULL)
+        else:
+            oriented_block_maxima(x, order, n, size, maxima)
         return
     for l in range(STEP if sums != NULL else 0):
         sums[l] = 0
@@ -166,11 +251,11 @@ cdef inline void block_maxima_of_row(
         if count == 0:
             for l in range(LANES):
                 maxima[l] = lowest_value(<value_t>0)
+        elif sums == NULL:
+            oriented_block_maxima(part, order, count, size, maxima)
         else:
-            oriented_block_maxima(
-                part, order, count, size, maxima, partial if sums != NULL else NULL
-            )
-            for l in range(STEP if sums != NULL else 0):
+            maxima_and_sums(part, count, size, maxima, partial, NULL, 0, NULL)
+            for l in range(STEP):
                 sums[l] += partial[l]
         maxima += (length + size - 1) // size * LANES
         start += length

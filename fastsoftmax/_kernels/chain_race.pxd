@@ -2,7 +2,7 @@
 """Draws by a race from what a chain leaves: from candidates, or from a row of which it leaves all.
 """
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport Race, SampleCall
 from fastsoftmax._kernels.block_maxima cimport block_maxima_of_row
@@ -21,7 +21,7 @@ cdef enum:
 
 cdef inline int64_t race_for_one(
     const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, const Py_ssize_t *index,
-    Py_ssize_t length, double highest, double inverse, Workspace *work,
+    Py_ssize_t length, double highest, double inverse, const uint64_t *words, Workspace *work,
 ) noexcept nogil:
     """Return the place that wins among n elements of a row of `length`; -1 after a signal."""
     cdef SampleCall one
@@ -31,24 +31,24 @@ cdef inline int64_t race_for_one(
     one.replace = True
     one.race = by
     race_for_draws(
-        &one, row, x, n, index, highest, inverse, -infinity(<double>0), work, &place
+        &one, row, x, n, index, highest, inverse, -infinity(<double>0), words, work, &place
     )
     return place
 
 
 cdef inline Py_ssize_t race_in_row(
     const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, double highest, double inverse,
-    Workspace *work,
+    const uint64_t *words, Workspace *work,
 ) noexcept nogil:
     """Return the id that wins in a whole row, -1 after a signal.
 
-    `work` has the block maxima of RACE_BLOCK; they are lost.
+    `work` has the block maxima of RACE_BLOCK, and perhaps the blocks' words; they are lost.
     """
     if is_listed(work.packed):
         block_maxima_of_row(
             x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
         )
-    return race_for_one(by, row, x, n, NULL, n, highest, inverse, work)
+    return race_for_one(by, row, x, n, NULL, n, highest, inverse, words, work)
 
 
 cdef inline Py_ssize_t race_of_others(
@@ -72,7 +72,7 @@ cdef inline Py_ssize_t race_of_others(
             x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
         )
         race_for_draws(
-            &some, 0, x, n, NULL, 0, inverse, -infinity(<double>0), work, place
+            &some, 0, x, n, NULL, 0, inverse, -infinity(<double>0), NULL, work, place
         )
         for i in range(some.m):
             score[0] = c.value[i]
@@ -108,7 +108,7 @@ cdef inline noinline_void race_beside_names(
         sort_by_id(c)
         own.scores = &best
         id = race_for_one(
-            &own, 0, <const double *>c.score, m, c.id, n, highest_score(c), 1, work
+            &own, 0, <const double *>c.score, m, c.id, n, highest_score(c), 1, NULL, work
         )
     if id >= 0 and (other < 0 or best > score or best == score and c.id[id] < other):
         c.id[0], c.score[0], c.name[0] = c.id[id], c.score[id], c.name[id]
@@ -131,7 +131,7 @@ cdef inline noinline_void race_among(
     if weighed and not weigh(c):
         return
     place = race_for_one(
-        by, row, <const double *>c.score, c.count, c.id, n, highest_score(c), 1, work
+        by, row, <const double *>c.score, c.count, c.id, n, highest_score(c), 1, NULL, work
     )
     if place >= 0:
         id[0] = c.id[place]

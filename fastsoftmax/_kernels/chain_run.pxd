@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """A row through a whole chain, by the shortest way."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK
 from fastsoftmax._kernels.block_select cimport select_k
@@ -39,7 +39,7 @@ from fastsoftmax._kernels.chain_whole cimport (
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.inverse_cdf cimport draw_from_row
 from fastsoftmax._kernels.packed_row cimport row_element
-from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
+from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.token_logprobs cimport log1p_of_others
@@ -49,6 +49,7 @@ from fastsoftmax._kernels.workspace cimport Workspace
 cdef struct Draw:  # of a row, while its chain runs
     const Race *race  # NULL: by the uniform
     Py_ssize_t row
+    const uint64_t *words  # of a race in the whole row, or NULL
     bint weighed  # whether what is drawn is to be left as a candidate that is weighed
     Py_ssize_t id  # INVALID if the candidates that are left are still to be drawn from
 
@@ -96,7 +97,9 @@ cdef inline Py_ssize_t draw_whole(
             )
         inverse = inverse_temperature(temperature, <double>0)
         if draw.race != NULL:
-            c.id[0] = race_in_row(draw.race, draw.row, x, n, highest, inverse, work)
+            c.id[0] = race_in_row(
+                draw.race, draw.row, x, n, highest, inverse, draw.words, work
+            )
             if c.id[0] < 0:
                 return INVALID
         else:
@@ -157,14 +160,15 @@ cdef inline int64_t run_chain(
     `u` becomes where the next random number is. Where `draw` is not NULL, an id may be drawn by it
     and written there: then nothing is in `c`, or that id alone.
     """
-    cdef double highest = max_and_block_maxima(
-        x, n, RACE_BLOCK if races_in_row(chain, n, draw) else CHUNK, <real *>work.maxima,
-        work.packed,
-    )
+    cdef double highest
     cdef bint is_long = n >= LONG_ENOUGH
     cdef Py_ssize_t done
     if draw != NULL:
         draw.id = INVALID
+    if races_in_row(chain, n, draw):
+        highest = max_for_race(draw.race, draw.row, x, n, work, &draw.words)
+    else:
+        highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
     if highest != highest:
         return INVALID
     if not name_tokens(names, chain.steps, chain.n_steps, history, n):

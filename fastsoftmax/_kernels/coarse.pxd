@@ -34,7 +34,13 @@ cdef extern from *:
     #define FS_QUARTIC_2 0.240247443318367f
     #define FS_QUARTIC_3 0.05591785907745361f
     #define FS_QUARTIC_4 0.009570102207362652f
+    static inline void fs_sums_of_lanes(const float *x, float *y) {
+        FS_ROLLED
+        for (int l = 0; l < 8; l++)
+            y[l] = (x[l] + x[8 + l]) + (x[16 + l] + x[24 + l]);
+    }
     """
+    void sums_of_lanes "fs_sums_of_lanes"(const float *x, float *y) noexcept nogil
     const float CUBIC_0 "FS_CUBIC_0"
     const float CUBIC_1 "FS_CUBIC_1"
     const float CUBIC_2 "FS_CUBIC_2"
@@ -131,20 +137,14 @@ cdef inline wide_void sum_chunks(
     cdef float low = scale.low
     cdef float magic = scale.magic
     cdef float lane[STEP]  # indexed by constants alone, so that they stay in registers
-    cdef float part[2 * STEP]
     cdef Py_ssize_t start, j, l
-    for l in range(STEP):
-        part[STEP + l] = 0
     for start from 0 <= start < n by CHUNK:
         for l in range(STEP):
             lane[l] = 0
         for j from 0 <= j < CHUNK by STEP:
             for l in range(STEP):
                 lane[l] += coarse_exp(<float>x[j + l], rate, low, magic, degree)
-        for l in range(STEP):
-            part[l] = lane[l]
-        for l in range(STEP):  # LANES are needed, but gcc makes no vectors of shorter loops
-            sums[l] = (part[l] + part[8 + l]) + (part[16 + l] + part[24 + l])
+        sums_of_lanes(<const float *>lane, sums)
         sums += LANES
         x += CHUNK
 

@@ -7,6 +7,12 @@ cdef extern from *:
     ctypedef unsigned long long wide "unsigned __int128"
 
 
+cdef struct Stream:  # the words of a key, a position and a draw
+    uint64_t keys[20]
+    uint64_t position
+    uint64_t draw
+
+
 cdef inline void philox_keys(uint64_t key, uint64_t *keys) noexcept nogil:
     """Write the 20 keys of the rounds of a key whose upper half is 0."""
     cdef Py_ssize_t i

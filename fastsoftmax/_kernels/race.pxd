@@ -11,10 +11,11 @@ Formula
     least one plus an exponential number, of the id's word of the third.
 
 Passes over memory
-    One read for the block maxima. Block maximum / T plus the largest g of the block bounds the
-    block's scores: blocks are opened by falling bounds until none reaches the best score, and in a
-    block only what could reach it with the largest g gets its own. Of 384 blocks of real
-    rows 3 to 40 are opened, of 1000 of normal scores of deviation 3 some 60.
+    One read for the block maxima, in which the words of the first stream are found, too. Block
+    maximum / T plus the largest g of the block bounds the block's scores: blocks are opened by
+    falling bounds until none reaches the best score, and in a block only what could reach it with
+    the largest g gets its own. Of 384 blocks of real rows 3 to 40 are opened, of 1000 of normal
+    scores of deviation 3 some 60.
 
 Precision policy
     Scores are float64 for every type, and the same bits for every instruction set (see
@@ -35,7 +36,7 @@ from fastsoftmax._kernels.block_maxima cimport count_equal
 from fastsoftmax._kernels.gumbel cimport exponential_below, exponential_of, gumbel_above, gumbel_of
 from fastsoftmax._kernels.maxima cimport find_first
 from fastsoftmax._kernels.packed_row cimport PackedRow, part_length, row_part
-from fastsoftmax._kernels.philox cimport philox_keys
+from fastsoftmax._kernels.philox cimport Stream
 from fastsoftmax._kernels.race_blocks cimport (
     LEAST,
     OTHERS,
@@ -43,7 +44,7 @@ from fastsoftmax._kernels.race_blocks cimport (
     STEPS,
     Block,
     Blocks,
-    Stream,
+    begin_stream,
     block_of,
     blocks_of_list,
     blocks_of_row,
@@ -161,10 +162,13 @@ cdef inline void open_block(
 
 
 cdef inline void race(
-    const Stream *key, Blocks *b, double *score, int64_t *place, Py_ssize_t m, Workspace *work,
-    real like,
+    const Stream *key, Blocks *b, const uint64_t *words, double *score, int64_t *place,
+    Py_ssize_t m, Workspace *work, real like,
 ) noexcept nogil:
-    """Write the m largest scores, in order, and their places: -inf and -1 where there are none."""
+    """Write the m largest scores, in order, and their places: -inf and -1 where there are none.
+
+    `words` are those of the blocks, or NULL.
+    """
     cdef const real *maximum = <const real *>b.maximum
     cdef Block block
     cdef int64_t which
@@ -184,7 +188,7 @@ cdef inline void race(
             block.n - 1, find_first(<const real *>block.x, block.n, <real>b.highest)
         )
         enter_elements(key, b, 0, &block, &which, 1, score, place, 1, like)
-    count = bound_blocks(key, b, score[0], like)
+    count = bound_blocks(key, b, words, score[0], like)
     while count > 0:  # those with nearly the highest bounds; then, wider each time, of the rest
         top = b.bound[0]
         for i in range(count):
@@ -226,12 +230,13 @@ cdef inline bint all_ties_are_left(
 
 cdef inline void race_for_draws(
     const SampleCall *call, Py_ssize_t row, const real *x, Py_ssize_t n, const Py_ssize_t *index,
-    double highest, double inverse, double low, Workspace *work, int64_t *places,
+    double highest, double inverse, double low, const uint64_t *words, Workspace *work,
+    int64_t *places,
 ) noexcept nogil:
     """Write the places drawn from a row of n elements; from a list of n of them by `index`.
 
     What is below `low` takes no part. -1 where there are none any more. For a row `work` has its
-    block maxima, eight for each block.
+    block maxima, eight for each block, and `words` are what `max_for_race` has found.
     """
     cdef Stream key
     cdef Blocks b
@@ -253,11 +258,9 @@ cdef inline void race_for_draws(
         blocks_of_row(&b, work, <real>0)
     else:
         blocks_of_list(&b, <real>0)
-    philox_keys(by.seeds[row * by.seed_stride], key.keys)
-    key.position = by.positions[row * by.position_stride]
-    key.draw = 0
+    begin_stream(by, row, &key)
     if not call.replace:
-        race(&key, &b, score, places, call.m, work, <real>0)
+        race(&key, &b, words, score, places, call.m, work, <real>0)
         return
     for i in range(call.m):
         key.draw = i
@@ -267,4 +270,4 @@ cdef inline void race_for_draws(
                 places[i] = -1
                 continue
             done = 0
-        race(&key, &b, score + i, places + i, 1, work, <real>0)
+        race(&key, &b, words if i == 0 else NULL, score + i, places + i, 1, work, <real>0)

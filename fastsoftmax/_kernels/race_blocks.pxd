@@ -4,6 +4,8 @@
 from libc.math cimport fabs
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from fastsoftmax._kernels.abi cimport Race
+from fastsoftmax._kernels.block_maxima cimport maxima_and_sums
 from fastsoftmax._kernels.gumbel cimport (
     exponential_below,
     exponential_of,
@@ -12,7 +14,8 @@ from fastsoftmax._kernels.gumbel cimport (
 )
 from fastsoftmax._kernels.maxima cimport reduce_halves
 from fastsoftmax._kernels.packed_row cimport row_part
-from fastsoftmax._kernels.philox cimport philox_words
+from fastsoftmax._kernels.philox cimport Stream, philox_keys, philox_words
+from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima, max_of_maxima
 from fastsoftmax._kernels.sums cimport STEP
 from fastsoftmax._kernels.types cimport infinity, loop_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
@@ -24,11 +27,6 @@ cdef enum:
     OTHERS = 3
     WORDS = 256  # that are made at once
     STEPS = 4  # of 32 elements, in a block
-
-cdef struct Stream:  # the words of a seed, a position and a draw
-    uint64_t keys[20]
-    uint64_t position
-    uint64_t draw
 
 # The blocks of a row, or of a list of some of its elements in index order.
 cdef struct Blocks:
@@ -92,6 +90,39 @@ cdef inline uint64_t *words_from(
 # ---- all blocks ----------------------------------------------------------------------------------
 
 
+cdef inline void begin_stream(const Race *by, Py_ssize_t row, Stream *key) noexcept nogil:
+    """Set up the words of the first draw from a row."""
+    philox_keys(by.seeds[row * by.seed_stride], key.keys)
+    key.position = by.positions[row * by.position_stride]
+    key.draw = 0
+
+
+cdef inline double max_for_race(
+    const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, Workspace *work,
+    const uint64_t **words,
+) noexcept nogil:
+    """Call `max_and_block_maxima` for blocks of 128, and perhaps find the words of a first race.
+
+    `words` becomes where these are, or NULL.
+    """
+    cdef Stream key
+    cdef Blocks b
+    cdef real sums[STEP]
+    cdef int64_t first = by.first_id // RACE_BLOCK
+    words[0] = NULL
+    # In a single block the maxima's own ones would lie over the words.
+    if n <= RACE_BLOCK or work.packed != NULL or first % 4:
+        return max_and_block_maxima(x, n, RACE_BLOCK, <real *>work.maxima, work.packed)
+    begin_stream(by, row, &key)
+    place_arrays(&b, n, work)
+    words[0] = <const uint64_t *>b.order
+    maxima_and_sums(
+        x, n, RACE_BLOCK, <real *>work.maxima, sums, &key, 1 + <uint64_t>first // 4,
+        <uint64_t *>b.order,
+    )
+    return max_of_maxima(x, n, RACE_BLOCK, <real *>work.maxima, sums, NULL)
+
+
 cdef inline void place_arrays(Blocks *b, Py_ssize_t n, Workspace *work) noexcept nogil:
     """Place the arrays of the blocks of a row of n elements where its block maxima are, or were.
 
@@ -151,19 +182,24 @@ cdef inline loop_void set_largest(
 
 
 cdef inline Py_ssize_t bound_blocks(
-    const Stream *key, const Blocks *b, double score, real like
+    const Stream *key, const Blocks *b, const uint64_t *words, double score, real like
 ) noexcept nogil:
-    """Find the blocks that may reach a score, with their bounds; return how many."""
+    """Find the blocks that may reach a score, with their bounds; return how many.
+
+    By the words of all blocks, unless `words` is NULL.
+    """
     cdef uint64_t room[WORDS + 6]
-    cdef uint64_t *word = room
+    cdef const uint64_t *word = room
     cdef double above[WORDS]
     cdef const real *maximum = <const real *>b.maximum
     cdef double pivot = b.pivot, inverse = b.inverse
     cdef Py_ssize_t start, n, i, count = 0
     for start from 0 <= start < b.count by WORDS:
         n = min(<Py_ssize_t>WORDS, b.count - start)
-        if b.index != NULL:
-            stream_words(key, LEAST, b.number + start, n, word)
+        if words != NULL:
+            word = words + start
+        elif b.index != NULL:
+            stream_words(key, LEAST, b.number + start, n, room)
         else:
             word = words_from(key, LEAST, b.first + start, n, room)
         for i in range(n):

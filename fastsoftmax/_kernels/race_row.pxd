@@ -8,7 +8,7 @@ from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.race cimport all_ties_are_left, race_for_draws
-from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
+from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima
 from fastsoftmax._kernels.truncation cimport apply_filters, has_filters, list_prefix
@@ -27,19 +27,22 @@ cdef inline noinline_void race_of_row(
     cdef bint whole = not has_filters(f, n)
     cdef double inverse = inverse_temperature(f.temperature, <double>0)
     cdef double least = -infinity(<double>0), score
-    cdef double highest = max_and_block_maxima(
-        x, n, RACE_BLOCK if whole else CHUNK, <real *>work.maxima, work.packed
-    )
+    cdef double highest
+    cdef const uint64_t *words = NULL
     cdef Nucleus left
     cdef SampleCall one
     cdef Race by
     cdef Py_ssize_t count = -1
     id[0] = -1
-    if highest != highest:
-        return
     by.seeds, by.positions, by.scores = &seed, &position, &score
     by.seed_stride = by.position_stride = by.first_id = 0
     by.highest = NULL
+    if whole:
+        highest = max_for_race(&by, 0, x, n, work, &words)
+    else:
+        highest = max_and_block_maxima(x, n, CHUNK, <real *>work.maxima, work.packed)
+    if highest != highest:
+        return
     one.race = &by
     one.n = n
     one.m = one.replace = 1
@@ -55,10 +58,11 @@ cdef inline noinline_void race_of_row(
         if work.is_full:
             return
     if count < 0:
-        race_for_draws(&one, 0, x, n, NULL, highest, inverse, least, work, id)
+        race_for_draws(&one, 0, x, n, NULL, highest, inverse, least, words, work, id)
         return
     race_for_draws(
-        &one, 0, <const real *>work.value, count, work.index, highest, inverse, least, work, id
+        &one, 0, <const real *>work.value, count, work.index, highest, inverse, least, NULL, work,
+        id,
     )
     if id[0] >= 0:
         id[0] = work.index[id[0]]

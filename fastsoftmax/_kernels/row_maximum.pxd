@@ -48,15 +48,22 @@ cdef inline double max_and_block_maxima(
     are no probabilities: NaN, +inf or nothing but -inf in the row.
     """
     cdef real sums[STEP]
+    if is_listed(packed):
+        return max_of_listed(x, packed)
+    block_maxima_of_row(x, <Descending>0, n, size, maxima, sums, packed)
+    return max_of_maxima(x, n, size, maxima, sums, packed)
+
+
+cdef inline double max_of_maxima(
+    const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima, const real *sums, PackedRow *packed
+) noexcept nogil:
+    """Return what `max_and_block_maxima` does, by block maxima and sums."""
     cdef real high = -infinity(<real>0)
     cdef Py_ssize_t blocks = count_blocks(n, size)
     cdef Py_ssize_t step = part_length(n, packed)
     cdef const real *part
     cdef Py_ssize_t start, i
     cdef bint suspect = False
-    if is_listed(packed):
-        return max_of_listed(x, packed)
-    block_maxima_of_row(x, <Descending>0, n, size, maxima, sums, packed)
     block_maxima(maxima, blocks, CHUNK, maxima + blocks, NULL)
     for i in range(blocks, blocks + count_blocks(blocks, CHUNK)):
         high = maxima[i] if maxima[i] > high else high

@@ -35,7 +35,7 @@ Source
 """
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -63,7 +63,7 @@ from fastsoftmax._kernels.nucleus cimport draw_from_nucleus
 from fastsoftmax._kernels.packed_row cimport begin_row, is_listed
 from fastsoftmax._kernels.partition cimport Nucleus
 from fastsoftmax._kernels.race cimport all_ties_are_left, race_for_draws
-from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
+from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport argmax, first_max, max_and_block_maxima
 from fastsoftmax._kernels.signals cimport look
@@ -112,6 +112,7 @@ cdef void draw_row(
     cdef bint report = call.has_output
     cdef bint single = m == 1 and not report
     cdef double least = -infinity(<double>0)
+    cdef const uint64_t *words = NULL
     cdef Nucleus left
     cdef bint is_prefix = False  # whether the survivors come first in the order, as ranked
     cdef Py_ssize_t i, count
@@ -119,7 +120,7 @@ cdef void draw_row(
         ids[0] = argmax(x, n, <real *>work.maxima, work.packed)
         return
     if by_blocks:
-        highest = max_and_block_maxima(x, n, RACE_BLOCK, <real *>work.maxima, work.packed)
+        highest = max_for_race(call.race, row, x, n, work, &words)
         if is_listed(work.packed):
             block_maxima_of_row(
                 x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
@@ -138,7 +139,7 @@ cdef void draw_row(
             log_others = log1p_of_others(x, n, i, highest, f.temperature, sums, work.packed)
             log_others_kept = log_others
         if by_blocks:
-            race_for_draws(call, row, x, n, NULL, highest, inverse, least, work, ids)
+            race_for_draws(call, row, x, n, NULL, highest, inverse, least, words, work, ids)
         elif whole and m == 1:
             ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums, work.packed)
         else:
@@ -152,7 +153,7 @@ cdef void draw_row(
                         work.packed,
                     )
                     least = left.prefix.threshold
-                    race_for_draws(call, row, x, n, NULL, highest, inverse, least, work, ids)
+                    race_for_draws(call, row, x, n, NULL, highest, inverse, least, words, work, ids)
                     return
                 count = list_prefix(x, n, &left.prefix, work)
                 if work.is_full:
@@ -165,7 +166,7 @@ cdef void draw_row(
             if call.race != NULL:
                 race_for_draws(
                     call, row, <const real *>value, count, work.index, highest, inverse, least,
-                    work, ids,
+                    NULL, work, ids,
                 )
             elif m == 1 or not call.replace:
                 draw_without_replacement(work.weight, count, u, m, sums, ids)
