@@ -228,6 +228,13 @@ def _verification():
         yield Form(f, form.form, (ids, x, y), form.kwargs | {"rng": rng}, form.most, form.over)
     for name, value, most in (("method", "block", 4), ("on_invalid", "flag", 2), ("workers", 1, 2)):
         yield Form(f, f"{name}={value}", (ids, x, y), {"rng": rng, name: value}, most, base)
+    mask = x > -1
+    some = {"mask": mask[0, :2], "mask_rows": np.array([1, 3])}
+    for form, masks, most in (
+        ("mask=", {"mask": mask}, 1), ("mask= bits", {"mask": packed(mask)}, 1),
+        ("mask_rows=", some, 12),
+    ):  # fmt: skip
+        yield Form(f, form, (ids, x, y), masks | {"rng": rng}, most, base)
     yield Form(f, "draft_ids a list", (ids.tolist(), x, y), {"rng": rng}, 14, base)
     yield Form(f, "rng=1", (ids, x, y), {"rng": 1})  # a Generator is made: some 10 us
     each = {"seed": np.arange(4), "position": np.arange(4)}

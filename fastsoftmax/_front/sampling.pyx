@@ -53,7 +53,6 @@ from fastsoftmax._kernels.abi cimport (
 
 cnp.import_array()
 
-
 cdef enum:
     INITIAL_SUPPORT_WIDTH = 1024  # survivors a row that are provided for
     MOST_DRAWS = 1 << 30  # of all rows: for more it is asked whether memory can hold them

@@ -56,7 +56,6 @@ from fastsoftmax._kernels.statistics_abi cimport WEIGHTED_SUM
 
 cnp.import_array()
 
-
 ctypedef fused real:
     float
     double

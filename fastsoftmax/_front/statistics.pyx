@@ -29,7 +29,13 @@ from fastsoftmax._front.plan cimport (
     set_operand,
     shape_of,
 )
-from fastsoftmax._front.results cimport as_result, empty_draws, empty_reduced, number_of
+from fastsoftmax._front.results cimport (
+    as_result,
+    empty_draws,
+    empty_reduced,
+    new_tuple,
+    number_of,
+)
 from fastsoftmax._front.row_arguments cimport (
     checked_ids,
     row_counts,
@@ -53,8 +59,6 @@ from fastsoftmax._kernels.statistics_abi cimport (
 
 cnp.import_array()
 
-
-cdef object new_tuple = tuple.__new__  # of a named tuple: its own takes three times as long
 cdef object STATISTICS = arguments.STATISTICS
 
 

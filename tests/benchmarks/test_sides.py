@@ -1,6 +1,7 @@
 """The benchmark compares like with like: all sides of a cell give the same answer."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,9 @@ def test_every_side_gives_the_same_answer(sides, cell):
 def check(cell, run, got, x, as_numpy):
     """What a run gave is right, computed anew in plain NumPy."""
     op, parameters = run.op.split()[0], run.parameters
-    if op in all_sides.SOFTMAX_FAMILY:
+    if run.op in STATISTICS:
+        check_statistics(run.op, got, x, **parameters)
+    elif op in all_sides.SOFTMAX_FAMILY:
         check_family(op, as_numpy(got), x, **parameters)
     elif op in ("cross_entropy", "loss"):
         check_loss(op, got, x, **parameters)
@@ -107,6 +110,39 @@ def check_family(op, got, x, axis=-1, axes=None, temperature=1, mask=None, worke
     np.testing.assert_allclose(
         got.astype(np.float64), want.astype(np.float64), rtol=100 * eps, atol=atol
     )
+
+
+STATISTICS = (
+    *("row_stats", "row_stats, top 5, rank", "entropy", "logmeanexp", "kl_divergence"),
+    "logsumexp b=",
+)
+
+
+def check_statistics(op, got, x, axis=-1):
+    """Sums over rows, against longdouble; what looks at two arrays has -x, or x, for the second."""
+    log_p = log_softmax(x, axis)
+    lse = np.take(x - log_p, 0, axis)
+    p = np.exp(log_p)
+    close = partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5)
+    if op == "logsumexp b=":
+        close(got, np.log(abs((x * p).sum(axis))) + lse)
+    elif op == "logmeanexp":
+        close(got, lse - np.log(x.shape[axis]))
+    elif op == "kl_divergence":
+        close(got, (p * (log_p - log_softmax(-x, axis))).sum(axis))
+    elif op == "entropy":
+        close(got, -(p * log_p).sum(axis))
+    else:
+        best = -np.sort(-np.moveaxis(x, axis, -1))
+        np.testing.assert_array_equal(got.max, best[..., 0])
+        np.testing.assert_array_equal(got.argmax, x.argmax(axis))
+        close(got.margin, best[..., 0] - best[..., 1])
+        close(got.logsumexp, lse)
+        close(got.entropy, -(p * log_p).sum(axis))
+        if op != "row_stats":
+            np.testing.assert_array_equal(got.top_values, best[..., : got.top_values.shape[-1]])
+            own = np.take_along_axis(x, inputs.targets(x, axis)[..., None], axis)
+            np.testing.assert_array_equal(got.ranks, (x > own).sum(axis))
 
 
 def check_verified(ids, counts, x, certain, top_p):
