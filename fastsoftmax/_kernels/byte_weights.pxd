@@ -122,25 +122,38 @@ cdef extern from *:
         }
     }
     #else
-    typedef struct { float weights[256]; } fs_factors;
+    #if defined(__FMA__) || defined(__aarch64__)
+    #define FS_BYTE_FMA(a, b, c) __builtin_fmaf(a, b, c)
+    #else
+    #define FS_BYTE_FMA(a, b, c) ((a) * (b) + (c))
+    #endif
+    typedef struct { float high[16], low[16], weights[256]; } fs_factors;
     static inline fs_factors fs_load_factors(const float *high, const float *low) {
         fs_factors t;
+        memcpy(t.high, high, sizeof(t.high));
+        memcpy(t.low, low, sizeof(t.low));
         for (int c = 0; c < 256; c++) t.weights[c] = high[c >> 4] * low[c & 15];
         return t;
     }
     #define fs_sum_weights(t, q, n, shift, count) fs_sum_of(&(t), q, n, shift, count)
     #define fs_write_weights(t, q, n, shift, y) fs_write_of(&(t), q, n, shift, y)
+    // In the order of the vectors above.
     static inline double fs_sum_of(
         const fs_factors *t, const uint8_t *q, ptrdiff_t n, uint8_t shift, ptrdiff_t *count
     ) {
-        double lanes[8] = {0}, weights[256];
-        for (int c = 0; c < 256; c++) weights[c] = t->weights[c];
-        weights[255] = weights[0];
-        for (ptrdiff_t j = 0; j < n; j += 8)
-            for (int l = 0; l < 8; l++) lanes[l] += weights[(uint8_t)(q[j + l] + shift)];
-        for (ptrdiff_t j = 0; j < n; j++) *count += (uint8_t)(q[j] + shift) == 255;
+        float s[64] = {0};
+        double lanes[8];
+        for (ptrdiff_t j = 0; j < n; j += 64)
+            for (int l = 0; l < 64; l++) {
+                uint8_t x = (uint8_t)(q[j + l] + shift);
+                *count += x == 255;
+                x = x == 255 ? 0 : x;
+                s[l] = FS_BYTE_FMA(t->high[x >> 4], t->low[x & 15], s[l]);
+            }
+        for (int l = 0; l < 16; l++) s[l] = (s[4 * l] + s[4 * l + 1]) + (s[4 * l + 2] + s[4 * l + 3]);
+        for (int l = 0; l < 8; l++) lanes[l] = (double)s[l] + s[8 + l];
         for (int l = 0; l < 4; l++) lanes[l] += lanes[l + 4];
-        return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]);
+        return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
     }
     static inline void fs_write_of(
         const fs_factors *t, const uint8_t *q, ptrdiff_t n, uint8_t shift, float *y
