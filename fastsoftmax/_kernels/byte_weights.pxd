@@ -150,7 +150,8 @@ cdef extern from *:
                 x = x == 255 ? 0 : x;
                 s[l] = FS_BYTE_FMA(t->high[x >> 4], t->low[x & 15], s[l]);
             }
-        for (int l = 0; l < 16; l++) s[l] = (s[4 * l] + s[4 * l + 1]) + (s[4 * l + 2] + s[4 * l + 3]);
+        for (int l = 0; l < 16; l++)
+            s[l] = (s[4 * l] + s[4 * l + 1]) + (s[4 * l + 2] + s[4 * l + 3]);
         for (int l = 0; l < 8; l++) lanes[l] = (double)s[l] + s[8 + l];
         for (int l = 0; l < 4; l++) lanes[l] += lanes[l + 4];
         return (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]);
