@@ -146,7 +146,7 @@ def kill(mutant):
             if run.returncode:
                 raise ValueError(f"{mutant.name} is no program:\n{run.stdout}{run.stderr}")
         begin = time.perf_counter()
-        marks = "" if mutant.marked else "not slow and not weekly"
+        marks = "" if mutant.marked else "not slow and not weekly and not sanitize"
         by = first_failure(tree, mutant.tests.split(), marks)
         if by is None and not mutant.marked:
             by = first_failure(tree, ["tests"], marks)
