@@ -10,7 +10,7 @@ Passes over memory
 
 Precision policy
     Tables are made in float64 and rounded once to float32. Sums in float32 over 16 terms, then in
-    float64, without the largest code's terms, which are counted.
+    float64, without the largest code's terms, which are counted; of tables times a power of two.
 
 Source
     A softmax by tables: J. R. Stevens et al., "Softermax" (DAC 2021); the split in two is ours.
@@ -42,10 +42,20 @@ cdef enum:
     BLOCK = 16 * STEP  # the lanes' float32 sums go to float64 after so many codes
 
 
+cdef extern from *:
+    """
+    #define FS_BYTE_SCALE 4294967296.0 /* 2**32: twice that leaves 1024 weights of 1 room */
+    """
+    const double SCALE "FS_BYTE_SCALE"
+
+
 cdef inline double sum_of_others(
     const uint8_t *q, Py_ssize_t n, uint8_t shift, const float *high, const float *low
 ) noexcept nogil:
-    """Return the sum of a row's weights less that of its maximum, which is 1."""
+    """Return the sum of a row's weights less that of its maximum, which is 1.
+
+    Both tables are SCALE times what they are: weights too small for float32 count, too.
+    """
     cdef Factors factors
     cdef uint8_t last[STEP]
     cdef uint8_t code
@@ -58,7 +68,7 @@ cdef inline double sum_of_others(
                 count += 1
             else:
                 total += <double>high[code >> 4] * low[code & 15]
-        return total + (count - 1)
+        return total / (SCALE * SCALE) + (count - 1)
     factors = load_factors(high, low)
     for start from 0 <= start < whole by BLOCK:
         total += sum_weights(factors, q + start, min(BLOCK, whole - start), shift, &count)
@@ -69,7 +79,7 @@ cdef inline double sum_of_others(
     # What was the maximum was added as code 0, and so was what fills up the last step.
     total -= count * (<double>high[0] * low[0])
     count -= (n + STEP - 1) // STEP * STEP - n
-    return total + (count - 1)
+    return total / (SCALE * SCALE) + (count - 1)
 
 
 cdef inline void write_softmax(
@@ -115,8 +125,8 @@ cdef noinline_void softmax_rows(  # inlined, divisions would move out of the env
         if r == 0 or stride:
             fill_tables(scales[0] / scales[1], tables)
         for j in range(16):
-            high[j] = <float>tables[j]
-            low[j] = <float>tables[16 + j]
+            high[j] = <float>(tables[j] * SCALE)
+            low[j] = <float>(tables[16 + j] * SCALE)
         shift = 255 - max_byte(q, n, 0x80 if is_signed else 0)  # makes the largest code 255
         rest = sum_of_others(q, n, shift, high, low)
         if log:
@@ -128,6 +138,7 @@ cdef noinline_void softmax_rows(  # inlined, divisions would move out of the env
             inverse = 1 / (1 + rest)
             for j in range(16):
                 high[j] = <float>(tables[j] * inverse)
+                low[j] = <float>tables[16 + j]
             write_softmax(q, n, shift, high, low, y)
         q += n
         y += n
