@@ -26,8 +26,8 @@ from fastsoftmax._kernels.transpose cimport (
     STRIP,
     pad_rows,
     padded_rows,
-    transpose_in,
-    transpose_out,
+    transpose_in_apart,
+    transpose_out_apart,
     whole_strips,
 )
 from fastsoftmax._kernels.types cimport (
@@ -71,20 +71,6 @@ cdef inline Py_ssize_t max_short_length(real like) noexcept nogil:
 
 
 # Built into one function, these loops keep vectors in memory.
-
-
-cdef inline noinline_void loss_transpose_in(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, real *soa
-) noexcept nogil:
-    """soa[j] = element j of each row"""
-    transpose_in(x, rows, n, soa)
-
-
-cdef inline noinline_void loss_transpose_out(
-    const real *soa, real *y, Py_ssize_t rows, Py_ssize_t n
-) noexcept nogil:
-    """Element j of each row of y = soa[j]"""
-    transpose_out(soa, y, rows, n)
 
 
 cdef inline void soa_exp_variants(
@@ -370,13 +356,13 @@ cdef inline noinline_void loss_of_short_rows(
     if filled > rows:
         pad_rows(x, whole, rows, n)
         source = whole
-    loss_transpose_in(source, filled, n, soa)
+    transpose_in_apart(source, filled, n, soa)
     if label != NULL:
         source = label
         if filled > rows:
             pad_rows(label, whole, rows, n)
             source = whole
-        loss_transpose_in(source, filled, n, soa + LABEL_ROWS)
+        transpose_in_apart(source, filled, n, soa + LABEL_ROWS)
     prefetch_lines(x + rows * n, rows * n)  # the next batch
     if y != NULL:
         prefetch_lines(<const real *>y, rows * n)
@@ -384,7 +370,7 @@ cdef inline noinline_void loss_of_short_rows(
     if y == NULL or not t.done:
         return
     if filled > rows:
-        loss_transpose_out(<const real *>soa, whole, filled, n)
+        transpose_out_apart(<const real *>soa, whole, filled, n)
         memcpy(y, whole, rows * n * sizeof(real))
     else:
-        loss_transpose_out(<const real *>soa, y, filled, n)
+        transpose_out_apart(<const real *>soa, y, filled, n)

@@ -23,7 +23,12 @@ from fastsoftmax._kernels.short_rows cimport (
 from fastsoftmax._kernels.statistics_abi cimport RowStatsCall
 from fastsoftmax._kernels.stats_batch cimport RowTerms, set_scales, write_figures
 from fastsoftmax._kernels.sums cimport LANES
-from fastsoftmax._kernels.transpose cimport pad_rows, padded_rows, transpose_in, whole_strips
+from fastsoftmax._kernels.transpose cimport (
+    pad_rows,
+    padded_rows,
+    transpose_in_apart,
+    whole_strips,
+)
 from fastsoftmax._kernels.types cimport (
     fma,
     infinity,
@@ -107,13 +112,6 @@ cdef inline void soa_distances(
     else:
         for r in range(whole_strips(rows)):
             far[r] = soa_tree(<const real *>terms + r, LANES)
-
-
-cdef inline noinline_void stats_transpose_in(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, real *soa
-) noexcept nogil:
-    """soa[j] = element j of each row"""
-    transpose_in(x, rows, n, soa)
 
 
 cdef inline noinline_void stats_maxima(
@@ -270,7 +268,7 @@ cdef inline noinline_void short_stats(
         pad_rows(x, whole, rows, n)
         source = whole
     highest[0] = second[0] = 0  # rows > 0, which the compiler does not know
-    stats_transpose_in(source, filled, n, soa)
+    transpose_in_apart(source, filled, n, soa)
     prefetch_lines(x + rows * n, rows * n)  # the next batch
     if call.argmax != NULL or call.margins != NULL:
         stats_two_best(<const real *>soa, filled, n, highest, second, place)

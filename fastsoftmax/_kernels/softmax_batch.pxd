@@ -53,7 +53,12 @@ from fastsoftmax._kernels.short_rows cimport (
 )
 from fastsoftmax._kernels.sums cimport STEP, DoubleDouble
 from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
-from fastsoftmax._kernels.transpose cimport pad_rows, padded_rows, transpose_in, transpose_out
+from fastsoftmax._kernels.transpose cimport (
+    pad_rows,
+    padded_rows,
+    transpose_in_apart,
+    transpose_out_apart,
+)
 from fastsoftmax._kernels.types cimport (
     infinity,
     noinline_void,
@@ -93,25 +98,11 @@ cdef inline noinline_void soa_exp_variants(
         soa_exp(soa, e, rows, n, exp_scale, <Centered>0)
 
 
-cdef inline noinline_void transpose_in_noinline(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, real *soa
-) noexcept nogil:
-    """Call `transpose_in`."""
-    transpose_in(x, rows, n, soa)
-
-
 cdef inline noinline_void soa_sums_noinline(
     const real *e, Py_ssize_t rows, Py_ssize_t n, double *total, double *rest
 ) noexcept nogil:
     """Call `soa_sums`."""
     soa_sums(e, rows, n, <out_ptr64>total, <out_ptr64>rest)
-
-
-cdef inline noinline_void transpose_out_noinline(
-    const real *soa, real *y, Py_ssize_t rows, Py_ssize_t n
-) noexcept nogil:
-    """Call `transpose_out`."""
-    transpose_out(soa, y, rows, n)
 
 
 cdef inline noinline_void sums_excluding_max_noinline(
@@ -243,7 +234,7 @@ cdef inline bint batch_short_rows(
         pad_rows(x, whole, rows, n)
         source = whole
         target = whole
-    transpose_in_noinline(source, filled, n, soa)
+    transpose_in_apart(source, filled, n, soa)
     prefetch_lines(x + rows * n, rows * n)  # the next batch
     highest[0] = 0
     if not from_pivot:
@@ -264,7 +255,7 @@ cdef inline bint batch_short_rows(
             pivot[0] = infinity(<real>0)
             return False
         soa_scale(e, filled, n, high, low)
-        transpose_out_noinline(<const real *>e, target, filled, n)
+        transpose_out_apart(<const real *>e, target, filled, n)
     else:
         max_terms(<const real *>highest, <const real *>exp_scale, filled, BATCH_ROWS, <out_ptr>low)
         soa_log1p_sums(total, rest, <const real *>low, filled, <out_ptr64>logs)
@@ -279,7 +270,7 @@ cdef inline bint batch_short_rows(
         for r in range(filled):
             high[r] = <real>logs[r]
         soa_log_softmax(<out_ptr>soa, filled, n, highest, inverse, high)
-        transpose_out_noinline(<const real *>soa, target, filled, n)
+        transpose_out_apart(<const real *>soa, target, filled, n)
     if filled > rows:
         memcpy(y, whole, rows * n * sizeof(real))
     propagate_nan(<const real *>high, y, rows, n, n, 1)

@@ -7,7 +7,7 @@ The distance of planes is a constant, without which the compiler would check the
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
-from fastsoftmax._kernels.types cimport real
+from fastsoftmax._kernels.types cimport noinline_void, real
 
 cdef enum:
     STRIP = 16  # rows, a multiple of every vector's length
@@ -222,3 +222,20 @@ cdef inline void scatter_columns(
     for r in range(whole_strips(rows)):
         for j in range(n):
             y[r * n + j] = soa[j * BATCH_ROWS + r]
+
+
+# ---- built into one function with the loops between them, these keep vectors in memory -----------
+
+
+cdef inline noinline_void transpose_in_apart(
+    const real *x, Py_ssize_t rows, Py_ssize_t n, real *soa
+) noexcept nogil:
+    """Call `transpose_in`."""
+    transpose_in(x, rows, n, soa)
+
+
+cdef inline noinline_void transpose_out_apart(
+    const real *soa, real *y, Py_ssize_t rows, Py_ssize_t n
+) noexcept nogil:
+    """Call `transpose_out`."""
+    transpose_out(soa, y, rows, n)
