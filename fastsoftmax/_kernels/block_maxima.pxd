@@ -85,7 +85,9 @@ cdef inline void write_maxima(const value_t *lane, value_t *maxima) noexcept nog
 cdef inline void oriented_block_maxima(
     const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima
 ) noexcept nogil:
-    """Write the block maxima of x[0:n], `oriented` by `order`, in chunks of `size`; pass NaN over.
+    """Write the block maxima of x[0:n], `oriented` by `order`, in chunks of `size`.
+
+    NaN is passed over.
     """
     # Indexed by constants alone, so that they stay in registers.
     cdef value_t lane[STEP]
@@ -171,11 +173,16 @@ cdef inline noinline_void maxima_and_sums(
 cdef inline void block_maxima(
     const value_t *x, Py_ssize_t n, Py_ssize_t size, value_t *maxima, value_t *sums
 ) noexcept nogil:
-    """Write the block maxima of x[0:n] in chunks of `size`, and `sums`; pass NaN over."""
-    if sums != NULL:
-        maxima_and_sums(x, n, size, maxima, sums, NULL, 0, NULL)
-    else:
+    """Write the block maxima of x[0:n] in chunks of `size`, and `sums` unless that is NULL.
+
+    NaN is passed over.
+    """
+    if sums == NULL:
         oriented_block_maxima(x, <Descending>0, n, size, maxima)
+    elif n < STEP:
+        maxima_of_few(x, n, maxima, sums)
+    else:
+        maxima_and_sums(x, n, size, maxima, sums, NULL, 0, NULL)
 
 
 cdef inline void block_maxima_of_listed(
@@ -216,16 +223,17 @@ cdef inline void block_maxima_of_row(
     const value_t *x, order_t order, Py_ssize_t n, Py_ssize_t size, value_t *maxima,
     value_t *sums, PackedRow *packed,
 ) noexcept nogil:
-    """Call `oriented_block_maxima` for the row x, which may be packed; `size` divides PART."""
+    """Call `oriented_block_maxima` for the row x, which may be packed; `size` divides PART.
+
+    With `sums`, for which `order` is Descending, `block_maxima`.
+    """
     cdef value_t partial[STEP]
     cdef const value_t *part
     cdef Py_ssize_t start, length, l, count
     cdef bint by_chunk
     if packed == NULL:
-        if sums != NULL and n < STEP:
-            maxima_of_few(x, n, maxima, sums)
-        elif sums != NULL:
-            maxima_and_sums(x, n, size, maxima, sums, NULL, 0, NULL)
+        if sums != NULL:
+            block_maxima(x, n, size, maxima, sums)
         else:
             oriented_block_maxima(x, order, n, size, maxima)
         return
@@ -254,7 +262,7 @@ cdef inline void block_maxima_of_row(
         elif sums == NULL:
             oriented_block_maxima(part, order, count, size, maxima)
         else:
-            maxima_and_sums(part, count, size, maxima, partial, NULL, 0, NULL)
+            block_maxima(part, count, size, maxima, partial)
             for l in range(STEP):
                 sums[l] += partial[l]
         maxima += (length + size - 1) // size * LANES

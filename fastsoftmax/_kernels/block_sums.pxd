@@ -6,7 +6,7 @@ The sums are those of `logsumexp` (``sums.pxd``), with distances added in the sa
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK, count_blocks
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale
-from fastsoftmax._kernels.maxima cimport find_first
+from fastsoftmax._kernels.maxima cimport find_first, max_of_eight
 from fastsoftmax._kernels.row cimport exp_prefetching_loop
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
@@ -137,11 +137,7 @@ cdef inline real max_of_maxima(const real *maxima, Py_ssize_t n) noexcept nogil:
     for j from LANES <= j < n by LANES:
         for l in range(LANES):
             lane[l] = maxima[j + l] if maxima[j + l] > lane[l] else lane[l]
-    for l in range(4):
-        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
-    for l in range(2):
-        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
-    return lane[1] if lane[1] > lane[0] else lane[0]
+    return max_of_eight(lane)
 
 
 cdef inline Py_ssize_t find_by_maxima(

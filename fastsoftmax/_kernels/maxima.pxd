@@ -17,6 +17,16 @@ cdef struct RowMax:
 # ---- of one row ----------------------------------------------------------------------------------
 
 
+cdef inline real max_of_eight(real *lane) noexcept nogil:
+    """Return the largest of the 8 numbers in `lane`, which are overwritten."""
+    cdef Py_ssize_t l
+    for l in range(4):
+        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
+    for l in range(2):
+        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
+    return lane[1] if lane[1] > lane[0] else lane[0]
+
+
 cdef inline real max_of_lanes(real *lane) noexcept nogil:
     """Return the largest of the STEP numbers in `lane`, which are overwritten."""
     cdef Py_ssize_t l
@@ -24,11 +34,7 @@ cdef inline real max_of_lanes(real *lane) noexcept nogil:
         lane[l] = lane[16 + l] if lane[16 + l] > lane[l] else lane[l]
     for l in range(8):
         lane[l] = lane[8 + l] if lane[8 + l] > lane[l] else lane[l]
-    for l in range(4):
-        lane[l] = lane[4 + l] if lane[4 + l] > lane[l] else lane[l]
-    for l in range(2):
-        lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
-    return lane[1] if lane[1] > lane[0] else lane[0]
+    return max_of_eight(lane)
 
 
 cdef inline real max_of(const real *x, Py_ssize_t n, real highest) noexcept nogil:

@@ -15,7 +15,7 @@ from fastsoftmax._kernels.gumbel cimport (
 from fastsoftmax._kernels.maxima cimport reduce_halves
 from fastsoftmax._kernels.packed_row cimport row_part
 from fastsoftmax._kernels.philox cimport Stream, philox_keys, philox_words
-from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima, max_of_maxima
+from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima, max_or_nan
 from fastsoftmax._kernels.sums cimport STEP
 from fastsoftmax._kernels.types cimport infinity, loop_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
@@ -120,7 +120,7 @@ cdef inline double max_for_race(
         x, n, RACE_BLOCK, <real *>work.maxima, sums, &key, 1 + <uint64_t>first // 4,
         <uint64_t *>b.order,
     )
-    return max_of_maxima(x, n, RACE_BLOCK, <real *>work.maxima, sums, NULL)
+    return max_or_nan(x, n, RACE_BLOCK, <real *>work.maxima, sums, NULL)
 
 
 cdef inline void place_arrays(Blocks *b, Py_ssize_t n, Workspace *work) noexcept nogil:

@@ -51,10 +51,10 @@ cdef inline double max_and_block_maxima(
     if is_listed(packed):
         return max_of_listed(x, packed)
     block_maxima_of_row(x, <Descending>0, n, size, maxima, sums, packed)
-    return max_of_maxima(x, n, size, maxima, sums, packed)
+    return max_or_nan(x, n, size, maxima, sums, packed)
 
 
-cdef inline double max_of_maxima(
+cdef inline double max_or_nan(
     const real *x, Py_ssize_t n, Py_ssize_t size, real *maxima, const real *sums, PackedRow *packed
 ) noexcept nogil:
     """Return what `max_and_block_maxima` does, by block maxima and sums."""

@@ -99,10 +99,7 @@ cdef inline noinline_void maxima_of_part(
     const real *x, Py_ssize_t n, real *maxima, real *sums
 ) noexcept nogil:
     """Write block maxima, and `sums` unless that is NULL."""
-    if sums == NULL:
-        block_maxima(x, n, CHUNK, maxima, <real *>NULL)
-    else:
-        block_maxima(x, n, CHUNK, maxima, sums)
+    block_maxima(x, n, CHUNK, maxima, sums)
 
 
 cdef inline noinline_void sums_by_blocks(

@@ -179,7 +179,6 @@ cdef noinline_void stats_of_batches(
     size = min(<Py_ssize_t>BATCH_ROWS, size)
     if n < MIN_BATCH_LENGTH:
         size = BATCH_ROWS
-    if n < MIN_BATCH_LENGTH:
         memset(e + n * BATCH_ROWS, 0, (MIN_BATCH_LENGTH - n) * BATCH_ROWS * sizeof(real))
     for start from 0 <= start < rows by size:
         count = min(size, rows - start)
