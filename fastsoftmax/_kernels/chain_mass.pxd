@@ -23,6 +23,7 @@ from fastsoftmax._kernels.chain_abi cimport (
 )
 from fastsoftmax._kernels.chain_list cimport (
     Candidates,
+    drop_lowest,
     entropy,
     highest_score,
     keep_above,
@@ -218,6 +219,7 @@ cdef inline Py_ssize_t cut_nucleus(
         c.score[i] = (<real *>work.value)[i]
         c.name[i] = name_of(names, work.index[i])
     c.ascending = True
+    drop_lowest(c)  # of `min_keep`, where fewer are above -inf
     for i in range(chain.n_first):
         if not run_step(c, chain.steps + i, names, chain.eps, u):
             return INVALID

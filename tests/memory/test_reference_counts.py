@@ -129,8 +129,8 @@ def read_only(x):
 #: Values that no function takes, by parameter.
 BAD = {
     "x": [np.array([object()] * 4), np.zeros(4, complex), ["a", "b"]],
-    "k": [-1000, N + 1, 2.5, np.array([1, 2]), "3"],
-    "n": [-1000, N + 1, 2.5, np.array([1, 2]), "3"],
+    "k": [-1000, N + 1, 2.5, np.array([1, 2]), "three"],
+    "n": [-1000, N + 1, 2.5, np.array([1, 2]), "three"],
     "ids": [np.full((ROWS, 2), N), np.full((ROWS, 2), -1), np.zeros((ROWS, 2)), np.zeros(7, int)],
     "targets": [np.full(ROWS, N), np.full(ROWS, -7), np.zeros(ROWS + 1, int), np.zeros((9, 9))],
     "axis": [500, -900, 1.5],
@@ -142,9 +142,9 @@ BAD = {
         read_only(np.empty((ROWS, N), np.float32)),
         [0.0] * N,
     ],
-    "top_k": [-1000, 2.5, np.full(ROWS + 1, 3), "3"],
-    "top_p": [-0.1, 1.5, np.nan, np.full(ROWS + 1, 0.5), "p"],
-    "min_p": [-0.1, 1.5, np.nan, np.full(ROWS + 1, 0.5), "p"],
+    "top_k": [-1000, 2.5, np.full(ROWS + 1, 3), "three"],
+    "top_p": [-0.1, 1.5, np.nan, np.full(ROWS + 1, 0.5), "high"],
+    "min_p": [-0.1, 1.5, np.nan, np.full(ROWS + 1, 0.5), "high"],
     "min_keep": [-1000, 2.5],
     "mask": [
         np.zeros((ROWS, N)),
@@ -168,8 +168,8 @@ BAD = {
     "draft_ids": [np.full(2, N), np.full(2, -2), np.zeros(2), np.zeros(7, int)],
     "draft_logits": [np.zeros((ROWS, N)), np.zeros((ROWS - 1, N), complex), ["a", "b"]],
     "method": ["neither", 3],
-    "scores": [np.zeros(ROWS + 1), np.full(ROWS, np.nan), np.full(ROWS, np.inf), "3"],
-    "beams": [-1000, ROWS * N + 1, 2.5, np.array([1, 2]), "3"],
+    "scores": [np.zeros(ROWS + 1), np.full(ROWS, np.nan), np.full(ROWS, np.inf), "three"],
+    "beams": [-1000, ROWS * N + 1, 2.5, np.array([1, 2]), "three"],
     "length": [-1.0, np.nan, np.full(ROWS + 1, 2), "long"],
     "b": [np.ones(N + 1), np.zeros(4, complex), ["a", "b"]],
     "other": [np.ones(N + 1), np.zeros(4, complex), ["a", "b"]],
@@ -177,7 +177,7 @@ BAD = {
     "top": [-1000, N + 1, 2.5],
     "return_lse": ["yes", 1],
     "return_sign": ["yes", 1],
-    "length_penalty": [np.nan, 1000, "p", 1],
+    "length_penalty": [np.nan, 1000, "high", 1],
 }
 BAD |= dict.fromkeys(("logits", "grad_output", "probs", "log_probs"), BAD["x"])
 

@@ -224,6 +224,22 @@ def test_quotients_that_round_to_one(preserving):
         assert outcome(sampler, x) == readable(sampler, x)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [60, 5000])
+def test_what_is_removed_stays_so_where_min_keep_is_more_than_the_rest(n, dtype):
+    x = np.full((1, n), -np.inf, dtype)
+    x[0, [7, 30, 51]] = [1, 3, 2]
+    # A step after the cut that gives removed tokens, were there any, a score or a rank again.
+    last = SoftCap(0.5), LogitBias({3: 1.0, 30: 0.5}), TypicalP(0.99, min_keep=9)
+    for cut in (TopK, TopP, MinP, TypicalP, Epsilon, Eta):
+        for first in ((), (Temperature(0.7),), (RepetitionPenalty(1.5),)):
+            for step in last:
+                sampler = Sampler(*first, cut(1 if cut is TopK else 0.01, min_keep=5), step)
+                assert outcome(sampler, x, [[30]]) == readable(sampler, x, [[30]])
+                left = sampler.filter(x, [[30]])
+                assert np.nonzero(left > -np.inf)[1].tolist() == [7, 30, 51]
+
+
 @given(CHAINS, rows(LENGTHS), HISTORIES)
 @settings(max_examples=300)
 @pytest.mark.slow
