@@ -62,8 +62,8 @@ def softmax(
     Notes
     -----
     A probability, or its logarithm, is within 8 u of the exact one, relative, u = 2**-24; equal
-    codes have equal ones, and a larger code never has a smaller one. AVX2, AVX-512 and NEON give the same
-    bits, whatever the layout, the other rows and the caller's floating-point environment are.
+    codes have equal ones, and a larger code never has a smaller one. AVX2, AVX-512 and NEON give
+    the same bits, whatever the layout, the other rows and the caller's floating-point environment.
 
     Examples
     --------
