@@ -34,13 +34,19 @@ cdef extern from *:
     ctypedef void noinline_void "FS_SEPARATE"
 
 # What a loop returns whose body is functions: without all of them built into it, it is no vector
-# code.
+# code. Cython declares a variable of the type that a function returns, and clang refuses a
+# function's attribute there: what is not void has none.
 cdef extern from *:
     """
     #define FS_LOOP __attribute__((flatten))
     #define FS_LOOP_VOID FS_LOOP void
+    #ifdef __clang__
+    #define FS_LOOP_INT int
+    #define FS_LOOP_DOUBLE double
+    #else
     #define FS_LOOP_INT FS_LOOP int
     #define FS_LOOP_DOUBLE FS_LOOP double
+    #endif
     """
     ctypedef void loop_void "FS_LOOP_VOID"
     ctypedef int loop_int "FS_LOOP_INT"
@@ -52,11 +58,12 @@ cdef extern from *:
     """
     #if defined(__AVX512F__) && !defined(__clang__)
     #define FS_WIDE __attribute__((noinline, flatten, target("prefer-vector-width=512")))
-    #else
-    #define FS_WIDE FS_LOOP
-    #endif
     #define FS_WIDE_VOID FS_WIDE void
     #define FS_WIDE_DOUBLE FS_WIDE double
+    #else
+    #define FS_WIDE_VOID FS_LOOP_VOID
+    #define FS_WIDE_DOUBLE FS_LOOP_DOUBLE
+    #endif
     """
     ctypedef void wide_void "FS_WIDE_VOID"
     ctypedef double wide_double "FS_WIDE_DOUBLE"

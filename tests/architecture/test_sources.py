@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -54,3 +56,22 @@ def test_no_word_of_a_private_dialect():
         if PACKAGE in file.parents:
             code = re.sub(r'""".*?"""|"[^"\n]*"|#[^\n]*', "", file.read_text("utf-8"), flags=re.S)
             assert not DIALECT & set(re.findall(r"[A-Za-z]+", code)), file
+
+
+def test_clang_takes_what_functions_return():
+    """Cython declares a variable of it; clang ends where that has an attribute of functions."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or pytest.skip("no C compiler")
+    types = re.compile(r'^    ctypedef (?!void )[a-z][\w ]* \w+ "(\w+)"$', re.M)
+    found = []
+    for file in PACKAGE.rglob("*.pxd"):
+        text = file.read_text("utf-8")
+        blocks = re.findall(r'cdef extern from \*:\n    """\n(.*?)"""', text, re.S)
+        c = "".join(re.sub(r"^ *#include.*$", "", b, flags=re.M) for b in blocks)
+        for word in types.findall(text):
+            command = [compiler, "-E", "-P", "-undef", "-D__clang__", "-xc", "-"]
+            out = subprocess.run(
+                command, input=f"{c}\nstart {word} x;\n", capture_output=True, text=True, check=True
+            ).stdout
+            found.append(out.rpartition("start ")[2].strip())
+    assert len(found) > 2
+    assert [x for x in found if "__attribute__" in x] == []
