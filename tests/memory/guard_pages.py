@@ -21,7 +21,8 @@ SOME = (1, 2, 3, 7, 9, 15, 17, 31, 33, 63, 65, 100, 127, 130)
 DTYPES = ("float32", "float64", "float16")
 STRIDES = (1, 2, -1)
 ENDS = ("first", "last")
-PAGES = 4  # of 4 KiB: three rows of 130 float64 that lie two apart take two
+ROWS = 9  # a batch of the kernels that work on several at once, and one that is not whole strips
+PAGES = 5  # of 4 KiB: those rows of 130 float64 that lie two apart
 
 
 def temperatures(x):
@@ -161,7 +162,7 @@ def run(impl, names, lengths):
 
     for space, givers in SECONDS:
         space.update({name: between(space[name]) for name in givers})
-    numbers = np.random.default_rng(0).standard_normal((3, max(lengths)))
+    numbers = np.random.default_rng(0).standard_normal((ROWS, max(lengths)))
     count = 0
     for name, dtype, stride, end in itertools.product(names, DTYPES, STRIDES, ENDS):
         print("in", name.replace(" ", "-"), dtype, stride, end, flush=True)
