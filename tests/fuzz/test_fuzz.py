@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 import fastsoftmax
 from fastsoftmax import _dispatch
 
-from . import files, programs
+from . import files, programs, world
 from .judge import FindingError, UnbuiltError, judge
 from .machine import Machine
 from .programs import Call
@@ -76,6 +77,19 @@ def test_commands(tmp_path):
 
 def test_arrays_that_live_on():
     try_machines(_dispatch.load(BEST), 2, 8)
+
+
+def test_no_subclass_that_lives_on_goes_to_scipy():
+    machine = Machine()
+    machine.live["a"] = world.array((7,), "f4", "specials", 0, "subclass")
+
+    @share(30)
+    @given(st.data())
+    def calls(data):
+        call = data.draw(machine._calls())
+        assert not (call.function.startswith("scipy.") and "a" in call.arguments.values())
+
+    calls()
 
 
 @pytest.mark.slow
