@@ -53,4 +53,5 @@ cdef RaceArgs race_args(const Plan *p, Py_ssize_t m, rng, seed, position):
         race.scores = <double *>cnp.PyArray_DATA(args.scores)
     race.first_id = 0
     race.highest = NULL
+    race.map = NULL
     return args

@@ -235,6 +235,7 @@ cdef struct Race:  # the draws of a race
     # Of a part of a vocabulary:
     int64_t first_id  # a multiple of 128
     const double *highest  # of all parts, of each row; NULL: the rows' own
+    const void *map  # a ScoreMap that makes scores of a row's logits; NULL: they are them
 
 cdef struct SampleCall:
     int dtype  # DType

@@ -25,10 +25,12 @@ from fastsoftmax._kernels.chain_list cimport (
     Candidates,
     drop_lowest,
     entropy,
+    find_first_prefix,
     highest_score,
     keep_above,
     keep_best,
     make_room,
+    sort_by_id,
 )
 from fastsoftmax._kernels.chain_names cimport Names, name_of
 from fastsoftmax._kernels.chain_row cimport (
@@ -37,6 +39,7 @@ from fastsoftmax._kernels.chain_row cimport (
     Chain,
     allow_selection,
     list_few,
+    raise_capped,
 )
 from fastsoftmax._kernels.chain_steps cimport (
     eta_threshold,
@@ -44,7 +47,14 @@ from fastsoftmax._kernels.chain_steps cimport (
     run_step,
     surprise,
 )
-from fastsoftmax._kernels.chain_whole cimport Scores, order_names, set_bound, sum_weights
+from fastsoftmax._kernels.chain_whole cimport (
+    Scores,
+    order_names,
+    set_bound,
+    sum_weights,
+    sums_error,
+)
+from fastsoftmax._kernels.score_map cimport map_error
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.truncation cimport apply_filters, initial_room
 from fastsoftmax._kernels.types cimport infinity, real
@@ -56,19 +66,30 @@ cdef enum:
     FIRST_SELECTION = 64
 
 
-cdef inline bint cuts_by_sums(const ChainStep *step) noexcept nogil:
-    """Return whether a step removes what is below a bound that sums over all scores tell."""
-    if step.op == TOP_P or step.op == TYPICAL_P:
+cdef inline bint cuts_by_sums(const ChainStep *step, bint caps) noexcept nogil:
+    """Return whether a step removes what is below a bound that sums over all scores tell.
+
+    Of a few scores, or of all but those near the bound where caps leave the sums a little off.
+    """
+    if step.op == TOP_P or step.op == TYPICAL_P and not caps:
         return step.a < 1
     return step.op == TOP_N_SIGMA or step.op == EPSILON or step.op == ETA
 
 
+cdef inline double probability_error(
+    const Candidates *c, const ChainStep *step, double slack
+) noexcept nogil:
+    """Return by what share a probability over the threshold may be off, where the sums are."""
+    return slack if step.op == EPSILON else slack * (4 - 2 * c.weighted / c.total)
+
+
 cdef inline bint is_within(
-    const Candidates *c, const ChainStep *step, Py_ssize_t worst, double eps
+    const Candidates *c, const ChainStep *step, Py_ssize_t worst, double eps, double slack
 ) noexcept nogil:
     """Return whether what a step keeps of a row is better than the candidate at `worst`.
 
-    For a step that is no `TopNSigma`, candidates have their weights.
+    Whatever the sums are within that share of themselves. For a step that is no `TopNSigma`,
+    candidates have their weights.
     """
     cdef double mass = 0, threshold = step.a, h = entropy(c), d
     cdef Py_ssize_t i, better = 0
@@ -86,8 +107,43 @@ cdef inline bint is_within(
     if step.op == EPSILON or step.op == ETA:
         if step.op == ETA:
             threshold = eta_threshold(c, threshold)
+        threshold *= 1 - probability_error(c, step, slack)
         return better >= step.min_keep and c.weight[worst] / c.total < threshold
-    return better >= step.min_keep and mass >= step.a * (1 - 4 * eps) * c.total
+    return better >= step.min_keep and mass >= step.a * (1 - 4 * eps) * (1 + slack) * c.total
+
+
+cdef inline bint is_far(const Candidates *c, double bound, double off) noexcept nogil:
+    """Return whether no score is within `off` of a bound, where that is more than 0."""
+    cdef Py_ssize_t i, near = 0
+    for i in range(c.count):
+        near += fabs(c.score[i] - bound) <= off
+    return near == 0 or off == 0
+
+
+cdef inline bint is_certain(
+    Candidates *c, const ChainStep *step, double eps, double slack
+) noexcept nogil:
+    """Return whether a step keeps the same, whatever the sums are within that share of themselves.
+
+    Candidates have their weights, and ids ascend.
+    """
+    cdef double threshold, goal
+    cdef Py_ssize_t i, ties, more, sure = 0
+    if slack == 0:
+        return True
+    if step.op == TOP_P:
+        goal = step.a * (1 - 4 * eps) * c.total
+        threshold = find_first_prefix(
+            c, c.score, c.weight, goal * (1 - slack), step.min_keep, False, &ties
+        )
+        return threshold == find_first_prefix(
+            c, c.score, c.weight, goal * (1 + slack), step.min_keep, False, &more
+        ) and ties == more
+    threshold = (eta_threshold(c, step.a) if step.op == ETA else step.a) * c.total
+    slack = probability_error(c, step, slack)
+    for i in range(c.count):
+        sure += fabs(c.weight[i] - threshold) > slack * threshold
+    return sure == c.count
 
 
 cdef inline bint cuts_deeper(
@@ -153,10 +209,15 @@ cdef inline Py_ssize_t cut_by_sums(
     cdef Scores s
     cdef Py_ssize_t k = FIRST_SELECTION
     cdef Py_ssize_t selected, i, worst = 0
+    cdef double slack, off
     cdef bint summed = False
     cdef bint followed = chain.n_first + 1 < chain.n_steps
-    s.steps = chain.steps
-    s.n_steps = chain.n_first
+    s.map.steps = chain.steps
+    s.map.n_steps = chain.n_first
+    s.error = map_error(&s.map)
+    if s.error == infinity(<double>0):
+        return INVALID
+    slack = sums_error(&s)
     s.names = names
     s.packed = work.packed
     while k * 8 < n:
@@ -173,19 +234,29 @@ cdef inline Py_ssize_t cut_by_sums(
         if not summed and not sum_up(&s, x, n, step, names, c):
             return INVALID
         summed = True
+        if chain.caps:
+            raise_capped(c, worst)
+            sort_by_id(c)
         worst = place_of_id(c, worst)
         if worst < 0:  # all above -inf are there
             return INVALID
         if step.op == TOP_N_SIGMA:
-            if c.bound > c.score[worst]:
+            off = 2 * step.a * s.error + slack * (c.highest - c.bound)
+            if c.bound - off > c.score[worst]:
+                if not is_far(c, c.bound, off):
+                    return INVALID
                 keep_above(c, c.bound, 1)
                 return chain.n_first + 1
         else:
             softmax_weights(<const double *>c.score, c.weight, c.count, c.highest, 1)
-            if is_within(c, step, worst, chain.eps):
+            if is_within(c, step, worst, chain.eps, slack):
+                if not is_certain(c, step, chain.eps, slack):
+                    return INVALID
                 keep_by_weight(c, step, chain.eps)
                 return chain.n_first + 1
-            if step.op == TOP_P and followed and cuts_deeper(c, step + 1, worst):
+            if step.op == TOP_P and followed and not is_within(
+                c, step, worst, chain.eps, -slack
+            ) and cuts_deeper(c, step + 1, worst):
                 return chain.n_first + 2
         if stopped(n):
             return INVALID

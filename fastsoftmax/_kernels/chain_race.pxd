@@ -12,6 +12,7 @@ from fastsoftmax._kernels.chain_names cimport Names, name_of
 from fastsoftmax._kernels.race cimport ABSOLUTE, race_for_draws
 from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK
 from fastsoftmax._kernels.radix cimport Descending
+from fastsoftmax._kernels.score_map cimport ScoreMap
 from fastsoftmax._kernels.types cimport infinity, noinline_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
 
@@ -52,8 +53,8 @@ cdef inline Py_ssize_t race_in_row(
 
 
 cdef inline Py_ssize_t race_of_others(
-    Race *by, const real *x, Py_ssize_t n, double inverse, const Names *names, Workspace *work,
-    Candidates *c, double *score,
+    Race *by, const real *x, Py_ssize_t n, double highest, double inverse, const Names *names,
+    Workspace *work, Candidates *c, double *score,
 ) noexcept nogil:
     """Return the id that wins in a row among those that no step names, or -1; write its score.
 
@@ -72,7 +73,7 @@ cdef inline Py_ssize_t race_of_others(
             x, <Descending>0, n, RACE_BLOCK, <real *>work.maxima, <real *>NULL, work.packed
         )
         race_for_draws(
-            &some, 0, x, n, NULL, 0, inverse, -infinity(<double>0), NULL, work, place
+            &some, 0, x, n, NULL, highest, inverse, -infinity(<double>0), NULL, work, place
         )
         for i in range(some.m):
             score[0] = c.value[i]
@@ -84,13 +85,14 @@ cdef inline Py_ssize_t race_of_others(
 
 
 cdef inline noinline_void race_beside_names(
-    const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, double inverse,
-    const Names *names, Workspace *work, Candidates *c,
+    const Race *by, Py_ssize_t row, const real *x, Py_ssize_t n, double highest, double inverse,
+    const ScoreMap *map, const Names *names, Workspace *work, Candidates *c,
 ) noexcept nogil:
     """Leave the winner of a race as the only candidate, its id -1 after a signal.
 
-    Of a row all whose scores are only divided, but for those of the names, which are among the
-    candidates; all are up to RACE_LIMIT. A winner that is not named has no score.
+    Of a row whose scores are those of a map, or if that is NULL only divided, but for those of the
+    names, which are among the candidates; all are up to RACE_LIMIT. A winner that is not named has
+    no score.
     """
     cdef Race own = by[0]
     cdef double zero = 0, score, best
@@ -99,7 +101,8 @@ cdef inline noinline_void race_beside_names(
     own.positions += row * by.position_stride
     own.seed_stride = own.position_stride = 0
     own.highest = &zero
-    other = race_of_others(&own, x, n, inverse, names, work, c, &score)
+    own.map = map
+    other = race_of_others(&own, x, n, highest, inverse, names, work, c, &score)
     for i in range(c.count):
         c.id[m], c.score[m], c.name[m] = c.id[i], c.score[i], c.name[i]
         m += c.name[i] >= 0
@@ -107,6 +110,7 @@ cdef inline noinline_void race_beside_names(
     if m > 0:
         sort_by_id(c)
         own.scores = &best
+        own.map = NULL
         id = race_for_one(
             &own, 0, <const double *>c.score, m, c.id, n, highest_score(c), 1, NULL, work
         )

@@ -61,7 +61,8 @@ cdef inline bint report_row(
     )
     write_logprobs(x, n, &id, 1, highest, 1, log_others, <real *>report.logprobs + at, work.packed)
     none.count = 0
-    s.n_steps = 0
+    s.map.n_steps = 0
+    s.error = 0
     s.names = &none
     s.packed = work.packed
     c.highest = highest

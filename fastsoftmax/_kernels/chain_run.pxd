@@ -31,7 +31,6 @@ from fastsoftmax._kernels.chain_row cimport (
 from fastsoftmax._kernels.chain_steps cimport run_step
 from fastsoftmax._kernels.chain_whole cimport (
     Scores,
-    divide_scores,
     draw_from_scores,
     order_names,
     sum_weights,
@@ -41,6 +40,7 @@ from fastsoftmax._kernels.inverse_cdf cimport draw_from_row
 from fastsoftmax._kernels.packed_row cimport row_element
 from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.row_maximum cimport first_max, max_and_block_maxima
+from fastsoftmax._kernels.score_map cimport divide_scores, map_error, map_scores
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.token_logprobs cimport log1p_of_others
 from fastsoftmax._kernels.types cimport infinity, real
@@ -126,28 +126,31 @@ cdef inline Py_ssize_t draw_whole(
     if not -infinity(<double>0) < c.highest < infinity(<double>0):
         return INVALID
     order_names(names, c)
-    s.steps = chain.steps
-    s.n_steps = chain.n_steps
+    s.map.steps = chain.steps
+    s.map.n_steps = chain.n_steps
+    s.error = 0 if draw.weighed else map_error(&s.map)
+    if s.error == infinity(<double>0):
+        s.error = 0
     s.names = names
     s.packed = work.packed
     if draw.race == NULL:
         return draw_from_scores(&s, x, n, u[0][0], <double *>work.keys, c)
-    if chain.caps or not -RACE_LIMIT <= c.highest <= RACE_LIMIT:
+    if not -RACE_LIMIT <= c.highest <= RACE_LIMIT:
         return INVALID
     if draw.weighed:
         sum_weights(&s, x, n, False, NULL, c)
     inverse = 1
     for i in range(chain.n_steps):
-        if chain.steps[i].op == TEMPERATURE:
+        if chain.steps[i].op == TEMPERATURE and not chain.caps:
             inverse *= inverse_temperature(chain.steps[i].a, <double>0)
-    race_beside_names(draw.race, draw.row, x, n, inverse, names, work, c)
+    race_beside_names(
+        draw.race, draw.row, x, n, highest, inverse, &s.map if chain.caps else NULL, names, work, c
+    )
     if c.id[0] < 0:
         return INVALID
     if c.name[0] < 0:
         c.score[0] = row_element(x, c.id[0], work.packed)
-        for i in range(chain.n_steps):
-            if chain.steps[i].op == TEMPERATURE:
-                divide_scores(c.score, 1, chain.steps[i].a)
+        map_scores(&s.map, c.score, 1)
     return c.id[0]
 
 
@@ -180,8 +183,7 @@ cdef inline int64_t run_chain(
                 draw.id = draw_whole(x, n, highest, chain, names, u, work, c, draw)
                 if draw.id != INVALID:
                     return draw.id if draw.id == NO_MEMORY else n
-        # A cap takes longer than all else: it is done once, for the list.
-        elif real is float and not chain.caps and cuts_by_sums(chain.steps + chain.n_first):
+        elif real is float and cuts_by_sums(chain.steps + chain.n_first, chain.caps):
             if chain.steps[chain.n_first].op == TOP_P and only_divides(chain) and not (
                 chain.n_first + 1 < chain.n_steps
                 and is_cut_deeper(chain.steps + chain.n_first + 1)

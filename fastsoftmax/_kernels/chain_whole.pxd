@@ -5,22 +5,28 @@ The scores of tokens that no step names are those of the row, divided by the tem
 capped; those of the named are put in their places. So nothing of the row's size is written.
 """
 
-from libc.math cimport sqrt, tanh
+from libc.math cimport sqrt
 from libc.stdint cimport uint64_t
 
-from fastsoftmax._kernels.chain_abi cimport SOFT_CAP, TEMPERATURE, ChainStep
 from fastsoftmax._kernels.chain_list cimport Candidates
 from fastsoftmax._kernels.chain_names cimport Names
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.packed_row cimport PackedRow, is_shut, row_part
 from fastsoftmax._kernels.radix cimport radix_sort_pairs
+from fastsoftmax._kernels.score_map cimport ScoreMap, map_nearly, map_scores
 from fastsoftmax._kernels.sums cimport BLOCK
-from fastsoftmax._kernels.types cimport infinity, largest_finite, noinline_void, real
-from fastsoftmax._kernels.weights cimport cdf_search, softmax_weights, sum_lanes
+from fastsoftmax._kernels.types cimport infinity, real
+from fastsoftmax._kernels.weights cimport (
+    cdf_search,
+    cdf_search_certain,
+    softmax_weights,
+    sum_in_order,
+    sum_lanes,
+)
 
 cdef struct Scores:  # of a row, after the first steps
-    const ChainStep *steps
-    Py_ssize_t n_steps
+    ScoreMap map  # of these
+    double error  # by which the scores of sums may be off, and no more; 0: they are exact
     const Names *names
     Py_ssize_t next  # the first name, in the order of the ids, that is not in the blocks so far
     PackedRow *packed
@@ -41,40 +47,21 @@ cdef inline void order_names(Names *names, Candidates *c) noexcept nogil:
     )
 
 
-cdef inline void divide_scores(double *score, Py_ssize_t n, double temperature) noexcept nogil:
-    """Divide n scores, 1/T being held at the largest finite number."""
-    cdef Py_ssize_t i
-    if temperature == 1:
-        return
-    if 1 / temperature == infinity(<double>0):
-        for i in range(n):
-            score[i] *= largest_finite(<double>0)
-    else:
-        for i in range(n):
-            score[i] /= temperature
-
-
-cdef inline noinline_void cap_scores(double *score, Py_ssize_t n, double limit) noexcept nogil:
-    """Hold n scores between -limit and limit; what is removed stays so."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        if score[i] > -infinity(<double>0):
-            score[i] = limit * tanh(score[i] / limit)
-
-
 cdef inline void load_scores(
     Scores *s, const real *x, Py_ssize_t start, Py_ssize_t n, double *score
 ) noexcept nogil:
-    """Write the scores of a block of n from `start` on, blocks coming in their order."""
+    """Write the scores of a block of n from `start` on, blocks coming in their order.
+
+    Within `s.error` of them, for those that no step names.
+    """
     cdef const real *part = row_part(x, start, n, s.packed)
     cdef Py_ssize_t i
     for i in range(n):
         score[i] = part[i]
-    for i in range(s.n_steps):
-        if s.steps[i].op == TEMPERATURE:
-            divide_scores(score, n, s.steps[i].a)
-        elif s.steps[i].op == SOFT_CAP:
-            cap_scores(score, n, s.steps[i].a)
+    if s.error > 0:
+        map_nearly(&s.map, score, n)
+    else:
+        map_scores(&s.map, score, n)
     while s.next < s.names.count:
         i = s.names.order[s.next]
         if s.names.id[i] >= start + n:
@@ -160,27 +147,39 @@ cdef inline void set_bound(
     )
 
 
+cdef inline double sums_error(const Scores *s) noexcept nogil:
+    """Return how far sums of weights may be off, as a share of them."""
+    return 2 * s.error + 1e-12 if s.error > 0 else 0
+
+
 cdef inline Py_ssize_t draw_from_scores(
     Scores *s, const real *x, Py_ssize_t n, double u, double *sums, Candidates *c
 ) noexcept nogil:
     """Draw from a whole row: the block by the sums of the blocks, then the place within it.
 
-    Leave what is drawn, and its score, as a candidate that is weighed.
+    Leave what is drawn, and its score, as a candidate that is weighed, all within `s.error`; where
+    that may matter for what is drawn, there are none.
     """
     cdef double score[BLOCK]
     cdef double weight[BLOCK]
-    cdef double before = 0, target
+    cdef double before, target
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK, block, i, size
-    sum_weights(s, x, n, False, sums, c)
-    target = u * c.total
-    block = cdf_search(sums, blocks, 0, target)
-    for i in range(block):
-        before += sums[i]
-    size = min(<Py_ssize_t>BLOCK, n - block * BLOCK)
-    skip_names(s, block * BLOCK)
-    load_scores(s, x, block * BLOCK, size, score)
-    softmax_weights(<const double *>score, weight, size, c.highest, 1)
-    i = cdf_search(weight, size, before, target)
+    while True:
+        sum_weights(s, x, n, False, sums, c)
+        target = u * c.total
+        block = cdf_search(sums, blocks, 0, target)
+        before = sum_in_order(sums, block)
+        size = min(<Py_ssize_t>BLOCK, n - block * BLOCK)
+        skip_names(s, block * BLOCK)
+        load_scores(s, x, block * BLOCK, size, score)
+        softmax_weights(<const double *>score, weight, size, c.highest, 1)
+        if s.error == 0:
+            i = cdf_search(weight, size, before, target)
+            break
+        i = cdf_search_certain(weight, size, target - before, 2 * sums_error(s) * c.total)
+        if i >= 0:
+            break
+        s.error = 0
     c.count = 1
     c.id[0] = block * BLOCK + i
     c.score[0] = score[i]

@@ -55,6 +55,7 @@ from fastsoftmax._kernels.race_blocks cimport (
     set_largest,
     stream_words,
 )
+from fastsoftmax._kernels.score_map cimport ScoreMap, map_scores
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
 from fastsoftmax._kernels.sums cimport STEP
 from fastsoftmax._kernels.types cimport infinity, lowest_bit, real
@@ -123,6 +124,9 @@ cdef inline void enter_elements(
     stream_words(key, OTHERS, id, count, word)
     for j in range(count):
         scaled[j] = (<double>x[which[j]] - b.pivot) * b.inverse
+    if b.map != NULL:
+        map_scores(b.map, scaled, count)
+    for j in range(count):
         t[j] = scaled[j] + gumbel_above(exponential_below(word[j]) + least)
     for j in range(count):
         if t[j] >= score[0] or which[j] == block.largest_at:
@@ -145,10 +149,12 @@ cdef inline void open_block(
     cdef Py_ssize_t j = block.largest_at, count = 0
     cdef int64_t which[RACE_BLOCK]
     cdef uint32_t marks[STEPS]
+    cdef double scaled
     if j >= 0 and x[j] >= b.low:
-        enter(
-            (<double>x[j] - b.pivot) * b.inverse + b.largest[i], block.start + j, score, place, m
-        )
+        scaled = (<double>x[j] - b.pivot) * b.inverse
+        if b.map != NULL:
+            map_scores(b.map, &scaled, 1)
+        enter(scaled + b.largest[i], block.start + j, score, place, m)
     mark_from(x, block.n, least_logit(b, b.largest[i], score[0], like), marks)
     if j >= 0:
         marks[j // STEP] &= ~(<uint32_t>1 << (j % STEP))
@@ -235,6 +241,7 @@ cdef inline void race_for_draws(
 ) noexcept nogil:
     """Write the places drawn from a row of n elements; from a list of n of them by `index`.
 
+    Where there is a map, scores are by it instead of `inverse`, which is 1, and up to ABSOLUTE.
     What is below `low` takes no part. -1 where there are none any more. For a row `work` has its
     block maxima, eight for each block, and `words` are what `max_for_race` has found.
     """
@@ -249,9 +256,10 @@ cdef inline void race_for_draws(
     b.first = by.first_id // RACE_BLOCK
     b.highest = highest
     b.inverse = inverse
+    b.map = <const ScoreMap *>by.map
     b.low = low
     b.pivot = by.highest[row] if by.highest != NULL else highest
-    if -ABSOLUTE <= b.pivot * inverse <= ABSOLUTE:
+    if b.map != NULL or -ABSOLUTE <= b.pivot * inverse <= ABSOLUTE:
         b.pivot = 0
     place_arrays(&b, call.n, work)
     if index == NULL:

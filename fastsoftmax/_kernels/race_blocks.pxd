@@ -16,6 +16,7 @@ from fastsoftmax._kernels.maxima cimport reduce_halves
 from fastsoftmax._kernels.packed_row cimport row_part
 from fastsoftmax._kernels.philox cimport Stream, philox_keys, philox_words
 from fastsoftmax._kernels.row_maximum cimport max_and_block_maxima, max_or_nan
+from fastsoftmax._kernels.score_map cimport ScoreMap, least_before, map_above
 from fastsoftmax._kernels.sums cimport STEP
 from fastsoftmax._kernels.types cimport infinity, loop_void, real
 from fastsoftmax._kernels.workspace cimport Workspace
@@ -38,6 +39,7 @@ cdef struct Blocks:
     double highest
     double pivot
     double inverse  # 1/T
+    const ScoreMap *map  # what makes scores of logits, pivot and 1/T being 0 and 1; NULL: nothing
     double low  # what is below it does not take part
     void *maximum  # of each block, of the row's type
     int64_t *number  # of each block of a list,
@@ -203,17 +205,23 @@ cdef inline Py_ssize_t bound_blocks(
         else:
             word = words_from(key, LEAST, b.first + start, n, room)
         for i in range(n):
-            above[i] = (<double>maximum[start + i] - pivot) * inverse + gumbel_above(
-                exponential_below(word[i]) * 0.0078125
-            )
+            above[i] = (<double>maximum[start + i] - pivot) * inverse
+        if b.map != NULL:
+            map_above(b.map, above, n)
+        for i in range(n):
+            above[i] += gumbel_above(exponential_below(word[i]) * 0.0078125)
         for i in range(n):
             b.block[count] = start + i
             b.order[count] = <int64_t>word[i]
             count += above[i] >= score
     set_largest(b, b.order, count)
+    for i in range(count):
+        b.bound[i] = (<double>maximum[b.block[i]] - pivot) * inverse
+    if b.map != NULL:
+        map_above(b.map, b.bound, count)
     n = 0
     for i in range(count):
-        b.bound[n] = (<double>maximum[b.block[i]] - pivot) * inverse + b.largest[i]
+        b.bound[n] = b.bound[i] + b.largest[i]
         b.order[n] = i
         n += (b.bound[n] >= score) & (b.bound[n] > -infinity(<double>0)) & (
             maximum[b.block[i]] >= b.low
@@ -258,7 +266,10 @@ cdef inline real least_logit(const Blocks *b, double g, double score, real like)
     cdef double eps = 1.2e-7 if real is float else 1e-15
     cdef double d = (score - g - 1e-15 * (fabs(score) + fabs(g))) / b.inverse
     cdef double x = b.pivot + d - 1e-15 * (fabs(b.pivot) + fabs(d))
-    cdef real low = <real>(x - eps * fabs(x) - 1e-44)
+    cdef real low
+    if b.map != NULL:
+        x = least_before(b.map, x)
+    low = <real>(x - eps * fabs(x) - 1e-44)
     return low if low > b.low else <real>b.low  # for NaN, too
 
 

@@ -37,6 +37,7 @@ cdef inline noinline_void race_of_row(
     by.seeds, by.positions, by.scores = &seed, &position, &score
     by.seed_stride = by.position_stride = by.first_id = 0
     by.highest = NULL
+    by.map = NULL
     if whole:
         highest = max_for_race(&by, 0, x, n, work, &words)
     else:

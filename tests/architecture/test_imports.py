@@ -64,7 +64,7 @@ MAY_IMPORT = {
 #: The kernels' files: each may cimport those before it.
 KERNELS = [
     "reserve", "abi", "statistics_abi", "verify_abi",
-    "signals", "types", "history", "history_queries", "exp",
+    "signals", "types", "history", "history_queries", "chain_abi", "exp", "score_map",
     "log1p", "philox", "gumbel", "exp_scale", "sums", "maxima", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
@@ -77,7 +77,7 @@ KERNELS = [
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "coarse",
     "mass_prefix", "peaked_row", "truncation",
     "filter_logits", "token_logprobs", "race_blocks", "race", "race_row", "support", "select",
-    "chain_abi", "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
+    "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
     "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run", "chain_report", "chain",
     "found_row", "kept", "residual", "verify", "beams", "sample", "half", "conversions",
     "masks", "packing", "byte_weights", "quantized",

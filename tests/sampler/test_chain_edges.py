@@ -11,10 +11,8 @@ from fastsoftmax.steps import (
     FrequencyPenalty,
     LogitBias,
     MinLength,
-    MinP,
     RepetitionPenalty,
     SequenceBias,
-    SoftCap,
     SuppressTokens,
     Temperature,
     TopK,
@@ -124,19 +122,3 @@ def test_a_race_beside_the_tokens_that_are_named(row, steps, masked):
     assert report.ids.tolist() == want.tolist()
     logprobs = token_logprobs(left, want)
     np.testing.assert_allclose(report.filtered_logprobs, logprobs, rtol=1e-5)
-
-
-CAPPED = [
-    [TopK(20)], [Temperature(0.6)], [LogitBias({3: -9.0, 7: 2.0}), Temperature(0.7), TopK(9)],
-    [TopK(3, "all"), MinP(0.3)], [MinP(0.5)], [TopP(0.3)],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("cap", [0.1, 30.0])
-@pytest.mark.parametrize(
-    "steps", [*CAPPED[:3], *(pytest.param(s, marks=SLOW) for s in CAPPED[3:])], ids=range(6)
-)
-def test_scores_that_are_capped_first(row, cap, steps):
-    """Many of them become equal where the cap is low: then the lower id wins."""
-    chain = Sampler(SoftCap(cap), *steps)
-    assert outcome(chain, row) == readable(chain, row)
