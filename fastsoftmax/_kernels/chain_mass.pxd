@@ -7,6 +7,7 @@ until that is so.
 """
 
 from libc.math cimport fabs
+from libc.string cimport memcpy
 
 from fastsoftmax._kernels.abi cimport Filters
 from fastsoftmax._kernels.block_maxima cimport CHUNK
@@ -54,11 +55,12 @@ from fastsoftmax._kernels.chain_whole cimport (
     sum_weights,
     sums_error,
 )
+from fastsoftmax._kernels.coarse_cap cimport CoarseCap, set_coarse_cap, sum_capped
 from fastsoftmax._kernels.score_map cimport map_error
 from fastsoftmax._kernels.signals cimport stopped
 from fastsoftmax._kernels.truncation cimport apply_filters, initial_room
 from fastsoftmax._kernels.types cimport infinity, real
-from fastsoftmax._kernels.weights cimport softmax_weights
+from fastsoftmax._kernels.weights cimport softmax_weights, sum_lanes
 from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
@@ -66,12 +68,9 @@ cdef enum:
     FIRST_SELECTION = 64
 
 
-cdef inline bint cuts_by_sums(const ChainStep *step, bint caps) noexcept nogil:
-    """Return whether a step removes what is below a bound that sums over all scores tell.
-
-    Of a few scores, or of all but those near the bound where caps leave the sums a little off.
-    """
-    if step.op == TOP_P or step.op == TYPICAL_P and not caps:
+cdef inline bint cuts_by_sums(const ChainStep *step) noexcept nogil:
+    """Return whether a step removes what is below a bound that sums over all scores tell."""
+    if step.op == TOP_P or step.op == TYPICAL_P:
         return step.a < 1
     return step.op == TOP_N_SIGMA or step.op == EPSILON or step.op == ETA
 
@@ -79,7 +78,10 @@ cdef inline bint cuts_by_sums(const ChainStep *step, bint caps) noexcept nogil:
 cdef inline double probability_error(
     const Candidates *c, const ChainStep *step, double slack
 ) noexcept nogil:
-    """Return by what share a probability over the threshold may be off, where the sums are."""
+    """Return by what share a probability over the threshold may be off, where the sums are.
+
+    Their entropy, which the threshold may depend on, is not off by more.
+    """
     return slack if step.op == EPSILON else slack * (4 - 2 * c.weighted / c.total)
 
 
@@ -94,7 +96,7 @@ cdef inline bint is_within(
     cdef double mass = 0, threshold = step.a, h = entropy(c), d
     cdef Py_ssize_t i, better = 0
     if step.op == TYPICAL_P:
-        d = surprise(c, c.score[worst], h)
+        d = surprise(c, c.score[worst], h) - 2 * probability_error(c, step, slack)
         for i in range(c.count):
             if fabs(surprise(c, c.score[i], h)) < d:
                 mass += c.weight[i]
@@ -120,6 +122,18 @@ cdef inline bint is_far(const Candidates *c, double bound, double off) noexcept 
     return near == 0 or off == 0
 
 
+cdef inline bint is_likely_certain(
+    const Candidates *c, const ChainStep *step, double slack
+) noexcept nogil:
+    """Do what `is_certain` does for `Epsilon` and `Eta`."""
+    cdef double threshold = (eta_threshold(c, step.a) if step.op == ETA else step.a) * c.total
+    cdef double off = probability_error(c, step, slack) * threshold
+    cdef Py_ssize_t i, near = 0
+    for i in range(c.count):
+        near += fabs(c.weight[i] - threshold) <= off
+    return near == 0
+
+
 cdef inline bint is_certain(
     Candidates *c, const ChainStep *step, double eps, double slack
 ) noexcept nogil:
@@ -127,23 +141,35 @@ cdef inline bint is_certain(
 
     Candidates have their weights, and ids ascend.
     """
-    cdef double threshold, goal
-    cdef Py_ssize_t i, ties, more, sure = 0
+    cdef bint typical = step.op == TYPICAL_P, every = typical and step.every_tie
+    cdef double goal = step.a * (1 - 4 * eps) * c.total, h = entropy(c)
+    cdef double bound, off, mass = 0, last = 0, edge = 0
+    cdef Py_ssize_t i, ties, least = 0, near = 0
     if slack == 0:
         return True
-    if step.op == TOP_P:
-        goal = step.a * (1 - 4 * eps) * c.total
-        threshold = find_first_prefix(
-            c, c.score, c.weight, goal * (1 - slack), step.min_keep, False, &ties
-        )
-        return threshold == find_first_prefix(
-            c, c.score, c.weight, goal * (1 + slack), step.min_keep, False, &more
-        ) and ties == more
-    threshold = (eta_threshold(c, step.a) if step.op == ETA else step.a) * c.total
-    slack = probability_error(c, step, slack)
+    if step.op == EPSILON or step.op == ETA:
+        return is_likely_certain(c, step, slack)
     for i in range(c.count):
-        sure += fabs(c.weight[i] - threshold) > slack * threshold
-    return sure == c.count
+        c.value[i] = -fabs(surprise(c, c.score[i], h)) if typical else c.score[i]
+    bound = find_first_prefix(c, c.value, c.weight, goal, step.min_keep, every, &ties)
+    for i in range(c.count):  # the mass of what is kept, and that of its last one, or of all ties
+        if c.value[i] == bound and ties > 0:
+            last = last + c.weight[i] if every else c.weight[i]
+            edge = c.score[i]
+            least += ties > 1 and not every
+            ties -= 1
+        elif not c.value[i] > bound:
+            continue
+        else:
+            least += 1
+        mass += c.weight[i]
+    if typical:  # others must not come to be as far from the entropy
+        off = 2 * probability_error(c, step, slack)
+        for i in range(c.count):
+            near += fabs(c.value[i] - bound) <= off and c.score[i] != edge
+    return near == 0 and mass >= goal * (1 + slack) and (
+        least < step.min_keep or mass - last < goal * (1 - slack)
+    )
 
 
 cdef inline bint cuts_deeper(
@@ -182,14 +208,21 @@ cdef inline Py_ssize_t place_of_id(const Candidates *c, Py_ssize_t id) noexcept 
 
 
 cdef inline bint sum_up(
-    Scores *s, const real *x, Py_ssize_t n, const ChainStep *step, Names *names, Candidates *c
+    Scores *s, const real *x, Py_ssize_t n, const ChainStep *step, Names *names, Candidates *c,
+    CoarseCap *coarse,
 ) noexcept nogil:
     """Sum up over a row what a step needs, the best candidates being there; return if it is finite.
+
+    For `TopP` of capped scores, if that serves, only coarse weights.
     """
     c.highest = highest_score(c)
     if not -infinity(<double>0) < c.highest < infinity(<double>0):
         return False
     order_names(names, c)
+    if step.op == TOP_P and s.error > 0 and set_coarse_cap(&s.map, c.highest, coarse):
+        coarse.total = sum_capped(x, n, coarse, s.packed)
+        c.log_total = c.weighted = 0
+        return True
     if step.op == TOP_N_SIGMA:
         set_bound(s, x, n, step.a, c)
         return -infinity(<double>0) < c.bound
@@ -209,7 +242,10 @@ cdef inline Py_ssize_t cut_by_sums(
     cdef Scores s
     cdef Py_ssize_t k = FIRST_SELECTION
     cdef Py_ssize_t selected, i, worst = 0
-    cdef double slack, off
+    cdef CoarseCap coarse
+    cdef double slack, off, rest = 0
+    cdef Py_ssize_t listed
+    cdef int _turn
     cdef bint summed = False
     cdef bint followed = chain.n_first + 1 < chain.n_steps
     s.map.steps = chain.steps
@@ -218,9 +254,10 @@ cdef inline Py_ssize_t cut_by_sums(
     if s.error == infinity(<double>0):
         return INVALID
     slack = sums_error(&s)
+    coarse.error = 0
     s.names = names
     s.packed = work.packed
-    while k * 8 < n:
+    while k * (3 if chain.caps else 8) < n:  # caps take longer than all else
         if not allow_selection(x, n, k, work) or not make_room(c, k + names.count):
             return NO_MEMORY
         selected = min(k, select_k(x, n, k, <real *>work.maxima, True, work))
@@ -228,12 +265,17 @@ cdef inline Py_ssize_t cut_by_sums(
         if selected == 0:  # the best of the others is not there
             k *= 8
             continue
+        listed = c.count
+        memcpy(c.value, c.score, listed * sizeof(double))
         for i in range(chain.n_first):
             if c.count == 0 or not run_step(c, chain.steps + i, names, chain.eps, u):
                 return INVALID
-        if not summed and not sum_up(&s, x, n, step, names, c):
+        if not summed and not sum_up(&s, x, n, step, names, c, &coarse):
             return INVALID
         summed = True
+        if coarse.error > 0:
+            rest = coarse.total - sum_capped(<const double *>c.value, listed, &coarse, NULL)
+            rest = max(<double>0, rest)
         if chain.caps:
             raise_capped(c, worst)
             sort_by_id(c)
@@ -249,18 +291,27 @@ cdef inline Py_ssize_t cut_by_sums(
                 return chain.n_first + 1
         else:
             softmax_weights(<const double *>c.score, c.weight, c.count, c.highest, 1)
-            if is_within(c, step, worst, chain.eps, slack):
-                if not is_certain(c, step, chain.eps, slack):
+            if coarse.error > 0:
+                c.total = sum_lanes(<const double *>c.weight, c.count) + rest
+                slack = (1.1 * coarse.error * rest + 1e-12 * coarse.total) / c.total + 1e-12
+            for _turn in range(2):
+                if not is_within(c, step, worst, chain.eps, slack):
+                    break
+                if is_certain(c, step, chain.eps, slack):
+                    keep_by_weight(c, step, chain.eps)
+                    return chain.n_first + 1
+                if coarse.error == 0:
                     return INVALID
-                keep_by_weight(c, step, chain.eps)
-                return chain.n_first + 1
+                coarse.error = 0
+                sum_weights(&s, x, n, False, NULL, c)
+                slack = sums_error(&s)
             if step.op == TOP_P and followed and not is_within(
                 c, step, worst, chain.eps, -slack
             ) and cuts_deeper(c, step + 1, worst):
                 return chain.n_first + 2
         if stopped(n):
             return INVALID
-        k *= 8
+        k *= 4 if chain.caps else 8
     return INVALID
 
 

@@ -183,7 +183,7 @@ cdef inline int64_t run_chain(
                 draw.id = draw_whole(x, n, highest, chain, names, u, work, c, draw)
                 if draw.id != INVALID:
                     return draw.id if draw.id == NO_MEMORY else n
-        elif real is float and cuts_by_sums(chain.steps + chain.n_first, chain.caps):
+        elif real is float and cuts_by_sums(chain.steps + chain.n_first):
             if chain.steps[chain.n_first].op == TOP_P and only_divides(chain) and not (
                 chain.n_first + 1 < chain.n_steps
                 and is_cut_deeper(chain.steps + chain.n_first + 1)

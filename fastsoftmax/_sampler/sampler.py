@@ -66,9 +66,9 @@ class Sampler(Caller, Presets):
     row for its maximum, and work on the few best tokens. Temperatures, caps, penalties, biases and
     suppressed tokens may come before it: they change the order of the tokens that they name only,
     so what is left in the end is among those and the best of the others, and only these are looked
-    at. Otherwise, one or two passes more for the sums that the first filter needs; only where that
-    keeps thousands, is an `XTC` or comes behind a cap, the row is listed as a whole. The vocabulary
-    is never sorted.
+    at. Otherwise, one or two passes more for the sums that the first filter needs, which take three
+    times as long behind a cap; only where that keeps thousands or is an `XTC`, the row is listed as
+    a whole. The vocabulary is never sorted.
 
     Examples
     --------

@@ -75,7 +75,7 @@ KERNELS = [
     "weights_f32", "block_sums", "row_sums", "weighted_sums", "best_list", "row_stats",
     "stats_batch", "short_stats", "short_pairs", "exp_digits", "statistics",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "coarse",
-    "mass_prefix", "peaked_row", "truncation",
+    "coarse_cap", "mass_prefix", "peaked_row", "truncation",
     "filter_logits", "token_logprobs", "race_blocks", "race", "race_row", "support", "select",
     "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
     "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run", "chain_report", "chain",

@@ -91,25 +91,27 @@ def peaked():
     return x[None], scores, np.exp(scores - scores.max())
 
 
-@pytest.mark.parametrize("step", [TopP, Epsilon, TopNSigma, pytest.param(Eta, marks=SLOW)])
+@pytest.mark.parametrize(
+    "step", [TopP, Epsilon, TopNSigma, TypicalP, pytest.param(Eta, marks=SLOW)]
+)
 def test_bounds_that_are_next_to_a_score(peaked, step):
     """What nearly exact sums cannot tell for sure is told by the listed scores' own."""
     x, scores, weights = peaked
     third, p = np.argsort(-scores)[2], weights / weights.sum()
+    typical = np.argsort(np.abs(p @ np.log(p) - np.log(p)))
     value = {
         TopP: p[[700, 800, 900]].sum() / (1 - 4 * EPS),
         Epsilon: p[third],
         TopNSigma: (scores.max() - scores[third]) / scores.std(),
+        TypicalP: p[typical[:3]].sum() / (1 - 4 * EPS),
         Eta: (p[third] * np.exp(-p @ np.log(p))) ** 2,
     }[step]
-    value -= 64 * np.spacing(value)
-    sizes = set()
-    for _ in range(128):
-        capped = SoftCap(CAP), Temperature(T)
-        got = Sampler(*capped, step(value)).filter(x)
-        assert got.tobytes() == Sampler(*capped, LISTED, step(value)).filter(x).tobytes()
+    capped, sizes = (SoftCap(CAP), Temperature(T)), set()
+    for d in (-1e-8, *(2.0**-53 * np.arange(-64, 64)), 1e-8):
+        cut = step(value * (1 + d))
+        got = Sampler(*capped, cut).filter(x)
+        assert got.tobytes() == Sampler(*capped, LISTED, cut).filter(x).tobytes()
         sizes.add(np.isfinite(got).sum())
-        value = np.nextafter(value, 1e9)
     assert len(sizes) == 2
 
 
