@@ -134,6 +134,41 @@ cdef inline void draw_without_replacement(
         sum_blocks(weight + start, size, sums + block)
 
 
+cdef inline bint are_few(Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    """Return whether m draws from a row of n are made for less than a list of the row."""
+    return m * 2 * BLOCK <= n
+
+
+cdef inline void draw_few_without_replacement(
+    const real *x, Py_ssize_t n, double highest, double inverse, const double *u, Py_ssize_t m,
+    double *sums, int64_t *places,
+) noexcept nogil:
+    """Do for a whole row what `draw_without_replacement` does, its weights made where they matter.
+    """
+    cdef double weight[BLOCK]
+    cdef double total, target
+    cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t i, j, block, start, size
+    softmax_weights_by_block(x, n, highest, inverse, NULL, sums, NULL)
+    for i in range(m):
+        places[i] = -1
+        total = sum_in_order(sums, blocks)
+        if not total > 0:
+            continue
+        target = u[i] * total
+        block = cdf_search(sums, blocks, 0, target)
+        start = block * BLOCK
+        size = min(<Py_ssize_t>BLOCK, n - start)
+        softmax_weights(x + start, weight, size, highest, inverse)
+        for j in range(i):
+            if start <= places[j] < start + size:
+                weight[places[j] - start] = 0
+        j = cdf_search(weight, size, sum_in_order(sums, block), target)
+        weight[j] = 0
+        places[i] = start + j
+        sums[block] = sum_lanes(<const double *>weight, size)
+
+
 cdef inline void draw_with_replacement(
     const double *weight, Py_ssize_t n, const double *u, Py_ssize_t m,
     double *cumulative, double *ends, int64_t *places,

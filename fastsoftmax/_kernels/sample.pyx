@@ -54,6 +54,8 @@ from fastsoftmax._kernels.chain cimport chain_entry
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.filter_logits cimport filter_logits_bytes, filter_some
 from fastsoftmax._kernels.inverse_cdf cimport (
+    are_few,
+    draw_few_without_replacement,
     draw_from_row,
     draw_with_replacement,
     draw_without_replacement,
@@ -90,6 +92,14 @@ from fastsoftmax._kernels.workspace cimport (
     enlarge_workspace,
     free_workspace,
 )
+
+
+cdef inline bint draws_few(const SampleCall *call) noexcept nogil:
+    """Return whether draws without replacement from a whole row need no list of it."""
+    return (
+        call.m > 1 and not call.replace and call.race == NULL and not call.has_output
+        and call.packed == NULL and are_few(call.m, call.n)
+    )
 
 
 cdef void draw_row(
@@ -140,6 +150,8 @@ cdef void draw_row(
             log_others_kept = log_others
         if by_blocks:
             race_for_draws(call, row, x, n, NULL, highest, inverse, least, words, work, ids)
+        elif whole and inverse > 0 and draws_few(call):
+            draw_few_without_replacement(x, n, highest, inverse, u, m, sums, ids)
         elif whole and m == 1:
             ids[0] = draw_from_row(x, n, u[0], highest, inverse, NULL, sums, work.packed)
         else:
@@ -199,7 +211,8 @@ cdef bint draw(
     """Write what is drawn from each of a few rows; return whether memory sufficed."""
     cdef const Filters *f = call.filters + first * call.filter_stride
     cdef Py_ssize_t i = 0, n = call.n
-    cdef Py_ssize_t unfiltered = n if call.m > 1 and call.race == NULL else 0
+    cdef bint listed = call.m > 1 and call.race == NULL and not draws_few(call)
+    cdef Py_ssize_t unfiltered = n if listed else 0
     cdef Workspace work
     if not allocate_workspace(
         &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, unfiltered), call.packed

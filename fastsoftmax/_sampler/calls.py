@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from .._arguments.known_uniforms import Uniforms
 from .._arguments.results import SamplerResult, TopLogprobs
 from .._arguments.values import choice, count, generator, race_words, words
 from .._arguments.values import uniforms as uniforms_of
-from ..steps import candidates
+from ..steps import Temperature, candidates
+from ..steps.base import Step
 from ..steps.candidates import Candidates
 from . import program
 from .execution import InvalidRowError, SamplerCall, Watch, drawn_from
@@ -120,14 +122,15 @@ def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
     for i, drawn in enumerate(ids.reshape(-1).tolist()):
         if drawn >= 0 and (accept is None or accept(i, drawn)):
             continue
+        refused = drawn >= 0
+        left: Any = temperature_alone(call.chains[i]) if refused and report is None else None
         try:
-            left = call.run_row(i, numbers[i])
+            left = left or call.run_row(i, numbers[i])
         except InvalidRowError as error:
             if not options.flag:
                 raise ValueError(str(error)) from None
             continue
         draws = partial(draws_from, call, i, left, numbers[i], options)
-        refused = drawn >= 0
         if not refused:
             drawn = int(draws(None))
             refused = accept is not None and not accept(i, drawn)
@@ -142,25 +145,37 @@ def draw(call: SamplerCall, compiled: Any, options: Options, done: Any) -> Any:
     return ids[()] if report is None else result(call, ids, report)
 
 
+def temperature_alone(steps: Sequence[Step]) -> float | None:
+    """Return the temperature of steps that do no more, as a number that is not 0, else None."""
+    if len(steps) > 1 or not all(type(step) is Temperature for step in steps):
+        return None
+    return float(steps[0].temperature) or None if steps else 1.0  # type: ignore[attr-defined]
+
+
 def draws_from(
     call: SamplerCall,
     i: int,
-    left: Candidates,
+    left: Any,
     numbers: list[float],
     options: Options,
     size: int | None,
 ) -> Any:
     """Return the id drawn from the candidates `left` of row `i`, or `size` without replacement.
 
-    The first of these is that id. -1 where there are no more.
+    The first of these is that id. -1 where there are no more. `left` may be a temperature, where
+    all of the row is left.
     """
     rng, seed, position, method = options[:4]
     if size is None and method == "inverse":
         return drawn_from(left, numbers[call.chances(i)])
     sample = partial(candidates.fast.sample, size=size, replace=size is None, on_invalid="flag")
+    whole = isinstance(left, float)
+    if whole:
+        sample = partial(sample, temperature=left)
     if method == "race":  # where the ids matter
-        scores = np.full(call.size, -np.inf)
-        scores[left.ids] = left.scores
+        scores = call.row(i) if whole else np.full(call.size, -np.inf)
+        if not whole:
+            scores[left.ids] = left.scores
         seeds, positions = race_words(rng, seed, position, call.shape)
         return sample(scores, seed=seeds[i], position=positions[i], method=method)
     source, more = NO_SOURCE, np.array(numbers[call.chances(i) :])
@@ -169,8 +184,8 @@ def draws_from(
     elif more.size < (size or 1):
         seeds, positions = (words(w, "", call.shape)[i : i + 1] for w in (seed, position))
         more = philox(seeds, positions, call.chances(i) + (size or 1))[0, call.chances(i) :]
-    found = sample(left.scores, rng=Uniforms(source, more))
-    return np.where(found >= 0, left.ids[found], -1)
+    found = sample(call.row(i) if whole else left.scores, rng=Uniforms(source, more))
+    return found if whole else np.where(found >= 0, left.ids[found], -1)
 
 
 def empty_report(call: SamplerCall, n: Any) -> list[NDArray[Any]]:

@@ -265,6 +265,23 @@ def test_the_first_that_is_accepted_of_the_draws_without_replacement(sampler, me
                 assert got.filtered_logprobs[i] == pytest.approx(want, abs=1e-5)
 
 
+@pytest.mark.parametrize("steps", [[], [Temperature(0.7)], [Temperature(1.0)]], ids=str)
+def test_accepted_ids_of_a_long_row_that_nothing_is_cut_of(steps):
+    """No list of the row is made; the ids are those of one."""
+    x, where = hard_rows(9000), {"seed": 3, "position": [0, 50, 100, 150]}
+    mask = np.random.default_rng(4).random(x.shape) < 0.5
+    for method in ("inverse", "race"):
+        for own in ({}, {"mask": mask}):
+            keys = {"accept": third, "method": method, **where, **own}
+            want = Sampler(*steps, TopP(1.0))(x, IDS, **keys)
+            assert Sampler(*steps)(x, IDS, **keys).tolist() == want.tolist()
+            rng = Sampler(*steps)(x, IDS, accept=third, rng=np.random.default_rng(3), **own)
+            want = Sampler(*steps, TopP(1.0))(
+                x, IDS, accept=third, rng=np.random.default_rng(3), **own
+            )
+            assert rng.tolist() == want.tolist()
+
+
 class Known(np.random.Generator):
     """A generator the uniforms of which are known."""
 

@@ -1,5 +1,7 @@
 """sample(size=, replace=): each draw is a single draw, from all or from what is left."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -146,6 +148,21 @@ def test_each_draw_is_from_what_is_left(impl, n, dtype):
         u = np.random.default_rng(1).random(5)
         ids = impl.sample(row, size=5, replace=False, rng=Uniforms(u), **parameters)
         assert ids.tolist() == successive(row, u, **parameters)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("heavy", [0, 2, 3, 20_000])
+def test_few_of_a_long_row_are_the_first_of_more(impl, heavy, dtype):
+    """For few, the row is not listed; what is drawn, or missing, is the same."""
+    row = np.random.default_rng(heavy).normal(size=20_000).astype(dtype)
+    row[heavy * 7 :] = -INF  # most of them neighbours, so that they come of one block
+    row[[5, 9_000]] = 1, 6
+    x = np.stack([row, row[::-1]])
+    draw = partial(impl.sample, x, replace=False, temperature=0.7, on_invalid="flag")
+    for seed in range(3):
+        more = draw(size=9, rng=Uniforms(np.random.default_rng(seed).random((2, 9))))
+        few = draw(size=4, rng=Uniforms(np.random.default_rng(seed).random((2, 9))[:, :4]))
+        assert few.tolist() == more[:, :4].tolist()
 
 
 @pytest.mark.parametrize("n", [1, 6, 300, 2500])
