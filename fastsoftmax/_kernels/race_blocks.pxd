@@ -205,11 +205,15 @@ cdef inline Py_ssize_t bound_blocks(
         else:
             word = words_from(key, LEAST, b.first + start, n, room)
         for i in range(n):
-            above[i] = (<double>maximum[start + i] - pivot) * inverse
+            above[i] = (<double>maximum[start + i] - pivot) * inverse + gumbel_above(
+                exponential_below(word[i]) * 0.0078125
+            )
         if b.map != NULL:
+            for i in range(n):
+                above[i] = maximum[start + i]
             map_above(b.map, above, n)
-        for i in range(n):
-            above[i] += gumbel_above(exponential_below(word[i]) * 0.0078125)
+            for i in range(n):
+                above[i] += gumbel_above(exponential_below(word[i]) * 0.0078125)
         for i in range(n):
             b.block[count] = start + i
             b.order[count] = <int64_t>word[i]
