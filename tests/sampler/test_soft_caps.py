@@ -73,9 +73,11 @@ def test_a_race_of_scores_that_are_capped(row, cap, dtype, masked):
         for seed in range(4):
             keys = {"mask": mask, "method": "race", "seed": seed, "position": np.arange(4)}
             chain = Sampler(*steps)
-            want = readable(lambda c=chain, k=keys: c(x, ids, **k)).tolist()
-            assert chain(x, ids, **keys).tolist() == want
-            assert chain(x, ids, logprobs=1, **keys).ids.tolist() == want
+            want = readable(lambda c=chain, k=keys: c(x, ids, logprobs=1, **k))
+            assert chain(x, ids, **keys).tolist() == want.ids.tolist()
+            got = chain(x, ids, logprobs=1, **keys)
+            assert got.ids.tolist() == want.ids.tolist()
+            np.testing.assert_allclose(got.filtered_logprobs, want.filtered_logprobs, rtol=1e-6)
 
 
 CAP, T = 10.0, 0.7
