@@ -2,9 +2,14 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.calls import CALLS
+from tests.memory import total_references
 
 HERE = Path(__file__).parent
 
@@ -26,3 +31,11 @@ def test_the_total_of_references_stays_the_same():
         pytest.skip("DEBUG_PYTHON names no interpreter made --with-pydebug")
     command = [HERE / "debug-python", os.environ["DEBUG_PYTHON"]]
     assert subprocess.run(command, timeout=3600).returncode == 0
+
+
+def test_a_debug_interpreter_needs_no_scipy(impl, monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.special._logsumexp", None)
+    monkeypatch.setattr(sys, "gettotalrefcount", lambda: 0, raising=False)
+    monkeypatch.setattr(total_references, "TIMES", 1)
+    inputs = [np.zeros((2, 3), complex)]  # what scipy.softmax hands on
+    assert total_references.grown(CALLS["scipy.softmax"], impl, inputs) == 0

@@ -16,6 +16,8 @@ from tests.calls import CALLS
 TIMES = 1000
 #: More than what caches of the interpreter take up now and then.
 NOISE = 100
+#: What refusals are; where there is no SciPy, ImportError for what it would be asked for.
+REFUSALS = (TypeError, ValueError, IndexError, AttributeError, ImportError)
 
 X = np.random.default_rng(0).standard_normal((5, 30)).astype(np.float32)
 FORMS = (X, X.astype(np.float16), X[:, ::2], np.asfortranarray(X), X.astype(np.int16))
@@ -44,7 +46,7 @@ def grown(call, f, inputs):
     def again(times):
         for _ in range(times):
             for x in inputs:
-                with contextlib.suppress(TypeError, ValueError, IndexError, AttributeError):
+                with contextlib.suppress(*REFUSALS):
                     call(f, x)
         gc.collect()
         return sys.gettotalrefcount()
