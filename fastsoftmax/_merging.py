@@ -278,12 +278,14 @@ class RunningTopK:
         chunk : array_like
             As `top_k` takes it; the same dtype and the same rows in each chunk.
         start : int, optional
-            Where in the whole row the chunk begins; None is behind what has come so far.
+            Where in the whole row the chunk begins; None is behind what has come so far. The last
+            index is at most 2**63 - 1.
         """
         x = np.atleast_1d(as_array(chunk, "chunk"))
         axis = one_axis(self.axis, x.ndim)
-        start = self._next if start is None else count(start, "start", 0)
         n = x.shape[axis]
+        start = self._next if start is None else start
+        start = count(start, "start", 0, 2**63 - max(n, 1))  # indices are int64
         found = self.implementation.top_k(x, min(self.k, n), axis=axis, mode=self.mode)
         values = np.moveaxis(found.values, axis, -1)
         self._take(values, np.moveaxis(found.indices, axis, -1) + start)

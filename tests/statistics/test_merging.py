@@ -225,12 +225,21 @@ def test_chunks_follow_what_was_merged(running):
     assert best.update(row[4:] + 9).result().indices.tolist() == [4, 1]
 
 
+def test_the_last_index_is_that_of_int64(running):
+    best = running(2).update([1.0, 2.0], start=2**63 - 2)
+    assert best.result().indices.tolist() == [2**63 - 1, 2**63 - 2]
+    with pytest.raises(ValueError, match=f"start is {2**63}"):
+        best.update([3.0])
+
+
 def test_wrong_parts(running):
     best = running(2).update([[1.0, 2.0]])
     for call, error, says in (
         (lambda: best.update(np.float32([[1]])), TypeError, "dtype float32; allowed is .* float64"),
         (lambda: best.update([[1.0], [2.0]]), ValueError, r"shape \(2,\); allowed is \(1,\)"),
         (lambda: best.update([[1.0]], start=-1), ValueError, "start is -1"),
+        (lambda: best.update([[1.0]], start=2**64), ValueError, "start is 18446744073709551616"),
+        (lambda: best.update([[1.0, 2.0]], start=2**63 - 1), ValueError, "start is 92233720368547"),
         (lambda: best.merge(running(3)), ValueError, "k 3 and mode 'largest'; allowed are 2"),
         (lambda: best.merge(3), TypeError, "allowed is a RunningTopK"),
         (lambda: running(-1), ValueError, "k is -1"),
