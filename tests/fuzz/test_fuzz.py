@@ -72,7 +72,7 @@ def test_calls():
 
 
 def test_commands(tmp_path):
-    try_files(tmp_path / "x.npy", 15)
+    try_files(tmp_path / "x.npy", 8)
 
 
 def test_arrays_that_live_on():
