@@ -204,11 +204,12 @@ cdef inline Py_ssize_t bound_blocks(
             stream_words(key, LEAST, b.number + start, n, room)
         else:
             word = words_from(key, LEAST, b.first + start, n, room)
-        for i in range(n):
-            above[i] = (<double>maximum[start + i] - pivot) * inverse + gumbel_above(
-                exponential_below(word[i]) * 0.0078125
-            )
-        if b.map != NULL:
+        if b.map == NULL:
+            for i in range(n):
+                above[i] = (<double>maximum[start + i] - pivot) * inverse + gumbel_above(
+                    exponential_below(word[i]) * 0.0078125
+                )
+        else:
             for i in range(n):
                 above[i] = maximum[start + i]
             map_above(b.map, above, n)
