@@ -149,11 +149,17 @@ cdef inline void draw_few_without_replacement(
     cdef double total, target
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     cdef Py_ssize_t i, j, block, start, size
+    cdef Py_ssize_t done = 0
+    cdef bint over = False
     softmax_weights_by_block(x, n, highest, inverse, NULL, sums, NULL)
     for i in range(m):
         places[i] = -1
         total = sum_in_order(sums, blocks)
-        if not total > 0:
+        done += blocks + BLOCK + i
+        if done >= LOOK_INTERVAL:
+            over = stopped(done)
+            done = 0
+        if over or not total > 0:
             continue
         target = u[i] * total
         block = cdf_search(sums, blocks, 0, target)

@@ -50,6 +50,11 @@ WITHIN_A_ROW = {
         "f4",
         lambda f, x: f.sample(x, size=x.size, replace=False, rng=0),
     ),
+    "sample few replace=False": (
+        1 << 24,
+        "f4",
+        lambda f, x: f.sample(x, size=x.size >> 12, replace=False, rng=0),
+    ),
     "sample size": (100, "f4", lambda f, x: f.sample(x, size=1 << 21, rng=0)),
     "top_k sorted": (1 << 22, "f4", lambda f, x: f.top_k(x, x.size)),
     "top_k": (1 << 23, "f4", lambda f, x: f.top_k(x, x.size // 4, sorted=False)),
