@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -71,7 +71,13 @@ def test_calls():
     try_calls(_dispatch.load(BEST), 80)
 
 
-def test_commands(tmp_path):
+@pytest.fixture(scope="module")
+def characters():
+    """Hypothesis' table of characters, which it makes once for a clone: seconds, and no test's."""
+    find(st.text(), lambda text: True)
+
+
+def test_commands(tmp_path, characters):
     try_files(tmp_path / "x.npy", 8)
 
 
