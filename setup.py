@@ -25,48 +25,48 @@ from setuptools.modified import newer_group
 
 PACKAGE = Path("fastsoftmax")
 # Same bits on every instruction set: no contraction but the explicit fma, and never -ffast-math.
-# The next two let gcc turn a compare-and-select into a vector instruction.
+# The next two let a compiler turn a compare-and-select into a vector instruction.
 FLAGS = [
-    "-O3",
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-g0",  # a quarter of the compiler's time
 ]
-GCC_FLAGS = [  # clang refuses them
-    # The kernels' loops are vector code only with their arithmetic inlined; by default gcc stops
-    # inlining once a file has grown by 40 %.
+# What is left out of -O3 takes a tenth of gcc's time, and nothing runs slower without.
+LEFT_OUT = ["-fno-gcse", "-fno-rerun-cse-after-loop", "-fira-region=one"]
+GCC_FLAGS = ["-O3", *LEFT_OUT]
+GCC_FRONT_FLAGS = ["-fno-tree-vectorize", "-fno-tree-slp-vectorize"]  # no loop there is worth it
+# What kernels that search run faster for, of -O3. The rest of it is a tenth more code, and turns
+# loops over groups of lanes inside out.
+SEARCH = [
+    *("-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fpeel-loops", "-funswitch-loops"),
+    *("-fsplit-loops", "-fpredictive-commoning", "-ftree-partial-pre", "-fipa-cp-clone"),
+    *LEFT_OUT,
+]
+SEARCHING = ("sample", "select")
+# Where an architecture has several instruction sets, the least of them is for its oldest CPUs. What
+# -O1 leaves out is a third of the compiler's time; of softmax and losses it is 1 to 4 % of theirs,
+# of selection up to a quarter, of a nucleus 70 %.
+LEAST = ["-O1", "-ftree-vectorize", "-ftree-slp-vectorize", "-fpeel-loops"]
+GCC_KERNEL_FLAGS = [
+    # The loops are vector code only with their arithmetic inlined; by default gcc stops inlining
+    # once a file has grown by 40 %.
     "--param=inline-unit-growth=400",
+    # What a loop computes is built into it however long it is (`loop_void`, `inlined_void` in
+    # types.pxd). The rest goes into its callers up to so many instructions, not 200: a third of the
+    # code less, and of the compiler's time, which runs as fast.
+    "--param=max-inline-insns-single=25",
     # Without it gcc moves the lanes that a loop has just stored by pieces of 16 bytes.
     "-fno-tree-loop-distribute-patterns",
 ]
-# Functions of up to 200 instructions go into every caller by default. What a loop computes is built
-# into it all the same (`loop_void` in types.pxd); for the rest of these kernels that made a quarter
-# more code, and as much more time to compile, which ran no faster. Others do run faster for it.
-LIMITED = ["--param=max-inline-insns-single=70"]
-# What kernels that search run faster for, of -O3. The rest of it made a tenth more code.
-SEARCH = [
-    *("-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fpeel-loops", "-funswitch-loops"),
-    *("-fsplit-loops", "-fpredictive-commoning", "-fgcse-after-reload", "-ftree-partial-pre"),
-    "-fipa-cp-clone",
-]
-GCC_KERNEL_FLAGS = {
-    "sample": [*SEARCH, *LIMITED],
-    "select": [*SEARCH, "--param=max-inline-insns-single=200"],
-    "softmax": LIMITED,
-    "cross_entropy": LIMITED,
-}
-# Where an architecture has several instruction sets, the least of them is for its oldest CPUs. What
-# -O1 leaves out is half of the compiler's time; of softmax and losses it is 1 to 4 % of theirs, of
-# selection up to a quarter, of a nucleus 70 %.
-LEAST = ["-O1", "-ftree-vectorize", "-ftree-slp-vectorize", "-fpeel-loops", *LIMITED]
+CLANG_FLAGS = ["-O3"]
 # clang unrolls a step of 32 exponentials before it could make vectors of it: 4 times the time. Its
 # other kernels run slower without.
 CLANG_KERNEL_FLAGS = {
     "softmax_avx512": ["-fno-unroll-loops"],
     "cross_entropy_avx512": ["-fno-unroll-loops"],
 }
-# What reads arguments of calls that take microseconds, or runs once: -O3 takes twice as long there.
+# What reads arguments of calls that take microseconds, or runs once.
 COLD_FLAGS = ["-O1"]
 COLD = ("verification", "parts", "long_row", "chain_arguments", "history")
 #: What has no compiler is asked for, never guessed: a broken build must not install slow code.
@@ -130,14 +130,19 @@ def extension(module, suffix="", flags=(), optional=False):
 ISAS = ISA.isas_for(os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine()).split("-")[-1])
 
 
+def clang_flags(module):
+    """Return what only clang is told for a module of the package."""
+    return [*CLANG_FLAGS, *CLANG_KERNEL_FLAGS.get(module.partition(".")[2], [])]
+
+
 def gcc_flags(module):
     """Return what only gcc is told for a module of the package."""
     kernel, _, isa = module.removeprefix("_kernels.").rpartition("_")
     if kernel not in ISA.KERNELS:
-        return GCC_FLAGS
+        return [*GCC_FLAGS, *GCC_FRONT_FLAGS]
     if isa == ISAS[0].name and len(ISAS) > 1:
-        return [*GCC_FLAGS, *LEAST]
-    return [*GCC_FLAGS, *GCC_KERNEL_FLAGS.get(kernel, [])]
+        return [*LEAST, *GCC_KERNEL_FLAGS]
+    return [*(SEARCH if kernel in SEARCHING else GCC_FLAGS), *GCC_KERNEL_FLAGS]
 
 
 def extensions():
@@ -218,10 +223,8 @@ class build_ext(_build_ext):  # noqa: N801 (setuptools finds the command by this
         clang = self.compiler.compiler_type == "msvc" or self.is_clang()
         for ext in self.extensions:
             module = ext.name.removeprefix(f"{PACKAGE}.")
-            if clang:
-                ext.extra_compile_args += CLANG_KERNEL_FLAGS.get(module.partition(".")[2], [])
-            else:
-                ext.extra_compile_args += gcc_flags(module)
+            flags = clang_flags(module) if clang else gcc_flags(module)
+            ext.extra_compile_args[:0] = flags  # of two levels the last one counts
         if self.compiler.compiler_type == "msvc":
             self.use_clang_cl()
         sources = dict.fromkeys(s for ext in self.extensions for s in ext.sources)

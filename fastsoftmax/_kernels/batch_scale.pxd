@@ -36,7 +36,8 @@ from fastsoftmax._kernels.types cimport (
     bits32,
     bits64,
     infinity,
-    noinline_void,
+    loop_int,
+    loop_void,
     out_ptr,
     real,
 )
@@ -123,7 +124,7 @@ cdef inline real max_term_at(
     )
 
 
-cdef inline noinline_void max_terms(
+cdef inline loop_void max_terms(
     const real *highest, const real *exp_scale, Py_ssize_t rows, Py_ssize_t spacing, out_ptr max_e
 ) noexcept nogil:
     """Write the exponential of each row's maximum; all have T = 1, or none has."""
@@ -166,7 +167,7 @@ cdef inline ExpVariant batch_variant(const real *exp_scale) noexcept nogil:
     return CLAMPED_POW2 if exp_scale[RATE * BATCH_ROWS] != 0 else CLAMPED
 
 
-cdef inline ExpVariant choose_scale(
+cdef inline loop_int choose_scale(
     const real *highest, const real *inverse, Py_ssize_t rows, real *exp_scale, real *pivot
 ) noexcept nogil:
     """Choose `exp_scale`, and a new `pivot` where the old one does not serve; return the variant.

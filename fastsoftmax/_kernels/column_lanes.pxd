@@ -9,13 +9,13 @@ from libc.string cimport memset
 from fastsoftmax._kernels.column_io cimport whole_vectors
 from fastsoftmax._kernels.columns cimport LANE_RESTS, LANE_SUMS, PANEL_COLUMNS, plane_pitch
 from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, sum_of, two_sum
-from fastsoftmax._kernels.types cimport out_ptr64, real
+from fastsoftmax._kernels.types cimport inlined_double, inlined_void, out_ptr64, real
 
 
 # ---- sums of at most STEP rows: one expression ---------------------------------------------------
 
 
-cdef inline real plane_lane(const real *e, int l, int count) noexcept nogil:
+cdef inline inlined_double plane_lane(const real *e, int l, int count) noexcept nogil:
     """Return what lane l of the sum of a column gets."""
     cdef Py_ssize_t pitch = plane_pitch(count)
     if count > 3 * LANES:
@@ -31,14 +31,14 @@ cdef inline real plane_lane(const real *e, int l, int count) noexcept nogil:
     return e[l * pitch]
 
 
-cdef inline double plane_lane_pair(const real *e, int l, int count) noexcept nogil:
+cdef inline inlined_double plane_lane_pair(const real *e, int l, int count) noexcept nogil:
     """Return what lanes l and l + 4 get; those from `count` on are 0."""
     if l + LANES // 2 < count:
         return sum_of(plane_lane(e, l, count), plane_lane(e, l + 4, count))
     return plane_lane(e, l, count) if l < count else 0
 
 
-cdef inline double plane_sum(const float *e, int count) noexcept nogil:
+cdef inline inlined_double plane_sum(const float *e, int count) noexcept nogil:
     """Return the sum of `count` rows, a literal, of one column: the tree without what is 0."""
     cdef Py_ssize_t pitch = plane_pitch(count)
     if count < 3:
@@ -51,7 +51,7 @@ cdef inline double plane_sum(const float *e, int count) noexcept nogil:
     )
 
 
-cdef inline void sum_count(
+cdef inline inlined_void sum_count(
     const real *e, Py_ssize_t width, int count, out_ptr64 high, out_ptr64 low
 ) noexcept nogil:
     """Write the sum of `count` rows, a literal, of each column; for float32 `low` stays 0."""

@@ -34,6 +34,7 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     infinity,
+    inlined_void,
     loop_void,
     out_ptr,
     out_ptr32,
@@ -181,7 +182,7 @@ cdef inline void exclude_places(
         e[<Py_ssize_t>place[c] * pitch + c] = 0
 
 
-cdef inline void exclude_max_of(
+cdef inline inlined_void exclude_max_of(
     const real *x, Py_ssize_t pitch, int count, Py_ssize_t width, out_ptr e, out_ptr highest,
     out_ptr max_e,
 ) noexcept nogil:

@@ -41,7 +41,7 @@ from fastsoftmax._kernels.half cimport (
     widen_bfloat16,
     widen_float16,
 )
-from fastsoftmax._kernels.types cimport bits32, from_bits32
+from fastsoftmax._kernels.types cimport bits32, from_bits32, inlined_void
 
 cdef extern from *:
     uint16_t swap16 "__builtin_bswap16"(uint16_t x) noexcept nogil
@@ -80,7 +80,7 @@ cdef inline Py_ssize_t size_of(int element) noexcept nogil:
 # ---- bytes ---------------------------------------------------------------------------------------
 
 
-cdef inline void move_each(
+cdef inline inlined_void move_each(
     const char *x, Py_ssize_t x_step, char *y, Py_ssize_t y_step, Py_ssize_t size, Py_ssize_t n
 ) noexcept nogil:
     """Copy n elements of `size` bytes, a literal, to y, one by one."""
@@ -89,7 +89,7 @@ cdef inline void move_each(
         memcpy(y + j * y_step, x + j * x_step, size)
 
 
-cdef inline void move_apart(
+cdef inline inlined_void move_apart(
     const char *x, char *y, Py_ssize_t step, Py_ssize_t size, Py_ssize_t n, bint out
 ) noexcept nogil:
     """Copy n elements, of `size` bytes, a literal, to y: from `step` apart, or if `out` to there.

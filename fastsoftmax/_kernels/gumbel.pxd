@@ -4,10 +4,10 @@ every machine, and NumPy, gives the same bits."""
 
 from libc.stdint cimport uint64_t
 
-from fastsoftmax._kernels.types cimport bits64, from_bits64
+from fastsoftmax._kernels.types cimport bits64, from_bits64, inlined_double
 
 
-cdef inline double log_of_parts(double f, double k) noexcept nogil:
+cdef inline inlined_double log_of_parts(double f, double k) noexcept nogil:
     """Return ``k ln 2 + log(1 + f)``, f from sqrt(1/2) - 1 to sqrt(2) - 1, within 1.5 u (2**-53).
 
     For k = 0 the error is relative to f, however small that is. The series is that of `log1p`.
@@ -25,7 +25,7 @@ cdef inline double log_of_parts(double f, double k) noexcept nogil:
     return k * 0.693147180559663 + (f - (h - (t * (h + p) + k * 2.8235290563031577e-13)))
 
 
-cdef inline double parts_of(double y, double *k) noexcept nogil:
+cdef inline inlined_double parts_of(double y, double *k) noexcept nogil:
     """Return m and write k, y = m * 2**k, m from sqrt(1/2) to sqrt(2), of a normal y > 0."""
     # 1023 too many, so that nothing is negative: a shift of signed words is no vector instruction.
     cdef uint64_t n = (bits64(y) + 0x00095F619980C433ULL) >> 52
@@ -33,14 +33,14 @@ cdef inline double parts_of(double y, double *k) noexcept nogil:
     return from_bits64(bits64(y) - (n << 52) + 0x3FF0000000000000ULL)
 
 
-cdef inline double middle_of(uint64_t word) noexcept nogil:
+cdef inline inlined_double middle_of(uint64_t word) noexcept nogil:
     """Return ``(word + 1/2) / 2**64``, rounded once."""
     cdef double high = from_bits64(word >> 32 | 0x4330000000000000ULL) - 4503599627370496.0
     cdef double low = from_bits64(word & 0xFFFFFFFFULL | 0x4330000000000000ULL) - 4503599627370496.0
     return (high * 4294967296.0 + (low + 0.5)) * 5.421010862427522e-20
 
 
-cdef inline double exponential_of(uint64_t word) noexcept nogil:
+cdef inline inlined_double exponential_of(uint64_t word) noexcept nogil:
     """Return ``-log(u)`` of ``u = (word + 1/2) / 2**64``: from 2**-65 to 45.1, within 3 u.
 
     Near u = 1 it is made of 1 - u, all of whose bits count.
@@ -51,19 +51,19 @@ cdef inline double exponential_of(uint64_t word) noexcept nogil:
     return -log_of_parts(f, k)
 
 
-cdef inline double gumbel_of(double exponential) noexcept nogil:
+cdef inline inlined_double gumbel_of(double exponential) noexcept nogil:
     """Return ``-log(exponential)``."""
     cdef double k
     cdef double m = parts_of(exponential, &k)
     return -log_of_parts(m - 1.0, k)
 
 
-cdef inline double exponential_below(uint64_t word) noexcept nogil:
+cdef inline inlined_double exponential_below(uint64_t word) noexcept nogil:
     """Return somewhat less than `exponential_of` a word, for less: -log(u) is at least 1 - u."""
     return from_bits64(~word >> 12 | 0x3FF0000000000000ULL) - 1.0
 
 
-cdef inline double gumbel_above(double exponential) noexcept nogil:
+cdef inline inlined_double gumbel_above(double exponential) noexcept nogil:
     """Return somewhat more than `gumbel_of` a number, for less.
 
     A number's logarithm to base 2 is at least what its bits are, taken as a number.

@@ -23,7 +23,7 @@ from fastsoftmax._kernels.sums cimport (
     two_sum,
     zero,
 )
-from fastsoftmax._kernels.types cimport fma64, real
+from fastsoftmax._kernels.types cimport fma64, loop_void, real
 
 cdef enum:
     PIECE = 128  # elements of a row whose labels are in scratch, of float64
@@ -185,7 +185,7 @@ cdef inline void accumulate_terms(
             lanes.high[l] = lane[l]
 
 
-cdef inline void add_cross_terms(
+cdef inline loop_void add_cross_terms(
     const Labels *labels, const real *x, const real *label, Py_ssize_t n, real highest,
     DoubleDouble *cross, DoubleDouble *sum_q,
 ) noexcept nogil:
@@ -234,7 +234,7 @@ cdef inline double cross_term(
     return to_double(cross)
 
 
-cdef inline void labels_gradient(
+cdef inline loop_void labels_gradient(
     const Labels *labels, const real *e, const real *label, real *y, Py_ssize_t n, double rate
 ) noexcept nogil:
     """y = e * rate - q * factor over a row; y is e or does not overlap it."""

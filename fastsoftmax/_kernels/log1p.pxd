@@ -3,10 +3,10 @@
 
 from libc.stdint cimport uint64_t
 
-from fastsoftmax._kernels.types cimport bits64, fma64, from_bits64, real
+from fastsoftmax._kernels.types cimport bits64, fma64, from_bits64, inlined_double, real
 
 
-cdef inline double log1p_nonneg(double s) noexcept nogil:
+cdef inline inlined_double log1p_nonneg(double s) noexcept nogil:
     """Return ``log(1 + s)`` for s >= 0 or NaN, within 1 u (u = 2**-53).
 
     ``log(1 + s) = k ln 2 + log(m)``, m from sqrt(1/2) to sqrt(2), and what the rounding of 1 + s
@@ -23,7 +23,9 @@ cdef inline double log1p_nonneg(double s) noexcept nogil:
 # Each half as a loop of its own is faster: fewer operations wait for the divisions.
 
 
-cdef inline double log1p_arguments(double s, double *f, double *k, double *low) noexcept nogil:
+cdef inline inlined_double log1p_arguments(
+    double s, double *f, double *k, double *low
+) noexcept nogil:
     """Return the t of `log1p_nonneg`, and write its f, its k as a number, and the lowest terms."""
     cdef double w = 1.0 + s
     cdef double lost = 1.0 - (w - s) if s >= 1.0 else s - (w - 1.0)
@@ -36,7 +38,7 @@ cdef inline double log1p_arguments(double s, double *f, double *k, double *low) 
     return f[0] / (2.0 + f[0])
 
 
-cdef inline double log1p_series(double t, double f, double k, double low) noexcept nogil:
+cdef inline inlined_double log1p_series(double t, double f, double k, double low) noexcept nogil:
     """Return `log1p_nonneg` by what `log1p_arguments` gave."""
     cdef double z = t * t
     cdef double h = 0.5 * f * f
@@ -50,7 +52,7 @@ cdef inline double log1p_series(double t, double f, double k, double low) noexce
     return k * 0.693147180559663 + (f - (h - (t * (h + p) + low)))
 
 
-cdef inline double log1p_ratio(double s, real e) noexcept nogil:
+cdef inline inlined_double log1p_ratio(double s, real e) noexcept nogil:
     """Return ``log(1 + s / e)`` for s >= 0 or NaN and a normal e > 0.
 
     For float64 it is `log1p_nonneg` of the quotient. Results of float32 rows are rounded to 29 bits
@@ -64,7 +66,7 @@ cdef inline double log1p_ratio(double s, real e) noexcept nogil:
         return log1p_ratio_series(t, n)
 
 
-cdef inline double log1p_ratio_arguments(double s, float e, double *n) noexcept nogil:
+cdef inline inlined_double log1p_ratio_arguments(double s, float e, double *n) noexcept nogil:
     """Write n, and return the t of ``log(1 + s / e) = n ln 2 + 2 atanh(t)``.
 
     ``t = (s + e - 2**n e) / (s + e + 2**n e)``, whose numerator is s for n = 0.
@@ -77,7 +79,7 @@ cdef inline double log1p_ratio_arguments(double s, float e, double *n) noexcept 
     return (s - (power - e)) / (total + power)
 
 
-cdef inline double log1p_ratio_series(double t, double n) noexcept nogil:
+cdef inline inlined_double log1p_ratio_series(double t, double n) noexcept nogil:
     """Return ``n ln 2 + 2 atanh(t)``."""
     cdef double z = t * t
     cdef double p = fma64(0.14797465750741423, z, 0.15313907169147561)

@@ -35,7 +35,7 @@ from fastsoftmax._kernels.byte_weights cimport (
 )
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
-from fastsoftmax._kernels.types cimport noinline_void
+from fastsoftmax._kernels.types cimport loop_void, noinline_void
 
 cdef enum:
     STEP = 64
@@ -100,7 +100,7 @@ cdef inline void write_softmax(
         memcpy(y, end, n * sizeof(float))
 
 
-cdef inline void fill_tables(double step, double *tables) noexcept nogil:
+cdef inline loop_void fill_tables(double step, double *tables) noexcept nogil:
     """Write 16 exponentials of the upper four bits, then of the lower; the last of each is 1."""
     cdef Py_ssize_t j
     cdef double low = exp_underflow_bound(<double>0)

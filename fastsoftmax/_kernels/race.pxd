@@ -117,6 +117,7 @@ cdef inline void enter_elements(
     cdef const real *x = <const real *>block.x
     cdef double g, least = b.least[i], largest = b.largest[i]
     cdef Py_ssize_t j, n = 0
+    id[0] = 0  # count > 0, which the compiler does not know
     for j in range(count):
         id[j] = which[j] + block.number * RACE_BLOCK
         if b.index != NULL:

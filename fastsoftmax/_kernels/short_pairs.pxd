@@ -16,6 +16,7 @@ from fastsoftmax._kernels.types cimport (
     bits64,
     from_bits64,
     infinity,
+    loop_void,
     noinline_void,
     not_a_number,
     out_ptr64,
@@ -52,7 +53,7 @@ cdef inline noinline_void plane_maxima(
             highest[r] = larger(soa[j * PAIR_ROWS + r], highest[r])
 
 
-cdef inline noinline_void plane_weights(
+cdef inline loop_void plane_weights(
     const double *soa, Py_ssize_t n, const double *highest, const double *inverse, out_ptr64 e
 ) noexcept nogil:
     """e = exp((x - highest) / T)"""

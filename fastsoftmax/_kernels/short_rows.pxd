@@ -23,6 +23,8 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     infinity,
+    inlined_double,
+    inlined_void,
     loop_void,
     out_ptr,
     out_ptr64,
@@ -102,21 +104,21 @@ cdef inline void soa_sums(
         soa_add(e, rows, 2 * LANES, high, low)
 
 
-cdef inline real soa_lane(const real *e, int l, int count) noexcept nogil:
+cdef inline inlined_double soa_lane(const real *e, int l, int count) noexcept nogil:
     """Return what lane `l` of the sum of row ``e[0]`` gets, of `count` planes."""
     if count > LANES:
         return e[l * BATCH_ROWS] + e[(LANES + l) * BATCH_ROWS]
     return e[l * BATCH_ROWS]
 
 
-cdef inline double soa_lane_pair(const real *e, int l, int count) noexcept nogil:
+cdef inline inlined_double soa_lane_pair(const real *e, int l, int count) noexcept nogil:
     """Return what lanes `l` and `l` + 4 get, of `count` planes."""
     if count > LANES // 2:
         return sum_of(soa_lane(e, l, count), soa_lane(e, l + 4, count))
     return e[l * BATCH_ROWS]
 
 
-cdef inline double soa_tree(const real *e, int count) noexcept nogil:
+cdef inline inlined_double soa_tree(const real *e, int count) noexcept nogil:
     """Return the sum of row ``e[0]`` of `count` planes, a literal."""
     if count == 2:
         return sum_of(e[0], e[BATCH_ROWS])
@@ -128,7 +130,7 @@ cdef inline double soa_tree(const real *e, int count) noexcept nogil:
     )
 
 
-cdef inline void soa_add(
+cdef inline inlined_void soa_add(
     const real *e, Py_ssize_t rows, int count, out_ptr64 high, out_ptr64 low
 ) noexcept nogil:
     """Call `soa_sums` for `count` planes, a literal."""

@@ -147,7 +147,7 @@ cdef inline bint batch_rows(
     highest[0] = low[0] = 0  # rows > 0, which the compiler does not know
     if not from_pivot:
         row_maxima(x, rows, n, highest, scratch)
-        variant = choose_scale(<const real *>highest, inverse, rows, exp_scale, pivot)
+        variant = <ExpVariant>choose_scale(<const real *>highest, inverse, rows, exp_scale, pivot)
     if from_pivot and op != SOFTMAX:
         exp_batch(x, e, width, rows, n, <const real *>exp_scale, <Unclamped>0, out, scratch)
         row_maxima_of_steps(
@@ -239,7 +239,7 @@ cdef inline bint batch_short_rows(
     highest[0] = 0
     if not from_pivot:
         soa_maxima(soa, filled, n, <out_ptr>highest)
-        variant = choose_scale(<const real *>highest, inverse, filled, exp_scale, pivot)
+        variant = <ExpVariant>choose_scale(<const real *>highest, inverse, filled, exp_scale, pivot)
     if variant == CLAMPED:
         soa_exp(soa, e, filled, n, <const real *>exp_scale, <Clamped>0)
     elif real is float:

@@ -149,18 +149,21 @@ cdef bint set_temperatures(
 ) noexcept nogil:
     """Set temperatures of a batch; return whether it can have them: T = 1 in all rows, or in none.
     """
-    cdef bint good = True
+    cdef Py_ssize_t stride = call.rows.temperature_stride
+    cdef double temperature = call.rows.temperature[first * stride], inverse
+    cdef bint scaled = temperature != 1, good = True
     cdef Py_ssize_t i
-    for i in range(BATCH_ROWS if call.rows.temperature_stride else 1):
-        t.temperature[i] = call.rows.temperature[
-            (first + i % rows) * call.rows.temperature_stride
-        ]
-        t.inverse[i] = inverse_temperature(t.temperature[i], <double>0)
-        good &= 1e-20 <= t.temperature[i] <= 1e20
-        good &= (t.temperature[i] == 1) == (t.temperature[0] == 1)
-    for i in range(0 if call.rows.temperature_stride else BATCH_ROWS):
-        t.temperature[i] = t.temperature[0]
-        t.inverse[i] = t.inverse[0]
+    if stride == 0:
+        inverse = inverse_temperature(temperature, <double>0)
+        for i in range(BATCH_ROWS):
+            t.temperature[i] = temperature
+            t.inverse[i] = inverse
+        return 1e-20 <= temperature <= 1e20
+    for i in range(BATCH_ROWS):
+        temperature = call.rows.temperature[(first + i % rows) * stride]
+        t.temperature[i] = temperature
+        t.inverse[i] = inverse_temperature(temperature, <double>0)
+        good &= 1e-20 <= temperature <= 1e20 and (temperature != 1) == scaled
     return good
 
 

@@ -40,7 +40,14 @@ from fastsoftmax._kernels.sums cimport (
     round_to_step,
     sum_of_lanes,
 )
-from fastsoftmax._kernels.types cimport infinity, noinline_void, out_ptr32, out_ptr64, real
+from fastsoftmax._kernels.types cimport (
+    infinity,
+    loop_void,
+    noinline_void,
+    out_ptr32,
+    out_ptr64,
+    real,
+)
 
 cdef enum:
     MAX_BATCH_LENGTH = CHUNK  # elements of a row: LANES block maxima, each of one lane
@@ -124,7 +131,7 @@ cdef inline ExpScale scale_of_row(const real *scales) noexcept nogil:
     return scale
 
 
-cdef inline noinline_void set_scales(
+cdef inline loop_void set_scales(
     const RowTerms *t, const real *highest, Py_ssize_t rows, real *scales, real *max_e
 ) noexcept nogil:
     """Write the scales of rows by their maxima, and the exponentials of those."""

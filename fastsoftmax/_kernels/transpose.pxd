@@ -7,7 +7,7 @@ The distance of planes is a constant, without which the compiler would check the
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS
-from fastsoftmax._kernels.types cimport noinline_void, real
+from fastsoftmax._kernels.types cimport inlined_void, noinline_void, real
 
 cdef enum:
     STRIP = 16  # rows, a multiple of every vector's length
@@ -177,7 +177,7 @@ cdef inline void transpose_in(
                 gather64(x + r * n + k, n, soa + k * BATCH_ROWS + r, BATCH_ROWS)
 
 
-cdef inline void gather_columns(
+cdef inline inlined_void gather_columns(
     const real *x, int n, Py_ssize_t rows, real *soa
 ) noexcept nogil:
     """Call `transpose_in` for rows of `n` elements, a literal, by loops."""
@@ -213,7 +213,7 @@ cdef inline void transpose_out(
                 scatter64(soa + k * BATCH_ROWS + r, BATCH_ROWS, y + r * n + k, n)
 
 
-cdef inline void scatter_columns(
+cdef inline inlined_void scatter_columns(
     const real *soa, real *y, int n, Py_ssize_t rows
 ) noexcept nogil:
     """Call `transpose_out` for rows of `n` elements, a literal, by loops."""

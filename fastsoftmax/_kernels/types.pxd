@@ -52,6 +52,20 @@ cdef extern from *:
     ctypedef int loop_int "FS_LOOP_INT"
     ctypedef double loop_double "FS_LOOP_DOUBLE"
 
+# What a function returns that is built into all that call it, however long it is: a loop over it
+# is vector code then, or a literal among its arguments is known.
+cdef extern from *:
+    """
+    #define FS_INLINED_VOID __attribute__((always_inline)) void
+    #ifdef __clang__
+    #define FS_INLINED_DOUBLE double
+    #else
+    #define FS_INLINED_DOUBLE __attribute__((always_inline)) double
+    #endif
+    """
+    ctypedef void inlined_void "FS_INLINED_VOID"
+    ctypedef double inlined_double "FS_INLINED_DOUBLE"
+
 # What a function returns that computes in the widest vectors there are, also in a module that
 # prefers vectors of 32 bytes.
 cdef extern from *:
