@@ -35,27 +35,31 @@ FLAGS = [
 # What is left out of -O3 takes a tenth of gcc's time, and nothing runs slower without.
 LEFT_OUT = ["-fno-gcse", "-fno-rerun-cse-after-loop", "-fira-region=one"]
 GCC_FLAGS = ["-O3", *LEFT_OUT]
-GCC_FRONT_FLAGS = ["-fno-tree-vectorize", "-fno-tree-slp-vectorize"]  # no loop there is worth it
+GCC_FRONT_FLAGS = [
+    *("-fno-tree-vectorize", "-fno-tree-slp-vectorize"),  # no loop there is worth it
+    "--param=max-inline-insns-single=25",
+]
 # What kernels that search run faster for, of -O3. The rest of it is a tenth more code, and turns
 # loops over groups of lanes inside out.
 SEARCH = [
     *("-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic", "-fpeel-loops", "-funswitch-loops"),
     *("-fsplit-loops", "-fpredictive-commoning", "-ftree-partial-pre", "-fipa-cp-clone"),
     *LEFT_OUT,
+    "--param=max-inline-insns-single=25",  # 10 is 2 % slower
 ]
 SEARCHING = ("sample", "select")
 # Where an architecture has several instruction sets, the least of them is for its oldest CPUs. What
 # -O1 leaves out is a third of the compiler's time; of softmax and losses it is 1 to 4 % of theirs,
 # of selection up to a quarter, of a nucleus 70 %.
 LEAST = ["-O1", "-ftree-vectorize", "-ftree-slp-vectorize", "-fpeel-loops"]
-GCC_KERNEL_FLAGS = [
+GCC_KERNEL_FLAGS = [  # for all kernels; what is said of one counts before it
     # The loops are vector code only with their arithmetic inlined; by default gcc stops inlining
     # once a file has grown by 40 %.
     "--param=inline-unit-growth=400",
     # What a loop computes is built into it however long it is (`loop_void`, `inlined_void` in
     # types.pxd). The rest goes into its callers up to so many instructions, not 200: a third of the
     # code less, and of the compiler's time, which runs as fast.
-    "--param=max-inline-insns-single=25",
+    "--param=max-inline-insns-single=10",
     # Without it gcc moves the lanes that a loop has just stored by pieces of 16 bytes.
     "-fno-tree-loop-distribute-patterns",
 ]
@@ -66,9 +70,12 @@ CLANG_KERNEL_FLAGS = {
     "softmax_avx512": ["-fno-unroll-loops"],
     "cross_entropy_avx512": ["-fno-unroll-loops"],
 }
-# What reads arguments of calls that take microseconds, or runs once.
+# What reads arguments of calls that take microseconds.
 COLD_FLAGS = ["-O1"]
-COLD = ("verification", "parts", "long_row", "chain_arguments", "history")
+COLD = ("verification", "chain_arguments", "history")
+# What runs once, or for rows that take milliseconds: a tenth of it is less to download.
+SMALL_FLAGS = ["-Os"]
+SMALL = ("parts", "long_row")
 #: What has no compiler is asked for, never guessed: a broken build must not install slow code.
 PURE = os.environ.get("FASTSOFTMAX_PURE", "0") not in ("", "0")
 MACROS = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("CYTHON_CLINE_IN_TRACEBACK", "0")]
@@ -141,8 +148,8 @@ def gcc_flags(module):
     if kernel not in ISA.KERNELS:
         return [*GCC_FLAGS, *GCC_FRONT_FLAGS]
     if isa == ISAS[0].name and len(ISAS) > 1:
-        return [*LEAST, *GCC_KERNEL_FLAGS]
-    return [*(SEARCH if kernel in SEARCHING else GCC_FLAGS), *GCC_KERNEL_FLAGS]
+        return [*GCC_KERNEL_FLAGS, *LEAST]
+    return [*GCC_KERNEL_FLAGS, *(SEARCH if kernel in SEARCHING else GCC_FLAGS)]
 
 
 def extensions():
@@ -158,11 +165,16 @@ def extensions():
         f"fastsoftmax.{ISA.SHARED}",
         [],
         depends=["setup.py", keywords],
-        extra_compile_args=[*FLAGS, *COLD_FLAGS, "-include", keywords],
+        extra_compile_args=[*FLAGS, *SMALL_FLAGS, "-include", keywords],
     )
-    front = [extension(f"_front/{m}", flags=COLD_FLAGS if m in COLD else ()) for m in ISA.FRONT]
+    front = [
+        extension(
+            f"_front/{m}", flags=COLD_FLAGS if m in COLD else SMALL_FLAGS if m in SMALL else ()
+        )
+        for m in ISA.FRONT
+    ]
     others = [extension("capi")]
-    others += [extension(m, flags=COLD_FLAGS) for m in ("_dispatch/cpu", "_workers")]
+    others += [extension(m, flags=SMALL_FLAGS) for m in ("_dispatch/cpu", "_workers")]
     return [*kernels, *front, shared, *others]
 
 

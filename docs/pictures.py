@@ -25,7 +25,7 @@ RED = "#a4473e"
 def rows():
     """Return the scores of each row, by its name."""
     with np.load(resources.files("fastsoftmax") / "_command" / "demo.npz") as data:
-        scores = data["logits"] / np.float32(1024)
+        scores = data["logits"] / np.float32(128)
         return dict(zip(data["names"].tolist(), scores, strict=True))
 
 

@@ -1,8 +1,8 @@
 """``fastsoftmax demo``: what each setting does to real scores, and that it is done right.
 
 ``demo.npz`` holds three rows of next-token scores of SmolLM2-135M-Instruct (Apache-2.0; 4-bit
-weights, computed by llama.cpp) in steps of 1/1024, the text each row continues, and the bytes of
-the tokens that are among the 4096 most likely of a row.
+weights, computed by llama.cpp) in steps of 1/128, the text each row continues, and the bytes of
+the tokens that are among the 2048 most likely of a row.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def load() -> Demo:
     path = resources.files(__package__) / "demo.npz"
     with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
         return Demo(data["names"].tolist(), data["prefixes"].tolist(),
-                    data["logits"] * np.float32(1 / 1024), data["token_bytes"].tobytes(),
+                    data["logits"] * np.float32(1 / 128), data["token_bytes"].tobytes(),
                     np.cumsum(data["token_lengths"], dtype=np.int64))
 
 
