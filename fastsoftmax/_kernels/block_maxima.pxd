@@ -33,14 +33,8 @@ cdef extern from *:
     #endif
     """
 
-# A loop of 8 steps gcc would unroll, and make no vector of.
 cdef extern from *:
     """
-    #ifdef __clang__
-    #define FS_ROLLED
-    #else
-    #define FS_ROLLED _Pragma("GCC unroll 1")
-    #endif
     #define FS_MAXIMA_OF_LANES(name, type) \\
     static inline void name(const type *x, type *y) { \\
         FS_ROLLED \\

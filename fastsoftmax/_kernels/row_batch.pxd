@@ -21,6 +21,7 @@ from fastsoftmax._kernels.sums cimport (
     DoubleDouble,
     LaneSums,
     accumulate,
+    add_step,
     fold_lanes,
     zero,
 )
@@ -202,8 +203,7 @@ cdef inline void lane_sums(
         for l in range(LANES):
             lane[l] = 0
         for _ in range(width // STEP):
-            for l in range(LANES):
-                lane[l] += (e[l] + e[8 + l]) + (e[16 + l] + e[24 + l])
+            add_step(e, lane)
             e += STEP
         for l in range(LANES):
             d[LANES * r + l] = lane[l]

@@ -10,6 +10,18 @@ Order of sums
 
 from fastsoftmax._kernels.types cimport HAS_FMA, fma64, infinity, noinline_void, out_ptr64, real
 
+# A step of a float32 row. In a loop of Cython's gcc 16 would make vectors of steps, with
+# permutations: 1.7 times softmax's time.
+cdef extern from *:
+    """
+    static inline __attribute__((always_inline)) void fs_add_step(const float *e, double *lane) {
+        FS_ROLLED
+        for (int l = 0; l < 8; l++)
+            lane[l] += (e[l] + e[8 + l]) + (e[16 + l] + e[24 + l]);
+    }
+    """
+    void add_step "fs_add_step"(const float *e, double *lane) noexcept nogil
+
 cdef enum:
     STEP = 32  # elements that a sum takes at once
     BLOCK = 2048  # elements whose exponentials stay in L1 until they are added
@@ -61,11 +73,11 @@ cdef inline void accumulate_lanes(
     cdef double quad, total, part
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
-        for l in range(LANES):
-            quad = (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
-            if real is float:
-                high[l] += quad
-            else:  # Knuth's TwoSum: high + low stays exact
+        if real is float:
+            add_step(e + j, high)
+        else:  # Knuth's TwoSum: high + low stays exact
+            for l in range(LANES):
+                quad = (e[j + l] + e[j + 8 + l]) + (e[j + 16 + l] + e[j + 24 + l])
                 total = high[l] + quad
                 part = total - high[l]
                 low[l] += (high[l] - (total - part)) + (quad - part)

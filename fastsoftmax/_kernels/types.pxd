@@ -66,6 +66,16 @@ cdef extern from *:
     ctypedef void inlined_void "FS_INLINED_VOID"
     ctypedef double inlined_double "FS_INLINED_DOUBLE"
 
+# Before a loop over lanes: gcc would unroll it, and make no vectors of it, or of steps instead.
+cdef extern from *:
+    """
+    #ifdef __clang__
+    #define FS_ROLLED
+    #else
+    #define FS_ROLLED _Pragma("GCC unroll 1")
+    #endif
+    """
+
 # What a function returns that computes in the widest vectors there are, also in a module that
 # prefers vectors of 32 bytes.
 cdef extern from *:
