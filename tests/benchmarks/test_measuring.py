@@ -29,11 +29,11 @@ from benchmarks import (
 
 
 def test_a_slower_function_has_the_larger_ratio():
-    short, long = partial(sum, range(2000)), partial(sum, range(6000))
+    short, long = partial(sum, range(2000)), partial(sum, range(20_000))
     pair = timing.time_pair(short, long, budget_s=0.02, sample_ns=500_000)
-    assert 2.5 < pair.ratio.median < 3.5
+    assert 5 < pair.ratio.median < 20  # wide: the machine may be busy
     back = timing.time_pair(long, short, budget_s=0.02, sample_ns=500_000)
-    assert 1 / 3.5 < back.ratio.median < 1 / 2.5
+    assert 1 / 20 < back.ratio.median < 1 / 5
 
 
 def test_turns_are_taken_in_the_order_abba():
