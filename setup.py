@@ -73,7 +73,7 @@ CLANG_KERNEL_FLAGS = {
 # What reads arguments of calls that take microseconds.
 COLD_FLAGS = ["-O1"]
 COLD = ("verification", "chain_arguments", "history")
-# What runs once, or for rows that take milliseconds: a tenth of it is less to download.
+# What runs once, or for rows that take milliseconds: as little code as can be.
 SMALL_FLAGS = ["-Os"]
 SMALL = ("parts", "long_row")
 #: What has no compiler is asked for, never guessed: a broken build must not install slow code.
