@@ -84,24 +84,14 @@ cdef inline void accumulate_lanes(
                 high[l] = total
 
 
-cdef inline void accumulate_block(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
-    """Add e[0:n], whole steps, to `lanes`."""
-    accumulate_lanes(<out_ptr64>lanes.high, <out_ptr64>lanes.low, e, n)
-
-
-cdef inline noinline_void accumulate_doubles(
-    LaneSums *lanes, const double *e, Py_ssize_t n
+cdef inline noinline_void accumulate(
+    LaneSums *lanes, const real *e, Py_ssize_t n
 ) noexcept nogil:
-    """Add e[0:n] to `lanes`, in a function of its own: inlined, these sums stay scalar."""
-    accumulate_block(lanes, e, n)
+    """Add e[0:n], whole steps, to `lanes`.
 
-
-cdef inline void accumulate(LaneSums *lanes, const real *e, Py_ssize_t n) noexcept nogil:
-    """Add e[0:n], whole steps, to `lanes`."""
-    if real is float:
-        accumulate_block(lanes, e, n)
-    else:
-        accumulate_doubles(lanes, e, n)
+    In a function of its own: inlined, float32 sums stay in memory, and float64 sums scalar.
+    """
+    accumulate_lanes(<out_ptr64>lanes.high, <out_ptr64>lanes.low, e, n)
 
 
 # ---- pairs ---------------------------------------------------------------------------------------

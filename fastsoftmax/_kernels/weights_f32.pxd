@@ -21,7 +21,7 @@ from fastsoftmax._kernels.sums cimport (
     STEP,
     DoubleDouble,
     LaneSums,
-    accumulate_block,
+    accumulate,
     fold_lanes,
     round_to_step,
     zero,
