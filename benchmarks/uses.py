@@ -125,6 +125,11 @@ USES = (
     _family("softmax", (4, 3, 224, 224), 2.5, axis=1),
     _family("log_softmax", (4, 3, 224, 224), 2, axis=1),
     _family("logsumexp", (4, 3, 224, 224), 2.5, axis=1),
+    _use(
+        "log_softmax float32 (4,3,224,224) axis=1 deviation 8", "softmax", (4, 3, 224, 224),
+        "log_softmax", _own("deviation 1", "log_softmax", 0.9, "deviation 1", axis=1), torch=2,
+        rows="deviation 8", parameters={"axis": 1}, written=True,
+    ),
     _family("log_softmax", (8, 21, 65, 65), 2.2, axis=1),
     _family("log_softmax", (256, 64, 32), 2.2, axis=1),
     _family("log_softmax", (64, 32, 100), 2.2, axis=0),

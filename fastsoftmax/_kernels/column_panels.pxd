@@ -25,6 +25,7 @@ from fastsoftmax._kernels.column_io cimport (
 )
 from fastsoftmax._kernels.column_lanes cimport planes_summed
 from fastsoftmax._kernels.column_sums cimport (
+    PIVOT_ODDS,
     SIGNAL_INTERVAL,
     PanelState,
     check_signals,
@@ -176,13 +177,13 @@ cdef inline int softmax_panel(
     cdef real *factor = v + FACTOR * PANEL_COLUMNS
     cdef double *logs = s + LOGS * PANEL_COLUMNS
     cdef Py_ssize_t c, t
-    cdef bint from_pivot = state.from_pivot
+    cdef bint from_pivot = state.pivot_credit >= 0
     cdef ExpVariant variant = <ExpVariant>0
     if (p.tiles > 1 or p.n < MIN_PLACED_ROWS) and p.columns * p.tiles < p.width:
         clear_padding(p, kept)  # other rows are copied by whole vectors
     if from_pivot:
         from_pivot = sums_from_some_pivot(x, p, state, e, kept, v, s, pivot_scale)
-        state.from_pivot = from_pivot
+        state.pivot_credit += 1 if from_pivot else 1 - PIVOT_ODDS
     if not from_pivot:
         variant = sums_from_maxima(x, p, state, e, kept, v, s)
     if state.op == SOFTMAX:
@@ -315,12 +316,14 @@ cdef inline int softmax_columns(
     state.temperature = temperature[0]
     state.has_pivot = False
     state.pivot = 0
-    state.from_pivot = not temperature_stride and (temperature[0] == 1 or HAS_FMA)
+    state.pivot_credit = -1
+    if not temperature_stride and (temperature[0] == 1 or HAS_FMA):
+        state.pivot_credit = PIVOT_ODDS
     p.n = n
     p.stride = inner
     p.rows = panel_rows(n, at_once, <real>0)
     if op != SOFTMAX and (n * at_once * size > PANEL_BYTES or p.rows < n):
-        state.from_pivot = False
+        state.pivot_credit = -1
     try:
         memset(v + ZEROS * PANEL_COLUMNS, 0, at_once * size)
         memset(v + SPARE * PANEL_COLUMNS, 0, at_once * size)

@@ -12,12 +12,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memset
 
 from fastsoftmax._kernels.abi cimport SOFTMAX, Op
-from fastsoftmax._kernels.batch_scale cimport (
-    RATE,
-    scales_from_maxima,
-    store_scale,
-    within_pivot_reach,
-)
+from fastsoftmax._kernels.batch_scale cimport RATE, scales_from_maxima, store_scale
 from fastsoftmax._kernels.column_exp cimport exp_few_rows, exp_step
 from fastsoftmax._kernels.column_io cimport Panel, leaps, load_tiles, readable_row, row_ahead
 from fastsoftmax._kernels.column_lanes cimport (
@@ -71,11 +66,14 @@ from fastsoftmax._kernels.types cimport infinity, out_ptr, out_ptr64, real
 
 cdef enum:
     SIGNAL_INTERVAL = 1 << 22  # elements between two looks for Ctrl-C: some milliseconds
+    LOG_EXPONENT = 84  # of a pivot's exponential, for logarithms: no sum has to be inverted
+    FEW_EXPONENT = 16  # more of it in few rows, whose maxima lie far below that of a whole panel
+    PIVOT_ODDS = 5  # panels of which a pivot may fail for one, or they take less time without
 
 cdef struct PanelState:  # what panels of a call have in common
     Op op
     double temperature  # of all columns, if a pivot may serve
-    bint from_pivot  # it may; it did for the panels before
+    Py_ssize_t pivot_credit  # below 0 none is tried: it failed for one panel of PIVOT_ODDS or more
     bint has_pivot  # there is one
     double pivot
     Py_ssize_t since_check  # elements since the last look for Ctrl-C
@@ -137,6 +135,17 @@ cdef inline void zero_sums(const Panel *p, double *s, real like) noexcept nogil:
         zero_lanes(s, p.pitch, like)
 
 
+cdef inline bint log_pivot_serves(
+    const real *highest, Py_ssize_t columns, real pivot, real inverse
+) noexcept nogil:
+    """Return whether all maxima lie from 47 T below `pivot` to 28 T above; `inverse` is 1/T.
+
+    Their exponentials are then 2**16 to 2**125, and what a column leaves out of its sum is less
+    than 2**-140 of that.
+    """
+    return all_within(highest, columns, pivot - <real>9.5 / inverse, <real>0, <real>37.5 / inverse)
+
+
 cdef inline bint sums_from_pivot(
     const real *x, const Panel *p, PanelState *state, out_ptr e, out_ptr kept, real *v, double *s,
     real *exp_scale,
@@ -190,7 +199,7 @@ cdef inline bint sums_from_pivot(
             1 / max_invertible_sum(inf),
             <real>((1 / 33554432.0 if real is float else 1 / 36893488147419103232.0) / p.n),
         )
-    if not within_pivot_reach(<const real *>highest, columns, <real>state.pivot, inverse):
+    if not log_pivot_serves(<const real *>highest, columns, <real>state.pivot, inverse):
         return False
     if not few:
         exclude_places(<real *>e, p.pitch, columns, <const real *>v + PLACE * PANEL_COLUMNS)
@@ -223,14 +232,17 @@ cdef inline bint sums_from_some_pivot(
     real *exp_scale,
 ) except -1 nogil:
     """Call `sums_from_pivot` with the pivot of the panel before, or else with one of this panel."""
-    cdef real pivot
+    cdef real pivot, exponent
     cdef ExpScale scale
     if state.has_pivot and sums_from_pivot(x, p, state, e, kept, v, s, exp_scale):
         return True
     pivot = <real>row_max(x, p.columns).value
     if not pivot_in_range(pivot, v[INVERSE * PANEL_COLUMNS]):
         return False
-    scale = scale_from_pivot(pivot, state.temperature, pivot_exponent(pivot), False)
+    exponent = LOG_EXPONENT
+    if state.op == SOFTMAX:
+        exponent = pivot_exponent(pivot) + (FEW_EXPONENT if p.n < MIN_PLACED_ROWS else 0)
+    scale = scale_from_pivot(pivot, state.temperature, exponent, False)
     store_scale(&scale, exp_scale, 1)
     state.pivot = pivot
     state.has_pivot = sums_from_pivot(x, p, state, e, kept, v, s, exp_scale)

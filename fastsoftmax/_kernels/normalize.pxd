@@ -85,9 +85,9 @@ cdef inline void log1p_sums(
 cdef inline bint pivot_kept_precision(const double *logs, Py_ssize_t rows) noexcept nogil:
     """Return whether the `logs` of all rows are so large that no K shows in them; False for NaN.
 
-    What any K leaves out is less than 2**-140 of the largest entry.
+    What any K leaves out is less than 2**-140 of the largest entry, so 2**-80 of the others.
     """
-    return all_within(logs, rows, <double>0, 2.0**-40, infinity(<double>0))
+    return all_within(logs, rows, <double>0, 2.0**-60, infinity(<double>0))
 
 
 cdef inline real logsumexp_of(real highest, double log_sum) noexcept nogil:

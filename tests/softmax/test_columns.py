@@ -55,6 +55,24 @@ def test_few_finite_columns_have_the_bits_of_rows(compiled, dtype, n):
             np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("n", [2, 3, 5, 9, 40])
+def test_maxima_far_apart_and_far_ahead_have_the_bits_of_rows(compiled, n, temperature, dtype):
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((3, n, 1024))
+    # Panel by panel nearer to what a pivot serves, and beyond it.
+    reach = np.linspace(0, 60, 1024) * temperature
+    x += rng.uniform(-reach, 0.75 * reach, (3, 1, 1024))
+    x[:, -1] += rng.choice([0, 26, 40, 43, 80], (3, 1024)) * temperature * (reach < 35)
+    x = x.astype(dtype)
+    rows = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    np.testing.assert_array_equal(compiled.logsumexp(x, axis=1), compiled.logsumexp(rows))
+    for function in (compiled.softmax, compiled.log_softmax):
+        expected = np.moveaxis(function(rows, temperature=temperature), -1, 1)
+        np.testing.assert_array_equal(function(x, axis=1, temperature=temperature), expected)
+
+
 def test_neighbouring_axes_are_one(impl):
     x = np.random.default_rng(2).standard_normal((3, 4, 5, 6, 7)).astype(np.float32)
     for axis in ((1, 2), (0, 1), (2, 1), (0, 1, 2), 0, 2, (1, 3)):

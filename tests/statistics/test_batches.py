@@ -117,7 +117,7 @@ def test_rows_that_a_pivot_does_not_serve(compiled, reference, dtype, temperatur
     rows[4] -= 300
     rows[5] = np.linspace(-30, 30, n)  # the maximum rises with each block,
     rows[6] = -rows[5]  # or not at all
-    rows[7] = np.where(np.arange(n) == 4097, 30.0, -30.0)  # what others add is less than 2**-40
+    rows[7] = np.where(np.arange(n) == 4097, 30.0, -30.0)  # what others add is less than 2**-60
     rows[8, 4500] = NAN
     x = rows.astype(dtype)
     got = compiled.row_stats(x, top=3, temperature=temperature)
