@@ -122,6 +122,12 @@ USES = (
     ),
     _masked("softmax", (8, 12, 128, 128), "causal", 3),
     *(_half(dtype, shape) for dtype in ("float16", "bfloat16") for shape in ((64, 1000), _ROW)),
+    *(  # of probabilities below 1e-31
+        _use(f"softmax float32 {shape_text(shape)} deviation 20", "softmax", shape, "softmax",
+             _own("deviation 1", "softmax", 0.7, "deviation 1"), torch=2, rows="deviation 20",
+             written=True)
+        for shape in ((64, 1000), (4, 128256))
+    ),
     _family("softmax", (4, 3, 224, 224), 2.5, axis=1),
     _family("log_softmax", (4, 3, 224, 224), 2, axis=1),
     _family("logsumexp", (4, 3, 224, 224), 2.5, axis=1),

@@ -26,6 +26,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     needs_no_shift,
     pivot_exponent,
     pivot_in_range,
+    raised,
     scaled_exp,
     set_exponent_range,
     target_exponent,
@@ -192,9 +193,9 @@ cdef inline loop_int choose_scale(
 
 cdef inline bint reciprocals_in_range(const real *rate, Py_ssize_t rows) noexcept nogil:
     """Return whether the reciprocals of all sums show that no entry was too large or too small."""
-    cdef real lowest = 1 / max_invertible_sum(<real>0)
+    cdef real lowest = raised(<real>0) / max_invertible_sum(<real>0)
     # The largest of BATCH_ELEMENTS entries is 2**target_exponent and more.
     if real is float:
-        return all_within(rate, rows, <real>0, lowest, <float>1.4551915228366852e-11)  # 2**-36
+        return all_within(rate, rows, <real>0, lowest, <float>1.152921504606847e18)  # 2**(96 - 36)
     else:
         return all_within(rate, rows, <real>0, lowest, <double>1.3234889800848443e-23)  # 2**-76

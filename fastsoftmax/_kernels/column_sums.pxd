@@ -56,6 +56,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     max_invertible_sum,
     pivot_exponent,
     pivot_in_range,
+    raised,
     scale_from_pivot,
 )
 from fastsoftmax._kernels.maxima cimport row_max
@@ -196,8 +197,8 @@ cdef inline bint sums_from_pivot(
         # The largest of n is at least the n-th part of the sum; it must be large enough, too.
         return all_within(
             <const real *>v + FACTOR * PANEL_COLUMNS, columns, <real>0,
-            1 / max_invertible_sum(inf),
-            <real>((1 / 33554432.0 if real is float else 1 / 36893488147419103232.0) / p.n),
+            raised(inf) / max_invertible_sum(inf),
+            <real>(raised(inf) / (33554432.0 if real is float else 36893488147419103232.0) / p.n),
         )
     if not log_pivot_serves(<const real *>highest, columns, <real>state.pivot, inverse):
         return False

@@ -17,6 +17,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     Clamped,
     ExpVariant,
     exp_variant,
+    lowered,
     scaled_exp,
 )
 from fastsoftmax._kernels.log1p cimport (
@@ -299,7 +300,7 @@ cdef inline void exclude_max_in_row(
 cdef inline void column_reciprocals(
     const double *sums, const double *rests, Py_ssize_t width, real *high, real *low
 ) noexcept nogil:
-    """Make high + low = 1 / (sum + rest), NaN if that is infinite.
+    """Make high + low = `raised` / (sum + rest), NaN if that is infinite.
 
     `rests` is NULL, as a literal, where all are 0.
     """
@@ -330,10 +331,10 @@ cdef inline void column_logs(
 cdef inline void scale_row(
     const real *e, Py_ssize_t columns, out_ptr y, const real *high, const real *low
 ) noexcept nogil:
-    """Write e * (high + low), rounded once (nearly), to y."""
+    """Write e * (high + low), rounded once (nearly) and `lowered`, to y."""
     cdef Py_ssize_t c
     for c in range(columns):
-        y[c] = fma(e[c], high[c], e[c] * low[c])
+        y[c] = lowered(fma(e[c], high[c], e[c] * low[c]))
 
 
 cdef inline void difference_row(

@@ -8,6 +8,8 @@ a normal number. The maximum itself, or a `pivot` near it (the first block's max
 before), chooses K.
 """
 
+from libc.stdint cimport int32_t, uint32_t
+
 from fastsoftmax._kernels.exp cimport (
     clamp,
     exp2_core,
@@ -191,6 +193,30 @@ cdef inline void set_exponent_range(
     magic[0] = rounding_magic(k) - k
     if rate != 0:
         magic[0] *= half
+
+
+cdef inline real raised(real like) noexcept nogil:
+    """Return what reciprocals of sums are multiplied by: 2**96 for float32.
+
+    With it neither they nor their products with exponentials are subnormal numbers, each of which
+    may take a CPU a hundred cycles.
+    """
+    return <float>7.922816251426434e28 if real is float else 1
+
+
+cdef inline real lowered(real y) noexcept nogil:
+    """Return y / `raised`, for y >= 0; of NaN something else.
+
+    By the bits of float32: where the quotient is normal the first number is the larger one, and
+    where it is subnormal the second, for which the sum has rounded y.
+    """
+    cdef int32_t normal, subnormal
+    if real is float:
+        normal = <int32_t>bits32(y) - (96 << 23)
+        subnormal = <int32_t>bits32(y + <float>9.313225746154785e-10) - (97 << 23)  # 2**-30
+        return from_bits32(<uint32_t>(normal if normal > subnormal else subnormal))
+    else:
+        return y
 
 
 # ---- of one row ----------------------------------------------------------------------------------

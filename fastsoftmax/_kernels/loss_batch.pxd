@@ -193,9 +193,9 @@ cdef inline void gradient_rows(
 ) noexcept nogil:
     """y = e * (high + low) of each row"""
     if real is float:
-        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low)
+        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low, False)
     else:
-        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low)
+        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low, False)
 
 
 cdef inline noinline_void loss_of_rows(

@@ -91,7 +91,7 @@ cdef inline void gradient_of_sums(
     if r.spread or not -infinity(<real>0) < high < infinity(<real>0):
         labels_gradient(labels, <const real *>y, label, y, n, rate)
     else:
-        scale_row(x, y, n, high, low)
+        scale_row(x, y, n, high, low, False)
     if has_target:
         y[target] = <real>(labels.factor * at_target(
             target_e, sum_e, inverse_sum, others_e, r.own, uniform_label(labels, target), r.others,

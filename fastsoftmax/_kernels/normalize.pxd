@@ -3,6 +3,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastsoftmax._kernels.exp_scale cimport raised
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.sums cimport DoubleDouble
 from fastsoftmax._kernels.types cimport (
@@ -49,9 +50,10 @@ cdef inline bint all_finite(const real *v, Py_ssize_t n) noexcept nogil:
 
 
 cdef inline void reciprocal(double s, double rest, real *high, real *low) noexcept nogil:
-    """Write 1 / (s + rest) as the pair `high`, `low`; NaN where the sum is infinite."""
+    """Write `raised` / (s + rest) as the pair `high`, `low`; NaN where the sum is infinite."""
     cdef double total = s + rest
-    cdef double ratio = fma64(0, total, 1 / total)  # in one addition less than with 0 * total
+    # The sum of 0 and the quotient is one addition less than with 0 * total.
+    cdef double ratio = fma64(0, total, raised(<real>0) / total)
     high[0] = <real>ratio
     if not HAS_FMA:
         low[0] = 0  # the second rounding would cost the order
@@ -64,7 +66,7 @@ cdef inline void reciprocal(double s, double rest, real *high, real *low) noexce
 cdef inline void reciprocals(
     const DoubleDouble *s, Py_ssize_t rows, real *high, real *low
 ) noexcept nogil:
-    """Write 1 / s of each row as the pair `high`, `low`; NaN where `s` is infinite."""
+    """Write `raised` / s of each row as the pair `high`, `low`; NaN where `s` is infinite."""
     cdef Py_ssize_t r
     for r in range(rows):
         reciprocal(s[r].high, s[r].low, high + r, low + r)

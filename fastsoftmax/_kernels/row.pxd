@@ -20,6 +20,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     ExpScale,
     ExpVariant,
     exp_variant,
+    lowered,
     scaled_exp,
     variant_of,
 )
@@ -127,12 +128,14 @@ cdef inline loop_double exp_and_max_loop(
     return max_of_lanes(lane)
 
 
-cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
-    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly)."""
+cdef inline void scale(real *y, Py_ssize_t n, real high, real low, bint lowers) noexcept nogil:
+    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly); `lowered` if `lowers`."""
     cdef Py_ssize_t j, l
+    cdef real v
     for j from 0 <= j < n by STEP:
         for l in range(STEP):
-            y[j + l] = fma(y[j + l], high, y[j + l] * low)
+            v = fma(y[j + l], high, y[j + l] * low)
+            y[j + l] = lowered(v) if lowers else v
 
 
 cdef inline void subtract(
@@ -237,8 +240,8 @@ cdef inline DoubleDouble sum_excluding_max(
     cdef Py_ssize_t start
     cdef Py_ssize_t block = top.block
     cdef real highest = <real>top.value
-    cdef DoubleDouble s
     cdef LaneSums lanes
+    cdef DoubleDouble s
     init_max(top)
     s.high = s.low = 0
     for start from 0 <= start < n by BLOCK:
@@ -261,8 +264,7 @@ cdef inline DoubleDouble sum_and_max_from_pivot(
     `exp_scale` is by a pivot, for T = 1. Where a block has an entry larger than all before, its sum
     is made again without that.
     """
-    cdef real low = <real>exp_scale.low
-    cdef real magic = <real>exp_scale.magic
+    cdef real low = <real>exp_scale.low, magic = <real>exp_scale.magic
     cdef Py_ssize_t start, m, w
     cdef real e[BLOCK + 1]
     cdef real highest = -infinity(<real>0)
@@ -324,9 +326,8 @@ cdef inline void exp_of_row(
     """
     cdef real highest = <real>top.value if top != NULL else <real>0
     cdef Py_ssize_t block = -1 if with_max else top.block
-    cdef Py_ssize_t start, m, w, ahead, w_ahead, place
+    cdef Py_ssize_t start, m, w, ahead, w_ahead, place, end = round_to_step(n)
     cdef const real *prefetch_src
-    cdef Py_ssize_t end = round_to_step(n)
     cdef Py_ssize_t skip = unaligned_head(x, <const real *>y, n)
     cdef real tail[STEP]
     cdef real copy[BLOCK]
@@ -379,22 +380,21 @@ cdef inline void exp_of_row(
 
 
 cdef inline void scale_row(
-    const real *x, real *y, Py_ssize_t n, real high, real low
+    const real *x, real *y, Py_ssize_t n, real high, real low, bint lowers
 ) noexcept nogil:
-    """Multiply y[0:n], as `exp_of_row` made it of x, by `high` + `low`."""
+    """Call `scale` for y[0:n], as `exp_of_row` made it of x."""
     cdef real step[STEP]
-    cdef Py_ssize_t end = round_to_step(n)
-    cdef Py_ssize_t skip = unaligned_head(x, <const real *>y, n)
+    cdef Py_ssize_t end = round_to_step(n), skip = unaligned_head(x, <const real *>y, n)
     if skip:
         memcpy(step, y, skip * sizeof(real))
         memcpy(step + skip, y + end - (STEP - skip), (STEP - skip) * sizeof(real))
-        scale(step, STEP, high, low)
-        scale(y + skip, end - STEP, high, low)
+        scale(step, STEP, high, low, lowers)
+        scale(y + skip, end - STEP, high, low, lowers)
         memcpy(y, step, skip * sizeof(real))
         memcpy(y + end - (STEP - skip), step + skip, (STEP - skip) * sizeof(real))
     else:
-        scale(y, end, high, low)
+        scale(y, end, high, low, lowers)
     if end < n:
         pad(<const real *>(y + end), step, n - end)
-        scale(step, STEP, high, low)
+        scale(step, STEP, high, low, lowers)
         memcpy(y + end, step, (n - end) * sizeof(real))

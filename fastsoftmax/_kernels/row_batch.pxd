@@ -13,7 +13,7 @@ exponentials a mask makes +0: the caller sees to it that they can be read.
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
-from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, scaled_exp
+from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, lowered, scaled_exp
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.sums cimport (
     LANES,
@@ -222,6 +222,13 @@ cdef inline void add_halves(
 # ---- results -------------------------------------------------------------------------------------
 
 
+cdef inline void lower_lanes(real *a) noexcept nogil:
+    """Make LANES numbers `lowered`."""
+    cdef Py_ssize_t l
+    for l in range(LANES):
+        a[l] = lowered(a[l])
+
+
 cdef inline void scaled_rows(
     const real *e,
     Py_ssize_t width,
@@ -230,13 +237,15 @@ cdef inline void scaled_rows(
     Py_ssize_t n,
     const real *high,
     const real *low,
+    bint lowers,
 ) noexcept nogil:
-    """Write e * (high + low) of each row, rounded once (nearly), into `y`."""
+    """Write e * (high + low) of each row, rounded once (nearly), `lowered` if `lowers`, into `y`.
+    """
     cdef Py_ssize_t r, j, i, l
     cdef const real *p
     cdef out_ptr o
     cdef real a[LANES]
-    cdef real h, g
+    cdef real h, g, v
     for r in range(rows):
         p = e + r * width
         o = y + r * n
@@ -244,13 +253,18 @@ cdef inline void scaled_rows(
         g = low[r]
         for j from 0 <= j <= n - STEP by STEP:
             for l in range(STEP):
-                o[j + l] = fma(p[j + l], h, p[j + l] * g)
+                v = fma(p[j + l], h, p[j + l] * g)
+                o[j + l] = lowered(v) if lowers else v
         for j from n // STEP * STEP <= j < n by LANES:
             i = min(j, n - LANES)  # the last vector overlaps the one before
             for l in range(LANES):  # all read first: mixed with what is written they stay scalar
                 a[l] = p[i + l]
             for l in range(LANES):
-                o[i + l] = fma(a[l], h, a[l] * g)
+                a[l] = fma(a[l], h, a[l] * g)
+            if lowers:
+                lower_lanes(a)
+            for l in range(LANES):
+                o[i + l] = a[l]
 
 
 cdef inline void difference_rows(

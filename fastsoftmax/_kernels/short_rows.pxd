@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
-from fastsoftmax._kernels.exp_scale cimport exp_variant, scaled_exp
+from fastsoftmax._kernels.exp_scale cimport exp_variant, lowered, scaled_exp
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.normalize cimport reciprocal
@@ -152,7 +152,7 @@ cdef inline inlined_void soa_add(
 cdef inline void soa_reciprocals(
     const double *s, const double *rest, Py_ssize_t rows, real *high, real *low
 ) noexcept nogil:
-    """Write 1 / (s + rest) of each row as `high`, `low`; NaN where the sum is infinite."""
+    """Write `raised` / (s + rest) of each row as `high`, `low`; NaN where the sum is infinite."""
     cdef Py_ssize_t r
     for r in range(whole_strips(rows)):
         reciprocal(s[r], <double>0 if real is float else rest[r], high + r, low + r)
@@ -170,13 +170,13 @@ cdef inline void soa_log1p_sums(
 cdef inline void soa_scale(
     out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *high, const real *low
 ) noexcept nogil:
-    """Multiply each row of `e` by its `high` + `low`, rounded once (nearly)."""
+    """Multiply each row of `e` by its `high` + `low`, rounded once (nearly) and `lowered`."""
+    cdef real v
     cdef Py_ssize_t r, j
     for j in range(n):
         for r in range(whole_strips(rows)):
-            e[j * BATCH_ROWS + r] = fma(
-                e[j * BATCH_ROWS + r], high[r], e[j * BATCH_ROWS + r] * low[r]
-            )
+            v = e[j * BATCH_ROWS + r]
+            e[j * BATCH_ROWS + r] = lowered(fma(v, high[r], v * low[r]))
 
 
 cdef inline void soa_log_softmax(
