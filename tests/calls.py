@@ -137,10 +137,13 @@ def calibration(f, x):
 
 
 def mass_parts(f, x, any_pivot=False):
-    """Return the sums of a row's first half, and the softmax of it by those."""
+    """Return the sums of a row's first half, without its maximum, and the softmax of it by those.
+    """
     first = rows(x)[..., : 1 + x.shape[-1] // 2 if x.ndim else 1]
     sums = f.parts.part_sums(first, -1, 0.7, None, any_pivot)
-    return sums, f.parts.part_result(first, sums, -1, 0.7, None, False)
+    whole = sums.copy()
+    whole[..., 2] += whole[..., 1]
+    return sums, f.parts.part_result(first, whole, -1, 0.7, None, False)
 
 
 def merged(make, x, **parameters):
