@@ -142,7 +142,7 @@ def mass_parts(f, x, any_pivot=False):
     first = rows(x)[..., : 1 + x.shape[-1] // 2 if x.ndim else 1]
     sums = f.parts.part_sums(first, -1, 0.7, None, any_pivot)
     whole = sums.copy()
-    whole[..., 2] += whole[..., 1]
+    whole[..., 2:] = sums[..., 1:3]  # as a pair: kernels add it, in their own environment
     return sums, f.parts.part_result(first, whole, -1, 0.7, None, False)
 
 
