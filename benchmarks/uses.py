@@ -48,11 +48,13 @@ def _family(op, shape, torch, dtype="float32", **parameters):
     )  # fmt: skip
 
 
-def _loss(shape, torch, gradient, **parameters):
+def _loss(shape, torch, gradient, *others, rows="random", **parameters):
     notes = "".join(f" {name}={value}" for name, value in parameters.items())
+    notes += f" {rows}" * (rows != "random")
     name = f"cross_entropy{' with gradient' * gradient} float32 {shape_text(shape)}{notes}"
     op = "cross_entropy" if gradient else "loss"
-    return _use(name, "loss", shape, op, torch=torch, parameters=parameters, written=gradient)
+    return _use(name, "loss", shape, op, *others, torch=torch, rows=rows, parameters=parameters,
+                written=gradient)  # fmt: skip
 
 
 def _top_k(shape, k, torch, dtype="float32", **parameters):
@@ -147,6 +149,11 @@ USES = (
     _loss((4096, 100), 2.5, True),
     _loss((8, 21, 128, 128), 3, True, axis=1),
     _loss((4096, 100), 2.5, True, soft=True, smoothing=0.1),
+    *(  # of probabilities below 1e-31
+        _loss(shape, 2, True, _own("deviation 1", "cross_entropy", 0.5, "deviation 1"),
+              rows="deviation 20")
+        for shape in ((4096, 10), (64, 1000))
+    ),
     _loss((8192, 2), 5, False),
     _loss((8192, 10), 3, False),
     _loss((4096, 100), 2, False),

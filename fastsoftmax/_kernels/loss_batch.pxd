@@ -6,7 +6,14 @@
 """
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, make_scale
+from fastsoftmax._kernels.exp_scale cimport (
+    Centered,
+    CenteredPow2,
+    ExpScale,
+    make_scale,
+    raised,
+    target_exponent,
+)
 from fastsoftmax._kernels.labels cimport (
     Labels,
     at_target,
@@ -18,7 +25,7 @@ from fastsoftmax._kernels.labels cimport (
 )
 from fastsoftmax._kernels.log1p cimport log1p_arguments, log1p_series
 from fastsoftmax._kernels.maxima cimport row_maxima
-from fastsoftmax._kernels.normalize cimport all_finite
+from fastsoftmax._kernels.normalize cimport any_infinite, propagate_nan
 from fastsoftmax._kernels.row_batch cimport exp_batch, scaled_rows
 from fastsoftmax._kernels.sums cimport STEP, DoubleDouble, two_sum
 from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
@@ -46,20 +53,27 @@ cdef struct RowTerms:  # one number a row
     double own[BATCH_ROWS]  # the target's label, without what smoothing gives it; 0 without target
     double uniform[BATCH_ROWS]  # and that
     double gap[BATCH_ROWS]  # the largest score minus the target's
-    double e[BATCH_ROWS]  # the target's exponential
+    double e[BATCH_ROWS]  # the target's exponential, where the largest one is 1
     double cross[BATCH_ROWS]  # sum q (max - x) of the other labels
     double others[BATCH_ROWS]  # and the sum of them
-    double rest[BATCH_ROWS]  # the sum of exponentials without the largest one, which is 1
+    double rest[BATCH_ROWS]  # the sum of exponentials without the largest one, where that is 1
     double rest_low[BATCH_ROWS]
     double loss[BATCH_ROWS]
-    double rate[BATCH_ROWS]  # factor * total / sum_e
+    double rate[BATCH_ROWS]  # factor * total / sum_e, divided by `exp_of_max`
     double target_grad[BATCH_ROWS]
     bint done  # False if gradients are not written: their factors are not finite in the type
 
 
+cdef inline real exp_of_max(real like) noexcept nogil:
+    """Return the exponential of each row's maximum, so large that none is a subnormal number."""
+    return 67108864 if real is float else 1  # 2**26
+
+
 cdef inline ExpScale loss_scale(real highest, double temperature) noexcept nogil:
-    """Return the scale of exp((x - `highest`) / `temperature`): that of the largest entry is 1."""
-    return make_scale(highest, temperature, <real>0, <real>0, True)
+    """Return the scale of exp((x - `highest`) / `temperature`) * `exp_of_max`."""
+    return make_scale(
+        highest, temperature, <real>0, target_exponent(highest) if real is float else <real>0, True
+    )
 
 
 cdef inline void set_loss_scales(double temperature, real *exp_scale) noexcept nogil:
@@ -73,17 +87,18 @@ cdef inline void set_loss_scales(double temperature, real *exp_scale) noexcept n
 cdef inline void rate_of_sum(
     double a, DoubleDouble s, double inverse_sum, real *high, real *low
 ) noexcept nogil:
-    """high + low = a / s"""
+    """high + low = a / s, `raised` and divided by `exp_of_max`; infinite where raised it is."""
     cdef double total = s.high + s.low
-    cdef double ratio = quotient(a, total, inverse_sum, <real>0)
+    cdef double ratio = quotient(a, total, inverse_sum, <real>0) * <double>raised(<real>0)
     high[0] = <real>ratio
     if not HAS_FMA:
         low[0] = 0  # as in softmax
     elif real is float:
-        low[0] = <float>(ratio - high[0])
+        low[0] = <float>(ratio - high[0]) / exp_of_max(<float>0)
     else:
         s.low -= total - s.high
         low[0] = (fma(-high[0], total, a) - high[0] * s.low) / total
+    high[0] /= exp_of_max(<real>0)
 
 
 cdef inline void set_row_labels(
@@ -123,7 +138,7 @@ cdef inline void finish_losses(const Labels *labels, RowTerms *t, Py_ssize_t row
 cdef inline void finish_rates(
     const Labels *labels, RowTerms *t, Py_ssize_t rows, real *high, real *low
 ) noexcept nogil:
-    """Set `rate` and `target_grad`; high + low = rate."""
+    """Set `rate` and `target_grad`; write `high` and `low` by `rate_of_sum`."""
     cdef double sum_e[BATCH_ROWS]
     cdef double inverse_sum[BATCH_ROWS]
     cdef DoubleDouble s
@@ -141,7 +156,7 @@ cdef inline void finish_rates(
     for r in range(rows):
         t.rate[r] = quotient(
             labels.factor * (t.own[r] + t.others[r]), sum_e[r], inverse_sum[r], <real>0
-        )
+        ) / exp_of_max(<real>0)
     for r in range(rows):
         others_e = t.rest[r] + t.rest_low[r]
         if t.gap[r] != 0:
@@ -193,9 +208,9 @@ cdef inline void gradient_rows(
 ) noexcept nogil:
     """y = e * (high + low) of each row"""
     if real is float:
-        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low, False)
+        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low)
     else:
-        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low, False)
+        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low)
 
 
 cdef inline noinline_void loss_of_rows(
@@ -226,18 +241,19 @@ cdef inline noinline_void loss_of_rows(
     row_maxima(x, rows, n, highest, scratch)
     loss_exp_batch(x, e, width, rows, n, <const real *>exp_scale, out)
     for r in range(BATCH_ROWS):
-        max_e[r] = 1
+        max_e[r] = exp_of_max(<real>0)
     loss_sums(
         x, e, width, rows, n, <const real *>highest, <const real *>max_e, scratch, d, s
     )
     for r in range(rows):
-        t.rest[r] = s[r].high + 0 * <double>highest[r]  # NaN where that is infinite
-        t.rest_low[r] = s[r].low
+        t.rest[r] = s[r].high / exp_of_max(<real>0)
+        t.rest[r] += 0 * <double>highest[r]  # NaN where that is infinite
+        t.rest_low[r] = s[r].low / exp_of_max(<real>0)
     if label == NULL:
         set_row_labels(labels, t, rows, target)
         for r in range(rows):
             t.gap[r] = <double>highest[r] - <double>x[r * n + target[r]]
-            t.e[r] = e[r * width + target[r]]
+            t.e[r] = <double>e[r * width + target[r]] / exp_of_max(<real>0)
     else:
         for r in range(rows):
             t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
@@ -252,8 +268,8 @@ cdef inline noinline_void loss_of_rows(
     if y == NULL:
         return
     finish_rates(labels, t, rows, high, low)
-    if not all_finite(<const real *>high, rows):
-        t.done = False
+    t.done = not any_infinite(<const real *>high, rows)
+    if not t.done:
         return
     if not spread:
         gradient_rows(
@@ -266,3 +282,4 @@ cdef inline noinline_void loss_of_rows(
         )
     for r in range(rows if label == NULL else 0):
         y[r * n + target[r]] = <real>t.target_grad[r]
+    propagate_nan(<const real *>high, y, rows, n, n, 1)

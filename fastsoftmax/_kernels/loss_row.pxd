@@ -12,11 +12,11 @@ from fastsoftmax._kernels.labels cimport (
     uniform_label,
 )
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
-from fastsoftmax._kernels.loss_batch cimport loss_scale, rate_of_sum
+from fastsoftmax._kernels.loss_batch cimport exp_of_max, loss_scale, rate_of_sum
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.row cimport exp_of_row, scale_row, sum_excluding_max
 from fastsoftmax._kernels.sums cimport DoubleDouble, LaneSums, two_sum
-from fastsoftmax._kernels.types cimport infinity, noinline_void, one_nan, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, not_a_number, one_nan, real
 
 # A function of a .pxd is inline for Cython, also where it returns `noinline_void`.
 cdef extern from *:
@@ -30,7 +30,7 @@ cdef struct RowLoss:  # what the loss of a row and its gradient are made of
     double own  # the target's label, without what smoothing gives it
     double others  # the sum of the other labels
     double linear  # sum q (highest - x)
-    DoubleDouble rest  # the sum of exponentials without the largest entry's, which is 1
+    DoubleDouble rest  # the sum of exponentials without the largest entry's, where that is 1
     bint spread  # whether every class has a label
 
 
@@ -55,8 +55,10 @@ cdef inline noinline_void noinline_exp_of_row(
 
 
 cdef inline double loss_of_sums(const Labels *labels, RowLoss *r, real like) noexcept nogil:
-    """Return the loss of a row, whose sums are made."""
+    """Return the loss of a row, whose sums are made; divide `rest` by `exp_of_max`."""
     cdef double log_sum
+    r.rest.high /= exp_of_max(like)
+    r.rest.low /= exp_of_max(like)
     if not (-infinity(<real>0) < r.highest < infinity(<real>0)):
         r.rest.high = infinity(<double>0) - infinity(<double>0)
     log_sum = log1p_nonneg(r.rest.high + r.rest.low)
@@ -77,21 +79,28 @@ cdef inline void gradient_of_sums(
     cdef double sum_e, inverse_sum, rate
     cdef double target_e = 0, others_e = 0
     cdef real high = 0, low = 0
+    cdef Py_ssize_t j
     cdef bint has_target = label == NULL and 0 <= target < n
     two_sum(&s, 1.0)
     sum_e = s.high + s.low
     inverse_sum = 1 / sum_e
     rate = quotient(labels.factor * total, sum_e, inverse_sum, <real>0)
     if has_target:
-        target_e = y[target]
+        target_e = <double>y[target] / exp_of_max(<real>0)
         others_e = r.rest.high + r.rest.low
         if r.gap != r.highest:
             others_e = ((1.0 - target_e) + r.rest.high) + r.rest.low
+    if rate != rate:
+        for j in range(n):
+            y[j] = not_a_number(<real>0)
+        return
     rate_of_sum(labels.factor * total, s, inverse_sum, &high, &low)
     if r.spread or not -infinity(<real>0) < high < infinity(<real>0):
-        labels_gradient(labels, <const real *>y, label, y, n, rate)
+        labels_gradient(
+            labels, <const real *>y, label, y, n, rate / exp_of_max(<real>0)
+        )
     else:
-        scale_row(x, y, n, high, low, False)
+        scale_row(x, y, n, high, low)
     if has_target:
         y[target] = <real>(labels.factor * at_target(
             target_e, sum_e, inverse_sum, others_e, r.own, uniform_label(labels, target), r.others,

@@ -46,6 +46,19 @@ cdef inline bint all_finite(const real *v, Py_ssize_t n) noexcept nogil:
         return all_within(v, n, <real>0, <real>0, <double>1.7976931348623157e+308)
 
 
+cdef inline bint any_infinite(const real *v, Py_ssize_t n) noexcept nogil:
+    """Return whether one of the `n` numbers `v` is infinite."""
+    cdef Py_ssize_t r
+    cdef uint32_t any32 = 0
+    cdef uint64_t any64 = 0
+    for r in range(n):
+        if real is float:
+            any32 |= bits32(v[r]) << 1 == <uint32_t>0xFF000000
+        else:
+            any64 |= bits64(v[r]) << 1 == 0xFFE0000000000000ULL
+    return any32 != 0 or any64 != 0
+
+
 # ---- reciprocals ---------------------------------------------------------------------------------
 
 

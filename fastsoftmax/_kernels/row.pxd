@@ -128,14 +128,12 @@ cdef inline loop_double exp_and_max_loop(
     return max_of_lanes(lane)
 
 
-cdef inline void scale(real *y, Py_ssize_t n, real high, real low, bint lowers) noexcept nogil:
-    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly); `lowered` if `lowers`."""
+cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
+    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly) and `lowered`."""
     cdef Py_ssize_t j, l
-    cdef real v
     for j from 0 <= j < n by STEP:
         for l in range(STEP):
-            v = fma(y[j + l], high, y[j + l] * low)
-            y[j + l] = lowered(v) if lowers else v
+            y[j + l] = lowered(fma(y[j + l], high, y[j + l] * low))
 
 
 cdef inline void subtract(
@@ -380,7 +378,7 @@ cdef inline void exp_of_row(
 
 
 cdef inline void scale_row(
-    const real *x, real *y, Py_ssize_t n, real high, real low, bint lowers
+    const real *x, real *y, Py_ssize_t n, real high, real low
 ) noexcept nogil:
     """Call `scale` for y[0:n], as `exp_of_row` made it of x."""
     cdef real step[STEP]
@@ -388,13 +386,13 @@ cdef inline void scale_row(
     if skip:
         memcpy(step, y, skip * sizeof(real))
         memcpy(step + skip, y + end - (STEP - skip), (STEP - skip) * sizeof(real))
-        scale(step, STEP, high, low, lowers)
-        scale(y + skip, end - STEP, high, low, lowers)
+        scale(step, STEP, high, low)
+        scale(y + skip, end - STEP, high, low)
         memcpy(y, step, skip * sizeof(real))
         memcpy(y + end - (STEP - skip), step + skip, (STEP - skip) * sizeof(real))
     else:
-        scale(y, end, high, low, lowers)
+        scale(y, end, high, low)
     if end < n:
         pad(<const real *>(y + end), step, n - end)
-        scale(step, STEP, high, low, lowers)
+        scale(step, STEP, high, low)
         memcpy(y + end, step, (n - end) * sizeof(real))

@@ -222,13 +222,6 @@ cdef inline void add_halves(
 # ---- results -------------------------------------------------------------------------------------
 
 
-cdef inline void lower_lanes(real *a) noexcept nogil:
-    """Make LANES numbers `lowered`."""
-    cdef Py_ssize_t l
-    for l in range(LANES):
-        a[l] = lowered(a[l])
-
-
 cdef inline void scaled_rows(
     const real *e,
     Py_ssize_t width,
@@ -237,15 +230,13 @@ cdef inline void scaled_rows(
     Py_ssize_t n,
     const real *high,
     const real *low,
-    bint lowers,
 ) noexcept nogil:
-    """Write e * (high + low) of each row, rounded once (nearly), `lowered` if `lowers`, into `y`.
-    """
+    """Write e * (high + low) of each row, rounded once (nearly) and `lowered`, into `y`."""
     cdef Py_ssize_t r, j, i, l
     cdef const real *p
     cdef out_ptr o
     cdef real a[LANES]
-    cdef real h, g, v
+    cdef real h, g
     for r in range(rows):
         p = e + r * width
         o = y + r * n
@@ -253,18 +244,15 @@ cdef inline void scaled_rows(
         g = low[r]
         for j from 0 <= j <= n - STEP by STEP:
             for l in range(STEP):
-                v = fma(p[j + l], h, p[j + l] * g)
-                o[j + l] = lowered(v) if lowers else v
+                o[j + l] = lowered(fma(p[j + l], h, p[j + l] * g))
         for j from n // STEP * STEP <= j < n by LANES:
             i = min(j, n - LANES)  # the last vector overlaps the one before
             for l in range(LANES):  # all read first: mixed with what is written they stay scalar
                 a[l] = p[i + l]
             for l in range(LANES):
                 a[l] = fma(a[l], h, a[l] * g)
-            if lowers:
-                lower_lanes(a)
             for l in range(LANES):
-                o[i + l] = a[l]
+                o[i + l] = lowered(a[l])
 
 
 cdef inline void difference_rows(

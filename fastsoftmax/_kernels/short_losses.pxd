@@ -8,17 +8,18 @@ says how). The order of sums is that of ``row.pxd``.
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2
+from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, lowered
 from fastsoftmax._kernels.labels cimport Labels
 from fastsoftmax._kernels.loss_batch cimport (
     BATCH_DOUBLES,
     RowTerms,
+    exp_of_max,
     finish_losses,
     finish_rates,
     set_row_labels,
 )
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
-from fastsoftmax._kernels.normalize cimport all_finite
+from fastsoftmax._kernels.normalize cimport any_infinite, propagate_nan
 from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.short_rows cimport soa_exclude_max, soa_exp, soa_maxima, soa_sums
 from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, sum_of, to_double, two_sum
@@ -233,30 +234,30 @@ cdef inline void soa_gradient(
     out_ptr soa, const real *e, Py_ssize_t rows, Py_ssize_t n, const real *highest,
     const real *high, const real *low,
 ) noexcept nogil:
-    """soa = e * (high + low), rounded once (nearly); that of each largest entry is 1."""
+    """soa = e * (high + low), rounded once (nearly) and `lowered`; e lacks each largest one."""
     cdef Py_ssize_t r, j
-    cdef real v
+    cdef real v, most = exp_of_max(<real>0)
     for j in range(n):
         for r in range(whole_strips(rows)):
             v = e[j * BATCH_ROWS + r]  # read in any case: else gcc would make a branch
-            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else v
-            soa[j * BATCH_ROWS + r] = fma(v, high[r], v * low[r])
+            v = most if soa[j * BATCH_ROWS + r] == highest[r] else v
+            soa[j * BATCH_ROWS + r] = lowered(fma(v, high[r], v * low[r]))
 
 
 cdef inline void soa_gradient_of_labels(
     const Labels *labels, out_ptr soa, const real *label, const real *e, Py_ssize_t rows,
     Py_ssize_t n, const real *highest, const double *rate,
 ) noexcept nogil:
-    """soa = e * rate - q * factor; e of each largest entry is 1."""
+    """soa = e * rate - q * factor; e lacks each largest one."""
     cdef Py_ssize_t r, j
     cdef double q, weight
-    cdef real v
+    cdef real v, most = exp_of_max(<real>0)
     for j in range(n):
         weight = labels.weight[j] if labels.weight != NULL else 1.0
         for r in range(whole_strips(rows)):
             q = soa_label(labels, label, j, r) * weight
             v = e[j * BATCH_ROWS + r]  # read in any case: else gcc would make a branch
-            v = <real>1 if soa[j * BATCH_ROWS + r] == highest[r] else v
+            v = most if soa[j * BATCH_ROWS + r] == highest[r] else v
             soa[j * BATCH_ROWS + r] = <real>fma64(<double>v, rate[r], -(q * labels.factor))
 
 
@@ -303,7 +304,7 @@ cdef inline noinline_void loss_of_planes(
     loss_soa_exp(<const real *>soa, e, filled, n, highest, exp_scale)
     loss_soa_sums(<const real *>e, filled, n, t.rest, t.rest_low)
     for r in range(filled):
-        t.rest[r] += 0 * <double>highest[r]  # NaN where that is infinite
+        t.rest[r] = t.rest[r] / exp_of_max(<real>0) + 0 * <double>highest[r]  # NaN where infinite
         if real is float:
             t.rest_low[r] = 0
     if has_labels:
@@ -313,7 +314,7 @@ cdef inline noinline_void loss_of_planes(
         set_row_labels(labels, t, filled, target)
         for r in range(filled):
             t.gap[r] = <double>highest[r] - <double>soa[target[r] * BATCH_ROWS + r]
-            t.e[r] = e[target[r] * BATCH_ROWS + r]
+            t.e[r] = <double>e[target[r] * BATCH_ROWS + r] / exp_of_max(<real>0)
         for r in range(filled):  # the first largest entry is not in e any more
             t.e[r] = t.e[r] if t.gap[r] != 0 else 1.0
     if has_labels or labels.uniform != 0:
@@ -326,8 +327,8 @@ cdef inline noinline_void loss_of_planes(
         return
     high[0] = low[0] = 0  # gcc warns of none, as if there could be no row
     finish_rates(labels, t, filled, high, low)
-    if not all_finite(<const real *>high, filled):
-        t.done = False
+    t.done = not any_infinite(<const real *>high, filled)
+    if not t.done:
         return
     loss_soa_gradient(
         labels, soa, has_labels, <const real *>e, filled, n, highest, t, <const real *>high,
@@ -335,6 +336,7 @@ cdef inline noinline_void loss_of_planes(
     )
     for r in range(0 if has_labels else filled):
         soa[target[r] * BATCH_ROWS + r] = <real>t.target_grad[r]
+    propagate_nan(<const real *>high, soa, filled, n, 1, BATCH_ROWS)
 
 
 cdef inline noinline_void loss_of_short_rows(

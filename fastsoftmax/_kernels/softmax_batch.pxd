@@ -169,7 +169,7 @@ cdef inline bint batch_rows(
         if from_pivot and not reciprocals_in_range(<const real *>high, rows):
             pivot[0] = infinity(<real>0)
             return False
-        scaled_rows(<const real *>e, width, <out_ptr>y, rows, n, high, low, True)
+        scaled_rows(<const real *>e, width, <out_ptr>y, rows, n, high, low)
         propagate_nan(<const real *>high, y, rows, n, n, 1)
         return True
     max_terms(<const real *>highest, <const real *>exp_scale, rows, BATCH_ROWS, <out_ptr>low)

@@ -106,7 +106,7 @@ cdef inline noinline_void normalize_row(
     """Divide y[0:n], as `exp_of_row` made it of x, by the sum `s`; NaN if that is no number."""
     cdef real high, low
     reciprocals(s, 1, &high, &low)
-    scale_row(x, y, n, high, low, True)
+    scale_row(x, y, n, high, low)
     propagate_nan(<const real *>&high, y, 1, n, n, 1)
 
 
@@ -218,7 +218,7 @@ cdef inline loop_int short_softmax(
     s.high = s.low = 0
     fold_lanes(&s, &lanes, <real>0)
     reciprocals(&s, 1, &high, &low)
-    scale(step, STEP, high, low, True)
+    scale(step, STEP, high, low)
     memcpy(y, step, n * sizeof(real))
     propagate_nan(<const real *>&high, y, 1, n, n, 1)
     return True

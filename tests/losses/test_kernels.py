@@ -137,7 +137,9 @@ def expected(x, targets=None, labels=None, temperature=1.0, smoothing=0.0, weigh
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0, 1e-30, 1e-31, 1e-36, 1e30, 1e31])
+@pytest.mark.parametrize(
+    "temperature", [1.0, 0.7, 3.0, 1e-8, 1e-12, 1e-30, 1e-31, 1e-36, 1e30, 1e31]
+)
 @pytest.mark.parametrize("n", [2, 16, 21, 100, 2100])
 def test_temperature(table, dtype, temperature, n):
     rows = 70 if n < 1000 else 8  # long ones are each for itself
@@ -181,6 +183,44 @@ def test_a_row_has_the_same_bits_in_any_batch(table, dtype, temperature, n):
             a, b = run(table, x[part].copy(), temperature=temperature, **some)
             np.testing.assert_array_equal(a, losses[part])
             np.testing.assert_array_equal(b, y[part])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_gradients_next_to_nothing_are_as_exact(table, temperature, n):
+    # Those of probabilities about the smallest normal number and the smallest at all.
+    rng = np.random.default_rng(n)
+    x = rng.uniform(-106, -60, (70, n)).astype(np.float32)
+    x[np.arange(70), rng.integers(0, n, 70)] = 0
+    targets = x.argmax(1)
+    targets[::7] = 0
+    _, y = run(table, x * np.float32(temperature), targets, temperature=temperature)
+    _, want = expected(x * np.float32(temperature), targets, temperature=temperature)
+    own = np.arange(70), targets
+    want[own] = 0
+    want[own] = -want.sum(1)  # which p - 1 is, without its digits
+    smallest = np.finfo(np.float32).smallest_subnormal
+    np.testing.assert_allclose(y, want.astype(np.float64), rtol=200 * 2.0**-24, atol=smallest)
+    if n > 2:
+        assert ((y > 0) & (y < np.finfo(np.float32).tiny / 8)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", LENGTHS)
+def test_rows_without_probabilities_change_no_bit_of_others(table, dtype, n):
+    x = np.random.default_rng(n).standard_normal((70, n)).astype(dtype)
+    bad = x.copy()
+    bad[[0, 33]] = -np.inf
+    bad[40, n // 2] = np.nan
+    bad[[41, 69], 0] = np.inf
+    kept = np.isfinite(bad).all(1)
+    for case in cases(n, dtype):
+        losses, y = run(table, x, **case)
+        some_losses, some = run(table, bad, **case)
+        assert some[kept].tobytes() == y[kept].tobytes()
+        np.testing.assert_array_equal(some_losses[kept], losses[kept])
+        nothing = ~kept & (np.ones(70, bool) if "labels" in case else case["targets"] >= 0)
+        assert some[nothing].tobytes() == np.full_like(x[nothing], np.nan).tobytes()
 
 
 @pytest.mark.parametrize("n", [2, 20, 100, 3000])
