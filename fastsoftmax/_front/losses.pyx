@@ -67,6 +67,9 @@ cnp.import_array()
 cdef object float32 = np.float32
 cdef object float64 = np.float64
 
+cdef enum:
+    MAX_CACHED = 32000000  # bytes of a call's arrays: of more, caches keep no result to be read
+
 
 cdef object as_targets(targets, const Plan *p, cnp.ndarray logits, int64_t ignore):
     """Return `targets` as classes, int64 and C-contiguous, or as probabilities in their own dtype.
@@ -355,6 +358,7 @@ cdef class LossFunctions:
             call.n = p.n
             call.temperature = each if each != NULL else &one
             call.temperature_stride = each != NULL
+            call.streams = 3 * cnp.PyArray_NBYTES(y) > MAX_CACHED
             call.packed = packed_rows(&rows, &self.packing, &p)
             p.workspace.bytes = self.vjp.packed_bytes if call.packed != NULL else 0
             try:

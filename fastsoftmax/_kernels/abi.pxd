@@ -146,6 +146,7 @@ cdef struct BackwardCall:  # x: gradient of the result, x2: the result
     Py_ssize_t n
     const double *temperature
     Py_ssize_t temperature_stride
+    bint streams  # whether no cache would keep the result; it may be an input
     const PackedRows *packed  # NULL: rows come as they are
 
 

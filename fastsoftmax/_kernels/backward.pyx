@@ -6,7 +6,8 @@ Formula
     softmax: (g - sum(g p)) p / T,     log_softmax: (g - exp(log_p) sum(g)) / T
 
 Passes over memory
-    Sum (read), result (read, write); of long rows that must be packed part by part.
+    Sum (read), result (read, write); of long rows that must be packed part by part. Results that no
+    cache would keep go around them: without that their lines would be read, too.
 
 Precision policy
     The sum in float64 for float32 rows, where the products are exact, in a pair of float64 for
@@ -46,6 +47,7 @@ from fastsoftmax._kernels.short_backward cimport (
     inverse_of,
     max_short_length,
 )
+from fastsoftmax._kernels.streams cimport HAS_STREAMS, stream, stream_fence
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
     LANES,
@@ -268,6 +270,20 @@ cdef inline void backward_row(
         memcpy(y + end, last, sizeof(last))
 
 
+cdef inline void stream_row(
+    const real *g, const real *p, real *y, Py_ssize_t n, double total, double inverse
+) noexcept nogil:
+    """Write softmax's gradient of a row into y, which overlaps neither input, by `stream`."""
+    cdef real block[BLOCK]
+    cdef Py_ssize_t start, m
+    for start from 0 <= start < n by BLOCK:
+        m = min(BLOCK, n - start)
+        backward_row(SOFTMAX, g + start, p + start, block, m, total, inverse)
+        stream(
+            <char *>(y + start), <const char *>block, m * <Py_ssize_t>sizeof(real)
+        )
+
+
 # ---- all rows ------------------------------------------------------------------------------------
 
 
@@ -282,6 +298,7 @@ cdef void backward(
     )
     cdef double inverse
     cdef double sums[MANY_ROWS]
+    cdef bint streams = HAS_STREAMS and call.streams and y != g and y != p
     if n <= max_short_length(<real>0) and rows > 1:
         backward_of_short_rows(call, temperature, rows, g, p, y)
         return
@@ -297,10 +314,14 @@ cdef void backward(
                 backward_row(
                     LOG_SOFTMAX, g + i * n, p + i * n, y + i * n, n, sums[i - start], inverse
                 )
+            elif streams:
+                stream_row(g + i * n, p + i * n, y + i * n, n, sums[i - start], inverse)
             else:
                 backward_row(
                     SOFTMAX, g + i * n, p + i * n, y + i * n, n, sums[i - start], inverse
                 )
+    if streams:
+        stream_fence()
 
 
 cdef void backward_of_packed_row(

@@ -70,7 +70,7 @@ KERNELS = [
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
     "packed_parts", "limit_loss", "long_loss", "short_losses", "column_losses", "cross_entropy",
-    "short_backward", "backward", "radix", "batch_select", "bit_masks", "packed_row",
+    "short_backward", "streams", "backward", "radix", "batch_select", "bit_masks", "packed_row",
     "block_maxima", "row_maximum", "bisection", "workspace", "block_select", "weights",
     "weights_f32", "block_sums", "row_sums", "weighted_sums", "best_list", "row_stats",
     "stats_batch", "short_stats", "short_pairs", "exp_digits", "statistics",

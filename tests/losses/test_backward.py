@@ -4,6 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from fastsoftmax import set_workers
 from tests.arrays import LAYOUTS
 
 INF = np.inf
@@ -237,6 +238,24 @@ def test_partial_overlap(back, forward, shift, over, axis):
     out = memory[50 + shift : 250 + shift].reshape(4, 50)
     back(*((a, b) if over == "g" else (b, a)), axis, out=out)
     np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("n", [1000, 2333, 3_000_000])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_result_beyond_the_caches(compiled, n, workers):
+    # It goes around them, as it does not in place: the same bits, and nothing beside it is written.
+    rows = 3_000_000 // n
+    g, p = numbers((rows, n), np.float32), numbers((rows, n), np.float32, 50)
+    want = g.copy()
+    compiled.softmax_backward(want, p, temperature=0.5, out=want)
+    for start in (0, 3, 16):
+        around = np.full(rows * n + 100, 77, np.float32)
+        y = around[start : start + rows * n].reshape(rows, n)
+        with set_workers(workers):
+            compiled.softmax_backward(g, p, temperature=0.5, out=y)
+        np.testing.assert_array_equal(y, want)
+        y[:] = 77
+        assert (around == 77).all()
 
 
 def test_a_gradient_of_another_dtype(back, forward):
