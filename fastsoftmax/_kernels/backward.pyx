@@ -11,7 +11,7 @@ Passes over memory
 
 Precision policy
     The sum in float64 for float32 rows, where the products are exact, in a pair of float64 for
-    float64 rows (``row.pxd`` says in which order).
+    float64 rows (``sums.pxd`` says in which order).
 
 Source
     C. M. Bishop, "Pattern Recognition and Machine Learning" (2006), equation 4.106, the Jacobian.

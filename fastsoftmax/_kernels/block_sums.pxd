@@ -5,9 +5,9 @@ The sums are those of `logsumexp` (``sums.pxd``), with distances added in the sa
 """
 
 from fastsoftmax._kernels.block_maxima cimport CHUNK, count_blocks
+from fastsoftmax._kernels.exp_blocks cimport exp_prefetching_loop
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale
 from fastsoftmax._kernels.maxima cimport find_first, max_of_eight
-from fastsoftmax._kernels.row cimport exp_prefetching_loop
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
     LANES,

@@ -25,8 +25,8 @@ from fastsoftmax._kernels.columns cimport (
     exp_row,
     split_max_of,
 )
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.exp_scale cimport Clamped, ClampedPow2, Unclamped, exp_variant
-from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.types cimport loop_void, out_ptr, out_ptr32, out_ptr64, real
 
 

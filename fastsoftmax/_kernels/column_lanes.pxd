@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The sums of columns: of short ones in one expression, of others step by step in lanes.
 
-The order of sums is that of ``row.pxd``: a column has the bits of the same numbers in a row.
+The order of sums is that of ``sums.pxd``: a column has the bits of the same numbers in a row.
 """
 
 from libc.string cimport memset

@@ -57,10 +57,10 @@ from fastsoftmax._kernels.columns cimport (
     plane_pitch,
     scale_row,
 )
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.exp_scale cimport ExpVariant, inverse_temperature
 from fastsoftmax._kernels.normalize cimport all_finite, propagate_nan, write_logsumexp
 from fastsoftmax._kernels.reserve cimport LINE, borrow, give_back
-from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.sums cimport STEP
 from fastsoftmax._kernels.types cimport (
     HAS_FMA,

@@ -48,6 +48,7 @@ from fastsoftmax._kernels.columns cimport (
     max_row,
     raise_maxima,
 )
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.exp_scale cimport (
     ClampedPow2,
     ExpScale,
@@ -61,7 +62,6 @@ from fastsoftmax._kernels.exp_scale cimport (
 )
 from fastsoftmax._kernels.maxima cimport row_max
 from fastsoftmax._kernels.normalize cimport all_within, pivot_kept_precision
-from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.sums cimport BLOCK, STEP
 from fastsoftmax._kernels.types cimport infinity, out_ptr, out_ptr64, real
 

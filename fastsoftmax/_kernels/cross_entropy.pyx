@@ -16,7 +16,7 @@ Passes over memory
 
 Precision policy
     Exponentials and gradient in the row's own type; sums, losses and labels in float64
-    (``row.pxd`` says in which order). No term is lost by cancellation: those of the loss have one
+    (``sums.pxd`` says in which order). No term is lost by cancellation: those of the loss have one
     sign, and at the target p - 1 is computed as minus the sum of the other exponentials over S.
     Where a factor of the gradient is not finite in the type, that row is made in float64.
 

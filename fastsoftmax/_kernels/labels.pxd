@@ -6,7 +6,7 @@ leaves at the target (`own`) is kept apart from what smoothing gives to every cl
 no pass over the row. Label probabilities have no target, and all of them are read.
 
 Order of sums
-    That of ``row.pxd``, of float64 terms: in lanes of float64 for float32 logits, of pairs for
+    That of ``sums.pxd``, of float64 terms: in lanes of float64 for float32 logits, of pairs for
     float64.
 """
 

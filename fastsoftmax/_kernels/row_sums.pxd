@@ -1,10 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Of a row that is read by blocks: maximum, sum of exponentials, their mean distance from it.
 
-Exponentials and the order of their sums are those of `logsumexp` (``row.pxd``, ``sums.pxd``). The
-distance of an entry is (max - x) / T; distances are weighted by the exponentials and added in the
-same order, in the row's own type up to four of them. At a temperature that is not
-`temperature_in_range` exponentials and sums are float64.
+Exponentials and the order of their sums are those of `logsumexp` (``sums.pxd``). The distance of an
+entry is (max - x) / T; distances are weighted by the exponentials and added in the same order, in
+the row's own type up to four of them. At a temperature that is not `temperature_in_range`
+exponentials and sums are float64.
 
 A block is read once: its block maxima (``block_maxima.pxd``), exponentials and sums come one after
 the other while it is in L1. The first block's maximum is the pivot of all exponentials.

@@ -2,12 +2,13 @@
 """Cross entropy phase by phase over a batch of short rows, a structure of arrays.
 
 Element j of all rows lies in one array, so that the lanes of a vector are rows (``short_rows.pxd``
-says how). The order of sums is that of ``row.pxd``.
+says how). The order of sums is that of ``sums.pxd``.
 """
 
 from libc.string cimport memcpy, memset
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, lowered
 from fastsoftmax._kernels.labels cimport Labels
 from fastsoftmax._kernels.loss_batch cimport (
@@ -20,7 +21,6 @@ from fastsoftmax._kernels.loss_batch cimport (
 )
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
 from fastsoftmax._kernels.normalize cimport any_infinite, propagate_nan
-from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.short_rows cimport soa_exclude_max, soa_exp, soa_maxima, soa_sums
 from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, sum_of, to_double, two_sum
 from fastsoftmax._kernels.transpose cimport (

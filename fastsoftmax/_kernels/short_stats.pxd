@@ -9,9 +9,9 @@ from libc.stdint cimport int64_t
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SCALE_FIELDS
 from fastsoftmax._kernels.block_sums cimport max_distance
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
-from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.short_rows cimport (
     soa_exclude_max,
     soa_exp,

@@ -41,9 +41,9 @@ from fastsoftmax._kernels.abi cimport (
 )
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, RATE_LOW, SCALE_FIELDS, set_rate
 from fastsoftmax._kernels.column_panels cimport softmax_columns, softmax_columns_bytes
+from fastsoftmax._kernels.exp_blocks cimport exp_block
 from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, scale_from_pivot
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
-from fastsoftmax._kernels.row cimport exp_block
 from fastsoftmax._kernels.row_batch cimport BATCH_ELEMENTS
 from fastsoftmax._kernels.row_parts cimport long_row_phase
 from fastsoftmax._kernels.softmax_batch cimport softmax_batch

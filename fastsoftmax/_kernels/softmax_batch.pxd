@@ -12,6 +12,7 @@ from fastsoftmax._kernels.batch_scale cimport (
     reciprocals_in_range,
     within_pivot_reach,
 )
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED_POW2,
     CLAMPED,
@@ -33,7 +34,6 @@ from fastsoftmax._kernels.normalize cimport (
     reciprocals,
     write_logsumexp,
 )
-from fastsoftmax._kernels.row cimport prefetch_lines
 from fastsoftmax._kernels.row_batch cimport (
     BATCH_ELEMENTS,
     batch_sums,

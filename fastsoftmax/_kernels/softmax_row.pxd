@@ -4,6 +4,7 @@
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Op, temperature_in_range
+from fastsoftmax._kernels.exp_blocks cimport exp_block
 from fastsoftmax._kernels.exp_scale cimport (
     ExpScale,
     inverse_temperature,
@@ -25,7 +26,6 @@ from fastsoftmax._kernels.normalize cimport (
     reciprocals,
 )
 from fastsoftmax._kernels.row cimport (
-    exp_block,
     exp_of_row,
     scale,
     scale_row,

@@ -13,9 +13,9 @@ the entropy of their probabilities.
 from libc.math cimport fabs, log
 from libc.string cimport memcpy
 
+from fastsoftmax._kernels.exp_blocks cimport exp_block, exp_loop
 from fastsoftmax._kernels.exp_scale cimport ExpScale, Unclamped, max_term, scale_from_max
 from fastsoftmax._kernels.packed_row cimport PackedRow, open_elements
-from fastsoftmax._kernels.row cimport exp_block, exp_loop
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
     STEP,

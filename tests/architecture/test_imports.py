@@ -65,7 +65,7 @@ MAY_IMPORT = {
 KERNELS = [
     "reserve", "abi", "statistics_abi", "verify_abi",
     "signals", "types", "history", "history_queries", "chain_abi", "exp", "score_map",
-    "log1p", "philox", "gumbel", "exp_scale", "sums", "maxima", "row", "normalize",
+    "log1p", "philox", "gumbel", "exp_scale", "sums", "maxima", "exp_blocks", "row", "normalize",
     "batch_scale", "row_batch", "sums_excluding_max", "transpose", "short_rows", "softmax_row",
     "softmax_batch", "row_parts", "column_io", "columns", "column_lanes", "column_exp",
     "column_sums", "column_panels", "softmax", "labels", "targets", "loss_batch", "loss_row",
