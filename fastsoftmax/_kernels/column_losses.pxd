@@ -10,6 +10,7 @@ from libc.string cimport memset
 from fastsoftmax._kernels.abi cimport CrossEntropyCall
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SCALE_FIELDS
 from fastsoftmax._kernels.column_io cimport copy_row
+from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
 from fastsoftmax._kernels.labels cimport Labels, set_labels
 from fastsoftmax._kernels.loss_batch cimport BATCH_DOUBLES, RowTerms, set_loss_scales
 from fastsoftmax._kernels.loss_row cimport losses_sequential
@@ -60,6 +61,8 @@ cdef inline noinline_void move_planes(
             while c < r + m:
                 k = min(size - c % size, r + m - c)
                 plane = soa + c // size * spacing(n) + j * BATCH_ROWS + c % size
+                if j + 1 < n and not load:  # lines that are written must be there first
+                    prefetch_lines(<const real *>row + inner + c - r, k)
                 if load:
                     copy_segment(<const real *>row + c - r, k, plane)
                 else:
