@@ -205,7 +205,7 @@ cdef inline real raised(real like) noexcept nogil:
 
 
 cdef inline real lowered(real y) noexcept nogil:
-    """Return y / `raised`, for y >= 0; of NaN something else.
+    """Return y / `raised`, for finite y >= 0; of NaN and infinity something else.
 
     By the bits of float32: where the quotient is normal the first number is the larger one, and
     where it is subnormal the second, for which the sum has rounded y.

@@ -61,7 +61,7 @@ cdef struct RowTerms:  # one number a row
     double loss[BATCH_ROWS]
     double rate[BATCH_ROWS]  # factor * total / sum_e, divided by `exp_of_max`
     double target_grad[BATCH_ROWS]
-    bint done  # False if gradients are not written: their factors are not finite in the type
+    bint done  # False if gradients are not written: a factor, `raised`, is infinite in the type
 
 
 cdef inline real exp_of_max(real like) noexcept nogil:
