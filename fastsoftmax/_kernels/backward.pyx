@@ -279,9 +279,7 @@ cdef inline void stream_row(
     for start from 0 <= start < n by BLOCK:
         m = min(BLOCK, n - start)
         backward_row(SOFTMAX, g + start, p + start, block, m, total, inverse)
-        stream(
-            <char *>(y + start), <const char *>block, m * <Py_ssize_t>sizeof(real)
-        )
+        stream(<char *>(y + start), <const char *>block, m * <Py_ssize_t>sizeof(real))
 
 
 # ---- all rows ------------------------------------------------------------------------------------

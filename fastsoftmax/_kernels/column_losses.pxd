@@ -61,11 +61,11 @@ cdef inline noinline_void move_planes(
             while c < r + m:
                 k = min(size - c % size, r + m - c)
                 plane = soa + c // size * spacing(n) + j * BATCH_ROWS + c % size
-                if j + 1 < n and not load:  # lines that are written must be there first
-                    prefetch_lines(<const real *>row + inner + c - r, k)
                 if load:
                     copy_segment(<const real *>row + c - r, k, plane)
                 else:
+                    if j + 1 < n:  # lines that are written must be there first
+                        prefetch_lines(<const real *>row + inner + c - r, k)
                     copy_segment(<const real *>plane, k, row + c - r)
                 c += k
         r += m

@@ -6,14 +6,7 @@
 """
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
-from fastsoftmax._kernels.exp_scale cimport (
-    Centered,
-    CenteredPow2,
-    ExpScale,
-    make_scale,
-    raised,
-    target_exponent,
-)
+from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, make_scale, raised
 from fastsoftmax._kernels.labels cimport (
     Labels,
     at_target,
@@ -48,6 +41,7 @@ cdef extern from *:
 
 cdef enum:
     BATCH_DOUBLES = 1024  # of scratch for the elements of a batch: these or twice as many float32
+    MAX_EXPONENT = 26  # of the largest exponential of float32: none that counts is subnormal
 
 cdef struct RowTerms:  # one number a row
     double own[BATCH_ROWS]  # the target's label, without what smoothing gives it; 0 without target
@@ -65,14 +59,14 @@ cdef struct RowTerms:  # one number a row
 
 
 cdef inline real exp_of_max(real like) noexcept nogil:
-    """Return the exponential of each row's maximum, so large that none is a subnormal number."""
-    return 67108864 if real is float else 1  # 2**26
+    """Return the exponential of each row's maximum."""
+    return <real>(1 << MAX_EXPONENT) if real is float else 1
 
 
 cdef inline ExpScale loss_scale(real highest, double temperature) noexcept nogil:
     """Return the scale of exp((x - `highest`) / `temperature`) * `exp_of_max`."""
     return make_scale(
-        highest, temperature, <real>0, target_exponent(highest) if real is float else <real>0, True
+        highest, temperature, <real>0, <real>(MAX_EXPONENT if real is float else 0), True
     )
 
 

@@ -14,9 +14,10 @@ from fastsoftmax._kernels.labels cimport (
 from fastsoftmax._kernels.log1p cimport log1p_nonneg
 from fastsoftmax._kernels.loss_batch cimport exp_of_max, loss_scale, rate_of_sum
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
+from fastsoftmax._kernels.normalize cimport propagate_nan
 from fastsoftmax._kernels.row cimport exp_of_row, scale_row, sum_excluding_max
 from fastsoftmax._kernels.sums cimport DoubleDouble, LaneSums, two_sum
-from fastsoftmax._kernels.types cimport infinity, noinline_void, not_a_number, one_nan, real
+from fastsoftmax._kernels.types cimport infinity, noinline_void, one_nan, real
 
 # A function of a .pxd is inline for Cython, also where it returns `noinline_void`.
 cdef extern from *:
@@ -79,7 +80,6 @@ cdef inline void gradient_of_sums(
     cdef double sum_e, inverse_sum, rate
     cdef double target_e = 0, others_e = 0
     cdef real high = 0, low = 0
-    cdef Py_ssize_t j
     cdef bint has_target = label == NULL and 0 <= target < n
     two_sum(&s, 1.0)
     sum_e = s.high + s.low
@@ -90,15 +90,9 @@ cdef inline void gradient_of_sums(
         others_e = r.rest.high + r.rest.low
         if r.gap != r.highest:
             others_e = ((1.0 - target_e) + r.rest.high) + r.rest.low
-    if rate != rate:
-        for j in range(n):
-            y[j] = not_a_number(<real>0)
-        return
     rate_of_sum(labels.factor * total, s, inverse_sum, &high, &low)
     if r.spread or not -infinity(<real>0) < high < infinity(<real>0):
-        labels_gradient(
-            labels, <const real *>y, label, y, n, rate / exp_of_max(<real>0)
-        )
+        labels_gradient(labels, <const real *>y, label, y, n, rate / exp_of_max(<real>0))
     else:
         scale_row(x, y, n, high, low)
     if has_target:
@@ -106,6 +100,7 @@ cdef inline void gradient_of_sums(
             target_e, sum_e, inverse_sum, others_e, r.own, uniform_label(labels, target), r.others,
             <real>0,
         ))
+    propagate_nan(<const real *>&high, y, 1, n, n, 1)
 
 
 cdef inline void set_target(

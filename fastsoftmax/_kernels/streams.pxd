@@ -25,6 +25,13 @@ cdef extern from *:
     #define FS_STREAM_ONE(to, from) \\
         _mm_stream_si128((__m128i *)(to), _mm_loadu_si128((const __m128i *)(from)))
     #endif
+    static inline void fs_stream_fence(void) { _mm_sfence(); }
+    #else
+    #define FS_HAS_STREAMS 0
+    #define FS_STREAM_BYTES 64
+    #define FS_STREAM_ONE(to, from) memcpy(to, from, FS_STREAM_BYTES)
+    static inline void fs_stream_fence(void) {}
+    #endif
     static inline void fs_stream(char *to, const char *from, ptrdiff_t size) {
         ptrdiff_t head = -(intptr_t)to & 63;  // to the first whole line of cache
         if (head > size) head = size;
@@ -38,14 +45,6 @@ cdef extern from *:
             }
         memcpy(to, from, (size_t)size);
     }
-    static inline void fs_stream_fence(void) { _mm_sfence(); }
-    #else
-    #define FS_HAS_STREAMS 0
-    static inline void fs_stream(char *to, const char *from, ptrdiff_t size) {
-        memcpy(to, from, (size_t)size);
-    }
-    static inline void fs_stream_fence(void) {}
-    #endif
     """
     const bint HAS_STREAMS "FS_HAS_STREAMS"
     void stream "fs_stream"(char *to, const char *source, Py_ssize_t size) noexcept nogil
