@@ -93,6 +93,8 @@ class LogSumExp:
                 where=True if counts is None else counts,
             )
             new = np.asarray(new, float).reshape(rows)  # of a NaN that signals, too
+            # Of zeros of both signs, or several NaN, the order would say which is the maximum.
+            new = np.where(np.isnan(new), np.nan, new + 0.0)
         state = _State.rebased(self._state(shape), new)
         state.add(self.implementation, x, axes, counts)
         self._take(state, shape, result_dtype(x.dtype))

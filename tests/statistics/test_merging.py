@@ -1,6 +1,7 @@
 """LogSumExp and RunningTopK: parts in any order, merged in any way, give the same to the bit."""
 
 import doctest
+import functools
 import itertools
 import pickle
 
@@ -127,6 +128,14 @@ def test_a_sum_of_many_small_terms(log_sum):
     for _ in range(16):
         a.update(small)
     np.testing.assert_allclose(a.result(), np.log1p(2.0**20 * np.exp(-38.0)), 1e-14, 2.0**-75)
+
+
+@pytest.mark.parametrize("row", [[0.0, -0.0], [NAN, -NAN], [INF, NAN, -NAN]])
+def test_equal_maxima_of_other_bits(log_sum, row):
+    orders = itertools.permutations(row)
+    assert len({state(log_sum().update(x)) for x in orders}) == 1
+    parts = [log_sum().update([v]) for v in row]
+    assert state(functools.reduce(log_sum.merge, reversed(parts))) == state(log_sum().update(row))
 
 
 def test_special_values(log_sum):
