@@ -5,7 +5,7 @@ They run the kernels that were chosen at import (``_front/plain_rows.pxd``). Imp
 raises an ImportError where nothing compiled is in use.
 """
 
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.pycapsule cimport PyCapsule_New
 from libc.stdint cimport int64_t, intptr_t, uint64_t
 
 from numpy import log as _log
@@ -21,6 +21,7 @@ from fastsoftmax._front.plain_rows cimport (
     run_softmax,
     run_top_k,
 )
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     FLOAT64,
@@ -210,18 +211,10 @@ cdef int cross_entropy_float64(
 
 # ---- the tables of the chosen implementation, and the capsule ------------------------------------
 
-
-cdef const void *table_of(source, const char *family) except NULL:
-    """Return the table of the kernels of a source."""
-    return PyCapsule_GetPointer(_kernels(source), family)
-
-
-softmax_kernels = (<const SoftmaxKernels *>table_of("softmax", "fastsoftmax.SoftmaxKernels"))[0]
-selection_kernels = (
-    <const SelectionKernels *>table_of("select", "fastsoftmax.SelectionKernels")
-)[0]
-sampling_kernels = (<const SamplingKernels *>table_of("sample", "fastsoftmax.SamplingKernels"))[0]
-loss_kernels = (<const LossKernels *>table_of("cross_entropy", "fastsoftmax.LossKernels"))[0]
+copy_table(_kernels("softmax"), &softmax_kernels)
+copy_table(_kernels("select"), &selection_kernels)
+copy_table(_kernels("sample"), &sampling_kernels)
+copy_table(_kernels("cross_entropy"), &loss_kernels)
 
 # NumPy takes the first loop that fits.
 cdef int _loop = 0

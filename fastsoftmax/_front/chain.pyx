@@ -30,7 +30,7 @@ from fastsoftmax._front.packed_rows cimport masked_rows, packing_for
 from fastsoftmax._front.plan cimport Plan, allocate, begin_plan, finish_plan, set_array
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport as_result, empty_draws, new_tuple, number_of
-from fastsoftmax._front.tables cimport copy_tables
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport PackedRows, PackingKernels, SamplingKernels
 from fastsoftmax._kernels.chain_abi cimport ChainCall, ChainReport, Left, NextState
@@ -90,7 +90,8 @@ cdef class ChainFunctions:
 
     def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        copy_tables(sample, packing, &self.kernels, &self.packing)
+        copy_table(sample.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def compile(self, list steps, rows):
         """Return the program of a sampler's steps: see `Program`."""

@@ -10,7 +10,6 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 import numpy as np
 
@@ -46,6 +45,7 @@ from fastsoftmax._front.plan cimport (
 )
 from fastsoftmax._front.results cimport given_to, new_tuple
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_temperature
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.values cimport is_behaved_c, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -131,15 +131,9 @@ cdef class LossFunctions:
 
     def __cinit__(self, str name, cross_entropy, backward, packing):
         self.NAME = name
-        self.kernels = (
-            <LossKernels *>PyCapsule_GetPointer(cross_entropy.kernels, "fastsoftmax.LossKernels")
-        )[0]
-        self.vjp = (
-            <BackwardKernels *>PyCapsule_GetPointer(backward.kernels, "fastsoftmax.BackwardKernels")
-        )[0]
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_table(cross_entropy.kernels, &self.kernels)
+        copy_table(backward.kernels, &self.vjp)
+        copy_table(packing.kernels, &self.packing)
 
     def cross_entropy(
         self,

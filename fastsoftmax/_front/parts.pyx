@@ -10,7 +10,6 @@ from libc.math cimport INFINITY, NAN
 from libc.stdlib cimport free
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from fastsoftmax._front.plan cimport (
 )
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_mask, set_temperature
 from fastsoftmax._front.signals cimport look
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     LOGSUMEXP,
@@ -214,12 +214,8 @@ cdef class PartFunctions:
 
     def __cinit__(self, str name, softmax, packing):
         self.NAME = name
-        self.kernels = (
-            <SoftmaxKernels *>PyCapsule_GetPointer(softmax.kernels, "fastsoftmax.SoftmaxKernels")
-        )[0]
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_table(softmax.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def part_sums(self, x, axis, temperature, where, any_pivot=False):
         cdef Plan p

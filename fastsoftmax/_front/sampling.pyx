@@ -36,7 +36,7 @@ from fastsoftmax._front.results cimport (
     raise_for_missing,
 )
 from fastsoftmax._front.row_arguments cimport checked_ids, row_temperatures, set_temperature
-from fastsoftmax._front.tables cimport copy_tables
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.uniforms cimport uniforms_for
 from fastsoftmax._front.values cimport scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport (
@@ -75,7 +75,8 @@ cdef class SamplingFunctions:
 
     def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        copy_tables(sample, packing, &self.kernels, &self.packing)
+        copy_table(sample.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def sample(
         self,

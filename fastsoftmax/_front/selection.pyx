@@ -10,7 +10,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .._arguments import arrays as arguments
 from .._arguments import values
@@ -32,7 +31,7 @@ from fastsoftmax._front.plan cimport (
 )
 from fastsoftmax._front.results cimport new_tuple
 from fastsoftmax._front.row_arguments cimport checked_ids
-from fastsoftmax._front.signals cimport look
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.values cimport scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     ELEMENT_BOOL,
@@ -141,13 +140,8 @@ cdef class SelectionFunctions:
 
     def __cinit__(self, str name, select, packing):
         self.NAME = name
-        self.kernels = (
-            <SelectionKernels *>PyCapsule_GetPointer(select.kernels, "fastsoftmax.SelectionKernels")
-        )[0]
-        self.kernels.look[0] = look
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_table(select.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def top_k(self, x, k, *, axis=-1, mode="largest", sorted=True, workers=None):
         cdef Plan p

@@ -12,7 +12,6 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .. import _threads
 from .._arguments import values
@@ -38,6 +37,7 @@ from fastsoftmax._front.plan cimport (
 from fastsoftmax._front.results cimport empty_reduced, given_to, new_tuple
 from fastsoftmax._front.row_arguments cimport row_temperatures, set_mask, set_temperature
 from fastsoftmax._front.statistics cimport LOG_SUM_EXP, StatisticsFunctions
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.values cimport is_last_axis, is_plain, number_within, scalar_or_array
 from fastsoftmax._kernels.abi cimport (
     FLOAT32,
@@ -119,12 +119,8 @@ cdef class SoftmaxFunctions:
     def __cinit__(self, str name, softmax, packing, statistics):
         self.NAME = name
         self.statistics = StatisticsFunctions(name, statistics, packing)
-        self.kernels = (
-            <SoftmaxKernels *>PyCapsule_GetPointer(softmax.kernels, "fastsoftmax.SoftmaxKernels")
-        )[0]
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_table(softmax.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def softmax(
         self, x, axis=-1, *, temperature=1.0, where=None, out=None, return_lse=False, workers=None

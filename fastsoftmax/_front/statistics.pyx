@@ -10,7 +10,6 @@ from libc.stdlib cimport free
 from libc.string cimport memset
 
 cimport numpy as cnp
-from cpython.pycapsule cimport PyCapsule_GetPointer
 
 from .._arguments import arrays as axes
 from .._arguments import statistics as arguments
@@ -43,8 +42,9 @@ from fastsoftmax._front.row_arguments cimport (
     set_mask,
     set_temperature,
 )
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.values cimport is_last_axis, scalar_or_array
-from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackedRows, PackingKernels, rows_fn
+from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackedRows, rows_fn
 from fastsoftmax._kernels.statistics_abi cimport (
     DIGITS,
     DIVERGENCE,
@@ -54,7 +54,6 @@ from fastsoftmax._kernels.statistics_abi cimport (
     PairCall,
     RowStatsCall,
     StatisticRows,
-    StatisticsKernels,
 )
 
 cnp.import_array()
@@ -85,14 +84,8 @@ cdef class StatisticsFunctions:
 
     def __cinit__(self, str name, statistics, packing):
         self.NAME = name
-        self.kernels = (
-            <StatisticsKernels *>PyCapsule_GetPointer(
-                statistics.kernels, "fastsoftmax.StatisticsKernels"
-            )
-        )[0]
-        self.packing = (
-            <PackingKernels *>PyCapsule_GetPointer(packing.kernels, "fastsoftmax.PackingKernels")
-        )[0]
+        copy_table(statistics.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def logmeanexp(self, x, axis=-1, *, where=None, keepdims=False, workers=None):
         return self.sums(LOG_MEAN_EXP, x, "x", axis, 1.0, where, keepdims, workers)

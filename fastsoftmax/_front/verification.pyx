@@ -24,7 +24,7 @@ from fastsoftmax._front.packed_rows cimport row_source
 from fastsoftmax._front.plan cimport Plan, batch_shape_of, begin_plan, finish_plan
 from fastsoftmax._front.race cimport RaceArgs, race_args
 from fastsoftmax._front.results cimport empty_draws, new_tuple
-from fastsoftmax._front.tables cimport copy_tables
+from fastsoftmax._front.tables cimport copy_table
 from fastsoftmax._front.uniforms cimport independent_uniforms
 from fastsoftmax._front.values cimport is_behaved_c, scalar_or_array, whole_number
 from fastsoftmax._kernels.abi cimport FLOAT32, FLOAT64, PackingKernels, SamplingKernels
@@ -126,7 +126,8 @@ cdef class VerificationFunctions:
 
     def __cinit__(self, str name, sample, packing):
         self.NAME = name
-        copy_tables(sample, packing, &self.kernels, &self.packing)
+        copy_table(sample.kernels, &self.kernels)
+        copy_table(packing.kernels, &self.packing)
 
     def verify(
         self,

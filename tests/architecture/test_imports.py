@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "_dispatch",
         "_front.environment",
         "_front.plain_rows",
+        "_front.tables",
         "_kernels.abi",
         "_kernels.philox",
     },

@@ -19,11 +19,11 @@ def test_the_ratio_of_calls_beside_one_another_and_of_calls_in_turns():
         with lock:
             time.sleep(2e-3)
 
-    one, two, ratio = threads.measure([partial(time.sleep, 2e-3)] * 2, 5, 0.01)
+    one, two, beside = threads.measure([partial(time.sleep, 2e-3)] * 2, 5, 0.01)
     assert 1.3 < two / one < 3
-    assert 1.3 < ratio < 3
-    _, _, ratio = threads.measure([sleep_in_turns] * 2, 5, 0.01)
-    assert ratio < 1.3
+    assert 1.3 < beside < 3
+    _, _, in_turns = threads.measure([sleep_in_turns] * 2, 5, 0.01)
+    assert in_turns < min(1.5, 0.8 * beside)  # 1, and half as much, on an idle machine
 
 
 def test_a_line_for_each_call(capsys, monkeypatch):

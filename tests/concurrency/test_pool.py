@@ -29,8 +29,8 @@ signal.signal(signal.SIGALRM, stop)
 stopped = 0
 until = time.thread_time() + 0.5
 while time.thread_time() < until:
-    signal.setitimer(signal.ITIMER_REAL, 0.0002 + stopped % 7 * 0.00007)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002 + stopped % 7 * 0.00007)
         while True:
             call()
     except StopError:
