@@ -45,22 +45,31 @@ def loaded(name):
         pytest.skip(str(error))
 
 
-@pytest.fixture(params=marked(_dispatch.NAMES), scope="session")
+@pytest.fixture(scope="session")
 def impl(request):
     """Each implementation in turn: an object with the public functions as attributes."""
     return loaded(request.param)
 
 
-@pytest.fixture(params=marked(COMPILED), scope="session")
+@pytest.fixture(scope="session")
 def compiled(request):
     """Each implementation that has kernels: the reference has no regimes, layouts or threads."""
     return loaded(request.param)
 
 
-@pytest.fixture(params=marked(FUSED), scope="session")
+@pytest.fixture(scope="session")
 def fused(request):
     """Each implementation whose kernels have a fused multiply-add, and so the same bits."""
     return loaded(request.param)
+
+
+def pytest_generate_tests(metafunc):
+    """Repeat tests for each implementation, the slow ones only where they are not left out."""
+    default = "not slow" in metafunc.config.getoption("markexpr")  # collecting them takes seconds
+    for fixture, names in (("impl", _dispatch.NAMES), ("compiled", COMPILED), ("fused", FUSED)):
+        if fixture in metafunc.fixturenames:
+            names = [n for n in names if n in DEFAULT] if default else names
+            metafunc.parametrize(fixture, marked(names), indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ def numbers(i, dtype):
     return x.astype(np.float32).astype(dtype)
 
 
-@pytest.mark.slow_reference
+@pytest.mark.best_alone
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_same_bits_as_alone(impl, name):
     call = CALLS[name]

@@ -23,6 +23,7 @@ def rows():
     return np.tile(few, (64, 1))
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow_modules
 @pytest.mark.parametrize("name", CALLS)
 def test_between_rows(compiled, rows, name, monkeypatch):
@@ -66,6 +67,7 @@ WITHIN_A_ROW = {
 }
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WITHIN_A_ROW)
 def test_within_a_row(compiled, name):

@@ -45,6 +45,8 @@ def test_a_signal_gets_through_one_long_panel(compiled):
     assert_stops_on_the_way(lambda: compiled.logsumexp(x, axis=0))
 
 
+@pytest.mark.best_alone
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
 @pytest.mark.parametrize("layout", ["rows that repeat", "short rows", "columns", "halves"])
 def test_a_signal_gets_through_blocks(compiled, layout):
@@ -58,6 +60,7 @@ def test_a_signal_gets_through_blocks(compiled, layout):
     assert_stops_on_the_way(lambda: compiled.logsumexp(x))
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 def test_a_row_of_more_than_2_to_the_31(compiled):
     # Zeros that nobody has written take no memory.

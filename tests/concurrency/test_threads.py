@@ -36,6 +36,8 @@ def test_same_bits(compiled, many, divided, name):
     assert divided
 
 
+@pytest.mark.best_alone
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("shape", [(0, 5), (1, 40), (2, 300_000), (3, 0), (2, 1, 3, 40)])
 def test_same_bits_of_few_rows(impl, name, shape):
@@ -49,10 +51,10 @@ def test_same_bits_of_few_rows(impl, name, shape):
         assert bits(CALLS[name](impl, x, workers=workers)) == one
 
 
+@pytest.mark.best_alone
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize(
-    "dtype", [np.float64, np.float16, pytest.param("bfloat16", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, "bfloat16"])
 def test_same_bits_of_other_dtypes(compiled, many, divided, name, dtype):
     if dtype == "bfloat16":
         dtype = pytest.importorskip("ml_dtypes").bfloat16
@@ -63,6 +65,8 @@ def test_same_bits_of_other_dtypes(compiled, many, divided, name, dtype):
     assert divided or ("cross" in name and dtype != np.float64)
 
 
+@pytest.mark.best_alone
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_same_bits_of_strided_rows(compiled, many, divided, name):
     for x in (many[::-2], many[:, ::-1], many.reshape(2, 1500, 1000).swapaxes(0, 1)):
@@ -100,6 +104,7 @@ def test_same_bits_in_place_and_into_out(compiled, many, divided):
     assert len(divided) >= 6
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n", [2_000_003, 1_003_520, 1_003_521])

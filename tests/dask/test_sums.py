@@ -36,6 +36,7 @@ def as_one_row(functions, impl, sizes):
     return SimpleNamespace(NAME=impl.NAME, **{name: call(name) for name in FUNCTIONS})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ROWS)
 def test_the_bounds_of_one_array(on_chunks, impl, kind, dtype, pieces):
@@ -46,6 +47,7 @@ def test_the_bounds_of_one_array(on_chunks, impl, kind, dtype, pieces):
         check(functions, x, temperature)
 
 
+@pytest.mark.slow
 @pytest.mark.best_alone
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_merging_adds_no_error(on_chunks, impl, temperature):

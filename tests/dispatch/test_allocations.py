@@ -141,6 +141,7 @@ def check(name, rows, form, words=""):
     assert child.returncode == 0, child.stderr
 
 
+@pytest.mark.best_alone
 @linux
 @pytest.mark.parametrize(
     "form", [pytest.param(f, marks=(SLOW | MANY).get(f, ())) for f in FORMS]
@@ -149,12 +150,12 @@ def test_many_rows(compiled, form):
     check(compiled.NAME, 256, form)
 
 
+@pytest.mark.best_alone
+@pytest.mark.slow
 @linux
-@pytest.mark.parametrize("form", ["plain", pytest.param("float64", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", ["plain", "float64"])
 @pytest.mark.parametrize(
-    "words",
-    [" out T|logprobs|top_k|sample", "entropy|backward"]
-    + [pytest.param(word, marks=pytest.mark.slow) for word in ("verify", "beam")],
+    "words", [" out T|logprobs|top_k|sample", "entropy|backward", "verify", "beam"]
 )
 def test_one_row_that_is_read_as_it_stands(compiled, form, words):
     check(compiled.NAME, 1, form, words)
@@ -163,6 +164,7 @@ def test_one_row_that_is_read_as_it_stands(compiled, form, words):
 PACKED = [f for f in FORMS if f not in AS_IT_STANDS]
 
 
+@pytest.mark.best_alone
 @linux
 @pytest.mark.parametrize(
     ("form", "words"),

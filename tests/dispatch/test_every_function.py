@@ -154,6 +154,7 @@ def test_masked_arrays_and_matrices_are_refused(impl, call):
 # ---- threads -------------------------------------------------------------------------------------
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow_modules
 @call
 def test_another_thread_runs_during_the_work(compiled, call):

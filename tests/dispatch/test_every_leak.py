@@ -79,6 +79,7 @@ def growth(call, x, impl, in_use, times):
     return in_use() - before
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow_modules
 @pytest.mark.parametrize("form", ["as it stands", "packed", "columns"])
 @pytest.mark.parametrize("name", ALL)

@@ -123,7 +123,7 @@ print("survived")
 """
 
 
-@pytest.mark.slow_reference
+@pytest.mark.slow
 def test_a_thread_that_writes_into_the_row_does_no_harm(impl):
     """What comes out means nothing, but no memory beside the row is touched."""
     assert output(MUTATED.format(name=impl.NAME), impl="reference") == ["survived"]

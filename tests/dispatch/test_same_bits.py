@@ -157,6 +157,7 @@ def test_no_function_is_forgotten():
     assert takes_out <= {name.split()[0] for name in WITH_OUT}
 
 
+@pytest.mark.best_alone
 @pytest.mark.parametrize("name", ROWS)
 @few
 @hypothesis.given(batch=batches(), data=st.data())

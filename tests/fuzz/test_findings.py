@@ -71,6 +71,7 @@ def test_more_rows_than_memory_has_temperatures(compiled):
 # ---- out -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["f2", "f4", "bfloat16"])
 @pytest.mark.parametrize("wide", ["f4", "f8", "f2"])

@@ -78,7 +78,7 @@ def characters():
 
 
 def test_commands(tmp_path, characters):
-    try_files(tmp_path / "x.npy", 8)
+    try_files(tmp_path / "x.npy", 4)
 
 
 def test_arrays_that_live_on():

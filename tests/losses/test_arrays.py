@@ -97,6 +97,7 @@ def test_the_result_is_a_named_tuple(impl):
 # ---- layouts -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_a_layout_changes_no_bit(impl, layout, dtype):

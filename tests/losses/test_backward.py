@@ -194,7 +194,7 @@ def test_empty(back, dtype, shape):
 SHAPE = (3, 4, 50)
 
 
-@pytest.mark.slow_reference
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("axis", [-1, 1, (0, 2)])
@@ -240,6 +240,7 @@ def test_partial_overlap(back, forward, shift, over, axis):
     np.testing.assert_array_equal(out, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1000, 2333, 3_000_000])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_result_beyond_the_caches(compiled, n, workers):

@@ -63,6 +63,7 @@ def test_temperatures_beyond_the_kernels_go_by_rows(compiled, temperature):
     assert_as_rows(compiled, x, np.zeros((2, 40), np.int64), temperature=temperature)
 
 
+@pytest.mark.slow
 def test_threads_share_columns(compiled):
     x = scores(3, 21, 70001, np.float32)
     classes = np.random.default_rng(2).integers(0, 21, (3, 70001))

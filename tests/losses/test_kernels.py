@@ -136,6 +136,7 @@ def expected(x, targets=None, labels=None, temperature=1.0, smoothing=0.0, weigh
     return losses, (np.exp(d) / s * q.sum(1, keepdims=True) - q) * 0.25 / temperature
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "temperature", [1.0, 0.7, 3.0, 1e-8, 1e-12, 1e-30, 1e-31, 1e-36, 1e30, 1e31]

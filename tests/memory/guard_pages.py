@@ -18,6 +18,7 @@ from tests import calls
 ALL = range(1, 131)
 #: The ends of a vector, of a block of them and of a page of four-byte numbers' blocks, and beside.
 SOME = (1, 2, 3, 7, 9, 15, 17, 31, 33, 63, 65, 100, 127, 130)
+FEW = (1, 33)  # by default
 DTYPES = ("float32", "float64", "float16")
 STRIDES = (1, 2, -1)
 ENDS = ("first", "last")

@@ -69,6 +69,7 @@ def seconds(monkeypatch):
     return kept
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow_reference
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("call", calls.CALLS.values(), ids=calls.CALLS)
@@ -185,6 +186,7 @@ BAD |= dict.fromkeys(("logits", "grad_output", "probs", "log_probs"), BAD["x"])
 ANY = {"sorted", "keepdims", "replace", "ignore_index", "position"}
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("name", _docs.FUNCTIONS)
 def test_an_error_keeps_no_reference(impl, name):
     for parameter in inspect.signature(getattr(fastsoftmax, name)).parameters.keys() - ANY:

@@ -33,6 +33,7 @@ def test_the_total_of_references_stays_the_same():
     assert subprocess.run(command, timeout=3600).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_debug_interpreter_needs_no_scipy(impl, monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.special._logsumexp", None)
     monkeypatch.setattr(sys, "gettotalrefcount", lambda: 0, raising=False)
@@ -41,6 +42,7 @@ def test_a_debug_interpreter_needs_no_scipy(impl, monkeypatch):
     assert total_references.grown(CALLS["scipy.softmax"], impl, inputs) == 0
 
 
+@pytest.mark.slow
 def test_the_references_that_numpy_keeps_are_not_counted(monkeypatch):
     kept, dtype = [], np.dtype(np.float64)
     monkeypatch.setattr(sys, "gettotalrefcount", lambda: sys.getrefcount(dtype), raising=False)

@@ -58,9 +58,9 @@ def reports(tmp_path, impl, planted=""):
     return [b for b in blocks if re.search(r"(at|by) 0x.*fastsoftmax/", b)]
 
 
-@pytest.mark.parametrize("impl", ["baseline", "avx2"])  # valgrind knows no AVX-512
-def test_valgrind_says_nothing(tmp_path, impl):
-    found = reports(tmp_path, impl)
+@pytest.mark.parametrize("name", ["baseline", "avx2"])  # valgrind knows no AVX-512
+def test_valgrind_says_nothing(tmp_path, name):
+    found = reports(tmp_path, name)
     assert not found, "\n".join(found[:3])
 
 

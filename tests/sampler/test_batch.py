@@ -181,6 +181,7 @@ def entropies(x):
     return -(p * np.log(p, where=p > 0, out=np.zeros_like(p))).sum(-1)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("n", [20, 300, pytest.param(9000, marks=pytest.mark.slow)])
 def test_what_is_reported_is_what_the_functions_say(impl, dtype, n):

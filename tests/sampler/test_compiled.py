@@ -189,9 +189,9 @@ def hard_row(n, dtype):
     return row.astype(dtype)
 
 
-@pytest.mark.parametrize(
-    "temperature", [[Temperature(0.7)], pytest.param([], marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.best_alone
+@pytest.mark.slow
+@pytest.mark.parametrize("temperature", [[Temperature(0.7)], []], ids=str)
 @pytest.mark.parametrize("cutting", CUTTING, ids=str)
 def test_every_kind_of_chain(cutting, temperature):
     history = [2, 3, 5, 2, 3, *np.random.default_rng(3).integers(0, 100, 30).tolist(), 5, 2]
@@ -240,6 +240,7 @@ def test_what_is_removed_stays_so_where_min_keep_is_more_than_the_rest(n, dtype)
                 assert np.nonzero(left > -np.inf)[1].tolist() == [7, 30, 51]
 
 
+@pytest.mark.best_alone
 @given(CHAINS, rows(LENGTHS), HISTORIES)
 @settings(max_examples=300)
 @pytest.mark.slow
@@ -248,6 +249,7 @@ def test_many_chains_of_any_row(sampler, row, history):
     assert outcome(sampler, x, [history] * 3) == readable(sampler, x, [history] * 3)
 
 
+@pytest.mark.best_alone
 @given(CHAINS, rows(st.sampled_from([50_000, 60_001])), HISTORIES)
 @pytest.mark.slow
 def test_any_chain_of_a_long_row(sampler, row, history):

@@ -198,6 +198,7 @@ def test_what_is_wrong_changes_nothing(impl, call, error, message):
     assert [history.tokens(i).tolist() for i in range(2)] == [[1, 2], [7]]
 
 
+@pytest.mark.slow_reference
 def test_many_threads_may_use_one_history(impl):
     history, sampler = impl.History([[1, 2, 3]] * 4), Sampler(*STEPS)
     logits = np.random.default_rng(0).normal(size=(4, 10))

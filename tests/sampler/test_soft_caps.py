@@ -57,6 +57,8 @@ def test_scores_that_are_capped_first(row, cap, steps):
     assert outcome(chain, row, ids) == test_compiled.readable(chain, row, ids)
 
 
+@pytest.mark.best_alone
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("cap", [0.01, 3.0, 30.0])

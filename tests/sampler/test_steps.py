@@ -259,7 +259,7 @@ def test_any_chain_does_what_its_steps_say(impl, n):
         assert got.probs.dtype == np.float64
 
 
-@pytest.mark.slow_reference
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_few_candidates_give_what_the_whole_row_gives(impl, dtype):
     """`candidates` may start from few tokens; `trace` never does."""

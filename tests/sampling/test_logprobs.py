@@ -145,7 +145,7 @@ def test_one_temperature_a_row_and_seeds(impl):
     np.testing.assert_array_equal(drawn.filtered_logprobs[1], drawn.logprobs[1])
 
 
-@pytest.mark.slow_reference
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_many_draws_are_reported_as_each_alone(impl, dtype, parameters):

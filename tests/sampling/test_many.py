@@ -47,6 +47,7 @@ def test_each_draw_is_a_single_draw(impl, dtype, parameters):
             np.testing.assert_array_equal(many[:, j], one, err_msg=f"n = {n}, draw {j}")
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
 def test_size_of_one_is_the_single_draw(impl, parameters, replace):
@@ -88,7 +89,7 @@ def test_weight_zero_is_never_drawn(impl, n, dtype):
 
 
 @pytest.mark.parametrize("replace", [True, False])
-@pytest.mark.parametrize("n", [7, 1025, 151936])
+@pytest.mark.parametrize("n", [7, 1025, pytest.param(151936, marks=pytest.mark.slow)])
 def test_ids_are_those_of_the_reference(compiled, reference, n, replace):
     x = rows_of(n, "float32")[: 4 if n < 10_000 else 2]
     for i, parameters in enumerate(PARAMETERS):
@@ -150,6 +151,7 @@ def test_each_draw_is_from_what_is_left(impl, n, dtype):
         assert ids.tolist() == successive(row, u, **parameters)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("heavy", [0, 2, 3, 20_000])
 def test_few_of_a_long_row_are_the_first_of_more(impl, heavy, dtype):

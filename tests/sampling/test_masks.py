@@ -129,6 +129,7 @@ def test_log_probabilities_are_those_of_minus_infinity(compiled, form, dtype):
             assert bits(call(compiled, x, t, mask=packed(mask))) == want, (n, t)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 def test_it_is_minus_infinity_in_a_vocabulary(compiled):
     n = 128_256

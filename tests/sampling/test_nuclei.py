@@ -65,7 +65,7 @@ def rows():
     }
 
 
-@pytest.mark.slow_reference
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", rows())
 def test_rows_of_every_kind(impl, name, dtype):
@@ -122,6 +122,7 @@ def test_equal_weights_are_counted_exactly(impl):
             assert impl.sample(x, top_p=p, rng=Uniforms([u])) == want // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_many_rows(impl, dtype):
     """What a sample of the row says about the threshold is wrong for some of them."""

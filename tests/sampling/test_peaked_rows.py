@@ -81,6 +81,7 @@ def test_rows_that_few_elements_rule(compiled, dtype):
             check(compiled, x, p, g.choice([1, g.uniform(0.2, 1.5)]))
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_many_rows_that_few_elements_rule(compiled, dtype):

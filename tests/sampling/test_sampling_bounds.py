@@ -193,6 +193,7 @@ def test_what_min_p_keeps_to_the_bit(compiled, offset, dtype, temperature):
 # ---- rows that change meanwhile ------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1100, 20_000])
 def test_rows_that_another_thread_writes(compiled, n):
     """Results may be wrong; ids and counts are in range, and nothing else is written."""

@@ -40,6 +40,7 @@ def test_exactly_the_survivors_are_drawn(impl, top_p, top_k, temperature):
             )
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("n", [1100, 4100])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_exactly_the_survivors_of_a_longer_row_are_drawn(impl, dtype, n):
@@ -212,6 +213,7 @@ def test_tiny_temperatures_do_not_overflow(impl, temperature):
     assert ids.tolist() == [1, 1, 3, 3]
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("n", [5, 64, 1101])
 def test_temperature_inf_is_uniform_over_what_is_finite(impl, n):
     row = np.random.default_rng(n).normal(size=n).astype(np.float32) * 1000

@@ -94,7 +94,7 @@ def test_float32(impl, kind, temperature):
         check(impl, x, temperature)
 
 
-@pytest.mark.slow_reference
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one large", *SLOW_KINDS])
 def test_float32_rows_of_a_million(impl, kind):
     x = ROWS[kind](1 << 20).astype(np.float32)

@@ -219,6 +219,7 @@ def test_empty_arrays_along_any_axis(impl, shape, axis):
 # ---- where ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("shape", [(50,), (4, 1), (3, 1, 1), (1, 4, 50), SHAPE, ()])
 @pytest.mark.parametrize("axis", [-1, 0, (0, 2)])
 def test_where_broadcasts(g, shape, axis):

@@ -17,6 +17,7 @@ def array(shape, dtype, seed=0):
     return columns.reshape(shape).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 31, 32, 33, 40, 63, 65, 200, *LONG])
 def test_the_bits_are_those_of_rows(compiled, dtype, n):
@@ -86,6 +87,7 @@ def test_neighbouring_axes_are_one(impl):
         assert kept.shape == tuple(1 if i in axes else k for i, k in enumerate(x.shape))
 
 
+@pytest.mark.slow
 def test_columns_too_long_for_scratch_and_side_by_side(compiled):
     """Their rows are read again, a part after the other, and stored to some tiles at once."""
     x = np.random.default_rng(5).standard_normal((2, 262_200, 9), np.float32)

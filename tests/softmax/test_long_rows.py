@@ -81,6 +81,7 @@ def exact_logs(impl, x):
     return impl.log_softmax(across, axis=0)[:, ::times].T, impl.logsumexp(across, axis=0)[::times]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leap", LEAPS)
 def test_a_guess_by_the_first_block_leaves_no_trace(compiled, dtype, leap):
     rng = np.random.default_rng(1)
@@ -107,6 +108,7 @@ def test_a_guess_by_the_first_block_leaves_no_trace(compiled, dtype, leap):
     np.testing.assert_array_equal(x, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 17, 32, 100, 1000])
 @pytest.mark.parametrize("leap", LEAPS)
 def test_a_guess_by_the_group_before_leaves_no_trace(compiled, dtype, leap, n):
@@ -151,6 +153,7 @@ def test_a_largest_entry_may_be_anywhere_and_more_than_once(compiled, dtype, n):
     np.testing.assert_array_equal(compiled.logsumexp(x), sums)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["softmax", "log_softmax", "logsumexp"])
 def test_what_is_near_nothing_is_so_in_every_regime(compiled, dtype, name):
     """Results of a few times the smallest number, beside a largest entry that is nearly all."""

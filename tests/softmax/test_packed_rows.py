@@ -62,9 +62,10 @@ def test_forms(compiled, op, form, temperature):
         assert_same(function(x, temperature=temperature, out=x), want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("form", ["float16", "strided"])
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_rows_too_long_for_scratch(compiled, op, form, workers):
     x = FORMS[form](rows(HUGE)[[0, 1, 4]])
     function = getattr(compiled, op)
@@ -95,6 +96,7 @@ def test_where(compiled, op, dtype, temperature):
         assert_same(function(x, where=where, out=x, **arguments), want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shape", [(7, 300, 50), (40, 5, 30, 7), (3, 5, 900, 1, 2)])
 def test_rows_of_several_axes(compiled, shape, dtype):

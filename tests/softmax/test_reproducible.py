@@ -175,6 +175,7 @@ def test_avx2_and_avx512_give_the_same_bits(of):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [results, loss_results])
 def test_close_to_the_reference(compiled, of):
     for a, b in zip(of(compiled), of(_dispatch.load("reference")), strict=True):

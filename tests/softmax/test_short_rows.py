@@ -14,6 +14,7 @@ def logits(rows, n, dtype):
     return (8 * np.random.default_rng(n).standard_normal((rows, n))).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", LENGTHS)
 def test_a_row_has_the_same_bits_in_any_group(compiled, dtype, n):

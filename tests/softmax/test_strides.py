@@ -54,6 +54,7 @@ def assert_bits(a, b):
 # ---- the same bits -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_a_layout_changes_no_bit(compiled, layout, dtype):
@@ -75,6 +76,7 @@ def test_a_layout_changes_no_bit(compiled, layout, dtype):
                     assert_bits(function(view, axis=axis, temperature=t), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_out_of_any_layout(compiled, layout, dtype):
@@ -126,6 +128,7 @@ def test_rows_that_repeat(g, axis):
             assert y.flags.c_contiguous
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [2, 3])
 def test_threads_share_any_layout(compiled, workers):

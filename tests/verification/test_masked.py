@@ -23,6 +23,7 @@ def packed(mask):
     return np.ascontiguousarray(bits).view(np.int32)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("method", ["chain", "block", "race"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
 @pytest.mark.parametrize("n", [9, 300, pytest.param(5000, marks=pytest.mark.slow)])
