@@ -130,6 +130,11 @@ USES = (
              written=True)
         for shape in ((64, 1000), (4, 128256))
     ),
+    _use(
+        "softmax float32 (1,128256) deviation 3 temperature=0.1", "softmax", _ROW, "softmax",
+        _own("deviation 1", "softmax", 0.7, "deviation 1", temperature=0.1), torch=2,
+        rows="deviation 3", parameters={"temperature": 0.1}, written=True,
+    ),
     _family("softmax", (4, 3, 224, 224), 2.5, axis=1),
     _family("log_softmax", (4, 3, 224, 224), 2, axis=1),
     _family("logsumexp", (4, 3, 224, 224), 2.5, axis=1),

@@ -196,6 +196,7 @@ cdef inline bint reciprocals_in_range(const real *rate, Py_ssize_t rows) noexcep
     cdef real lowest = raised(<real>0) / max_invertible_sum(<real>0)
     # The largest of BATCH_ELEMENTS entries is 2**target_exponent and more.
     if real is float:
-        return all_within(rate, rows, <real>0, lowest, <float>1.152921504606847e18)  # 2**(96 - 36)
+        # 2**(RAISED - 36)
+        return all_within(rate, rows, <real>0, lowest, <float>1.2379400392853803e27)
     else:
         return all_within(rate, rows, <real>0, lowest, <double>1.3234889800848443e-23)  # 2**-76

@@ -12,6 +12,7 @@ from fastsoftmax._kernels.column_io cimport STREAMS, whole_vectors
 from fastsoftmax._kernels.exp_scale cimport (
     CENTERED,
     CLAMPED,
+    RAISED,
     Centered,
     CenteredPow2,
     Clamped,
@@ -334,7 +335,7 @@ cdef inline void scale_row(
     """Write e * (high + low), rounded once (nearly) and `lowered`, to y."""
     cdef Py_ssize_t c
     for c in range(columns):
-        y[c] = lowered(fma(e[c], high[c], e[c] * low[c]))
+        y[c] = lowered(fma(e[c], high[c], e[c] * low[c]), RAISED)
 
 
 cdef inline void difference_row(

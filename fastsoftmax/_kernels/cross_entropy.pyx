@@ -18,9 +18,9 @@ Precision policy
     Exponentials and gradient in the row's own type; sums, losses and labels in float64
     (``sums.pxd`` says in which order). No term is lost by cancellation: those of the loss have one
     sign, and at the target p - 1 is computed as minus the sum of the other exponentials over S.
-    The largest exponential is 2**26 and factors are `raised` (``exp_scale.pxd``) for float32, so
-    that nothing that counts is a subnormal number; where a factor is infinite then, that row is
-    made in float64.
+    The largest exponential is 2**26 and factors are 2**96 times larger for float32, so that nothing
+    that counts is a subnormal number (``exp_scale.pxd``); where a factor is infinite then, that row
+    is made in float64.
 
 Source
     C. M. Bishop, "Pattern Recognition and Machine Learning" (2006), section 4.3.4; R. Müller,

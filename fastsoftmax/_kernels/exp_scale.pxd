@@ -28,6 +28,13 @@ from fastsoftmax._kernels.types cimport (
     real,
 )
 
+cdef enum:
+    # Powers of two in quotients by a sum. Of softmax: the largest is 1, the largest sum 2**100. Of
+    # losses: weights up to 2**31.
+    RAISED = 126
+    LOSS_RAISED = 96
+
+
 cdef struct ExpScale:
     # The exponentials exp((x - shift) / T) / 2**K of one row. A double holds each float32, and a
     # struct cannot be fused; loops read it into numbers of their own type first.
@@ -195,25 +202,32 @@ cdef inline void set_exponent_range(
         magic[0] *= half
 
 
+cdef inline real power_of_two(int exponent, real like) noexcept nogil:
+    """Return 2**`exponent`, a normal number, for float32; 1 for float64, which has room."""
+    return from_bits32(<uint32_t>(127 + exponent) << 23) if real is float else <real>1
+
+
 cdef inline real raised(real like) noexcept nogil:
-    """Return what reciprocals of sums are multiplied by: 2**96 for float32.
+    """Return what reciprocals of sums are multiplied by: 2**RAISED for float32.
 
     With it neither they nor their products with exponentials are subnormal numbers, each of which
     may take a CPU a hundred cycles.
     """
-    return <float>7.922816251426434e28 if real is float else 1
+    return power_of_two(RAISED, like)
 
 
-cdef inline real lowered(real y) noexcept nogil:
-    """Return y / `raised`, for finite y >= 0; of NaN and infinity something else.
+cdef inline real lowered(real y, int exponent) noexcept nogil:
+    """Return y / 2**`exponent`, for finite y >= 0 of float32; of NaN and infinity something else.
 
-    By the bits of float32: where the quotient is normal the first number is the larger one, and
-    where it is subnormal the second, for which the sum has rounded y.
+    By the bits: where the quotient is normal the first number is the larger one, and where it is
+    subnormal the second, for which the sum has rounded y.
     """
     cdef int32_t normal, subnormal
     if real is float:
-        normal = <int32_t>bits32(y) - (96 << 23)
-        subnormal = <int32_t>bits32(y + <float>9.313225746154785e-10) - (97 << 23)  # 2**-30
+        normal = <int32_t>bits32(y) - (exponent << 23)
+        subnormal = (
+            <int32_t>bits32(y + power_of_two(exponent - 126, y)) - ((exponent + 1) << 23)
+        )
         return from_bits32(<uint32_t>(normal if normal > subnormal else subnormal))
     else:
         return y

@@ -6,7 +6,14 @@
 """
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, ExpScale, make_scale, raised
+from fastsoftmax._kernels.exp_scale cimport (
+    LOSS_RAISED,
+    Centered,
+    CenteredPow2,
+    ExpScale,
+    make_scale,
+    power_of_two,
+)
 from fastsoftmax._kernels.labels cimport (
     Labels,
     at_target,
@@ -55,7 +62,7 @@ cdef struct RowTerms:  # one number a row
     double loss[BATCH_ROWS]
     double rate[BATCH_ROWS]  # factor * total / sum_e, divided by `exp_of_max`
     double target_grad[BATCH_ROWS]
-    bint done  # False if gradients are not written: a factor, `raised`, is infinite in the type
+    bint done  # False if gradients are not written: a factor, raised, is infinite in the type
 
 
 cdef inline real exp_of_max(real like) noexcept nogil:
@@ -81,9 +88,10 @@ cdef inline void set_loss_scales(double temperature, real *exp_scale) noexcept n
 cdef inline void rate_of_sum(
     double a, DoubleDouble s, double inverse_sum, real *high, real *low
 ) noexcept nogil:
-    """high + low = a / s, `raised` and divided by `exp_of_max`; infinite where raised it is."""
+    """high + low = a / s * 2**LOSS_RAISED / `exp_of_max`; infinite where the first factors are."""
     cdef double total = s.high + s.low
-    cdef double ratio = quotient(a, total, inverse_sum, <real>0) * <double>raised(<real>0)
+    cdef double factor = power_of_two(LOSS_RAISED, <real>0)
+    cdef double ratio = quotient(a, total, inverse_sum, <real>0) * factor
     high[0] = <real>ratio
     if not HAS_FMA:
         low[0] = 0  # as in softmax
@@ -202,9 +210,9 @@ cdef inline void gradient_rows(
 ) noexcept nogil:
     """y = e * (high + low) of each row"""
     if real is float:
-        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low)
+        scaled_rows(e, width, <out_ptr32>y, rows, n, high, low, LOSS_RAISED)
     else:
-        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low)
+        scaled_rows(e, width, <out_ptr64>y, rows, n, high, low, LOSS_RAISED)
 
 
 cdef inline noinline_void loss_of_rows(

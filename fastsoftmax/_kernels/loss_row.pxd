@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Cross entropy and its gradient for one row after the other, of any length and temperature."""
 
-from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature
+from fastsoftmax._kernels.exp_scale cimport LOSS_RAISED, ExpScale, inverse_temperature
 from fastsoftmax._kernels.labels cimport (
     Labels,
     at_target,
@@ -94,7 +94,7 @@ cdef inline void gradient_of_sums(
     if r.spread or not -infinity(<real>0) < high < infinity(<real>0):
         labels_gradient(labels, <const real *>y, label, y, n, rate / exp_of_max(<real>0))
     else:
-        scale_row(x, y, n, high, low)
+        scale_row(x, y, n, high, low, LOSS_RAISED)
     if has_target:
         y[target] = <real>(labels.factor * at_target(
             target_e, sum_e, inverse_sum, others_e, r.own, uniform_label(labels, target), r.others,

@@ -49,12 +49,14 @@ cdef enum:
 # ---- results of whole steps ----------------------------------------------------------------------
 
 
-cdef inline void scale(real *y, Py_ssize_t n, real high, real low) noexcept nogil:
-    """Multiply y[0:n] by the pair `high` + `low`, rounded once (nearly) and `lowered`."""
+cdef inline void scale(
+    real *y, Py_ssize_t n, real high, real low, int exponent
+) noexcept nogil:
+    """Multiply y[0:n] by `high` + `low`, rounded once (nearly) and `lowered` by `exponent`."""
     cdef Py_ssize_t j, l
     for j from 0 <= j < n by STEP:
         for l in range(STEP):
-            y[j + l] = lowered(fma(y[j + l], high, y[j + l] * low))
+            y[j + l] = lowered(fma(y[j + l], high, y[j + l] * low), exponent)
 
 
 cdef inline void subtract(
@@ -241,7 +243,7 @@ cdef inline void exp_of_row(
 
 
 cdef inline void scale_row(
-    const real *x, real *y, Py_ssize_t n, real high, real low
+    const real *x, real *y, Py_ssize_t n, real high, real low, int exponent
 ) noexcept nogil:
     """Call `scale` for y[0:n], as `exp_of_row` made it of x."""
     cdef real step[STEP]
@@ -249,13 +251,13 @@ cdef inline void scale_row(
     if skip:
         memcpy(step, y, skip * sizeof(real))
         memcpy(step + skip, y + end - (STEP - skip), (STEP - skip) * sizeof(real))
-        scale(step, STEP, high, low)
-        scale(y + skip, end - STEP, high, low)
+        scale(step, STEP, high, low, exponent)
+        scale(y + skip, end - STEP, high, low, exponent)
         memcpy(y, step, skip * sizeof(real))
         memcpy(y + end - (STEP - skip), step + skip, (STEP - skip) * sizeof(real))
     else:
-        scale(y, end, high, low)
+        scale(y, end, high, low, exponent)
     if end < n:
         pad(<const real *>(y + end), step, n - end)
-        scale(step, STEP, high, low)
+        scale(step, STEP, high, low, exponent)
         memcpy(y + end, step, (n - end) * sizeof(real))

@@ -230,6 +230,7 @@ cdef inline void scaled_rows(
     Py_ssize_t n,
     const real *high,
     const real *low,
+    int exponent,
 ) noexcept nogil:
     """Write e * (high + low) of each row, rounded once (nearly) and `lowered`, into `y`."""
     cdef Py_ssize_t r, j, i, l
@@ -244,15 +245,15 @@ cdef inline void scaled_rows(
         g = low[r]
         for j from 0 <= j <= n - STEP by STEP:
             for l in range(STEP):
-                o[j + l] = lowered(fma(p[j + l], h, p[j + l] * g))
+                o[j + l] = lowered(fma(p[j + l], h, p[j + l] * g), exponent)
         for j from n // STEP * STEP <= j < n by LANES:
             i = min(j, n - LANES)  # the last vector overlaps the one before
             for l in range(LANES):  # all read first: mixed with what is written they stay scalar
                 a[l] = p[i + l]
             for l in range(LANES):
-                a[l] = fma(a[l], h, a[l] * g)
+                a[l] = lowered(fma(a[l], h, a[l] * g), exponent)
             for l in range(LANES):
-                o[i + l] = lowered(a[l])
+                o[i + l] = a[l]
 
 
 cdef inline void difference_rows(

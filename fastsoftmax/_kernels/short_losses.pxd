@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT
 from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, lowered
+from fastsoftmax._kernels.exp_scale cimport LOSS_RAISED, Centered, CenteredPow2, lowered
 from fastsoftmax._kernels.labels cimport Labels
 from fastsoftmax._kernels.loss_batch cimport (
     BATCH_DOUBLES,
@@ -241,7 +241,7 @@ cdef inline void soa_gradient(
         for r in range(whole_strips(rows)):
             v = e[j * BATCH_ROWS + r]  # read in any case: else gcc would make a branch
             v = most if soa[j * BATCH_ROWS + r] == highest[r] else v
-            soa[j * BATCH_ROWS + r] = lowered(fma(v, high[r], v * low[r]))
+            soa[j * BATCH_ROWS + r] = lowered(fma(v, high[r], v * low[r]), LOSS_RAISED)
 
 
 cdef inline void soa_gradient_of_labels(

@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
-from fastsoftmax._kernels.exp_scale cimport exp_variant, lowered, scaled_exp
+from fastsoftmax._kernels.exp_scale cimport RAISED, exp_variant, lowered, scaled_exp
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.normalize cimport reciprocal
@@ -176,7 +176,7 @@ cdef inline void soa_scale(
     for j in range(n):
         for r in range(whole_strips(rows)):
             v = e[j * BATCH_ROWS + r]
-            e[j * BATCH_ROWS + r] = lowered(fma(v, high[r], v * low[r]))
+            e[j * BATCH_ROWS + r] = lowered(fma(v, high[r], v * low[r]), RAISED)
 
 
 cdef inline void soa_log_softmax(

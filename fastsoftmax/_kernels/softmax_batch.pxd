@@ -17,6 +17,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     CENTERED_POW2,
     CLAMPED,
     CLAMPED_POW2,
+    RAISED,
     Centered,
     CenteredPow2,
     Clamped,
@@ -169,7 +170,7 @@ cdef inline bint batch_rows(
         if from_pivot and not reciprocals_in_range(<const real *>high, rows):
             pivot[0] = infinity(<real>0)
             return False
-        scaled_rows(<const real *>e, width, <out_ptr>y, rows, n, high, low)
+        scaled_rows(<const real *>e, width, <out_ptr>y, rows, n, high, low, RAISED)
         propagate_nan(<const real *>high, y, rows, n, n, 1)
         return True
     max_terms(<const real *>highest, <const real *>exp_scale, rows, BATCH_ROWS, <out_ptr>low)

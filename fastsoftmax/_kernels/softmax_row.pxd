@@ -6,6 +6,7 @@ from libc.string cimport memcpy
 from fastsoftmax._kernels.abi cimport LOGSUMEXP, LOG_SOFTMAX, SOFTMAX, Op, temperature_in_range
 from fastsoftmax._kernels.exp_blocks cimport exp_block
 from fastsoftmax._kernels.exp_scale cimport (
+    RAISED,
     ExpScale,
     inverse_temperature,
     max_invertible_sum,
@@ -106,7 +107,7 @@ cdef inline noinline_void normalize_row(
     """Divide y[0:n], as `exp_of_row` made it of x, by the sum `s`; NaN if that is no number."""
     cdef real high, low
     reciprocals(s, 1, &high, &low)
-    scale_row(x, y, n, high, low)
+    scale_row(x, y, n, high, low, RAISED)
     propagate_nan(<const real *>&high, y, 1, n, n, 1)
 
 
@@ -218,7 +219,7 @@ cdef inline loop_int short_softmax(
     s.high = s.low = 0
     fold_lanes(&s, &lanes, <real>0)
     reciprocals(&s, 1, &high, &low)
-    scale(step, STEP, high, low)
+    scale(step, STEP, high, low, RAISED)
     memcpy(y, step, n * sizeof(real))
     propagate_nan(<const real *>&high, y, 1, n, n, 1)
     return True
