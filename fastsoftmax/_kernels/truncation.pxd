@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport Filters
 from fastsoftmax._kernels.bisection cimport count_reaching
-from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row, count_blocks, count_equal
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row, count_blocks
 from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.coarse cimport fits_coarse
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
@@ -27,11 +27,13 @@ from fastsoftmax._kernels.radix cimport (
 from fastsoftmax._kernels.row_maximum cimport first_max
 from fastsoftmax._kernels.short_list cimport (
     compact_at_least,
+    mask_at_least,
     max_logit_span,
     min_p_threshold,
     reaches_min_p,
 )
-from fastsoftmax._kernels.types cimport infinity, largest_finite, real
+from fastsoftmax._kernels.sums cimport STEP
+from fastsoftmax._kernels.types cimport infinity, largest_finite, lowest_bit, real
 from fastsoftmax._kernels.weights cimport (
     Prefix,
     keep_weights_above,
@@ -108,24 +110,30 @@ cdef inline Py_ssize_t list_row(const real *x, Py_ssize_t n, Workspace *work) no
 cdef inline Py_ssize_t list_prefix(
     const real *x, Py_ssize_t n, const Prefix *kept, Workspace *work
 ) noexcept nogil:
-    """Make candidates of what is `kept` of a row; return how many."""
+    """Make candidates of what is `kept` of a row, in index order; return how many."""
     cdef real *value = <real *>work.value
+    cdef real last = <real>kept.threshold
     cdef Py_ssize_t step = part_length(n, work.packed)
     cdef const real *part
-    cdef Py_ssize_t start, size, i, count, m = 0, ties = kept.ties
+    cdef Py_ssize_t start, size, j, i, m = 0, ties = kept.ties
+    cdef uint32_t mask
+    cdef bint equal
     for start from 0 <= start < n by step:
         size = min(step, n - start)
         part = row_part(x, start, size, work.packed)
-        count = compact_prefix(
-            part, NULL, size, <real>kept.threshold, ties, value + m, work.index + m, NULL,
-            work.room - m,
-        )
-        if start + size < n:
-            ties -= count_equal(part, size, <real>kept.threshold)
-        for i in range(m, m + count if start > 0 else 0):
-            work.index[i] += start
-        m += count
-    work.is_full = m == work.room and m < n
+        for j from 0 <= j < size by STEP:
+            if m + min(<Py_ssize_t>STEP, size - j) > work.room:
+                work.is_full = True
+                return m
+            mask = mask_at_least(part + j, size - j, last)
+            while mask:
+                i = j + lowest_bit(mask)
+                value[m] = part[i]
+                work.index[m] = start + i
+                equal = part[i] == last
+                m += (not equal) | (ties > 0)
+                ties -= equal
+                mask &= mask - 1
     return m
 
 
