@@ -36,6 +36,8 @@ def make_rows(kind, shape, dtype="float32"):
         return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
     rows = ordinary(shape, dtype, seed=1)
     n = shape[-1]
+    if kind == "zipf":  # probabilities as 1 / id, as if ids went by frequency
+        return np.broadcast_to(-np.log(np.arange(1, n + 1)), shape).astype(dtype)
     if kind == "ascending":
         rows.sort(axis=-1)
     elif kind == "descending":

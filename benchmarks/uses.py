@@ -191,6 +191,7 @@ USES = (
         _sample("top_p=0.9", _plain(deviation, 0.5), f"deviation {deviation}", top_p=0.9)
         for deviation in (1, 1.5, 2, 3)
     ),
+    _sample("top_p=0.9", _own("plain draw", "sample", 0.5, "zipf"), "zipf", top_p=0.9),
     *(
         _allowed(amount, floor, notes, temperature=0.8, **filters)
         for amount, floor in ((0.3, 0.8), (50, 4))

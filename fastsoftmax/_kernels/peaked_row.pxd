@@ -28,6 +28,8 @@ cdef enum:
     LOOP = 16  # numbers that a loop takes at once
     HALVINGS = 6  # of the interval in which the list's least weight is looked for
     ATTEMPTS = 3  # at a list that has the mass
+    MOST_SHARE = 32  # the part of a row that makes a list take longer than a nucleus by a sample
+    MIN_MOST = 2048  # elements that do not, in any row
 
 cdef enum Peak:  # what part of the blocks reaches into the nucleus
     FLAT  # too many for a list
@@ -146,9 +148,10 @@ cdef inline Py_ssize_t list_peak(
     for _i in range(ATTEMPTS):
         middle = highest + (log(low) - 1e-5) / inverse
         count = compact_at_least(
-            x, n, <real>max(middle, <double>-largest_finite(<real>0)), maxima, work
+            x, n, <real>max(middle, <double>-largest_finite(<real>0)), maxima,
+            max(<Py_ssize_t>MIN_MOST, n // MOST_SHARE), work,
         )
-        if work.is_full:
+        if work.is_full or count < 0:
             return 0
         softmax_weights(value, work.weight, count, highest, inverse)
         listed = sum_lanes(<const double *>work.weight, count)

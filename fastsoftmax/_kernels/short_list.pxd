@@ -46,11 +46,11 @@ cdef inline uint32_t mask_at_least(const real *x, Py_ssize_t n, real low) noexce
 
 
 cdef inline Py_ssize_t compact_at_least(
-    const real *x, Py_ssize_t n, real low, const real *maxima, Workspace *work
+    const real *x, Py_ssize_t n, real low, const real *maxima, Py_ssize_t most, Workspace *work
 ) noexcept nogil:
     """Write what is at least `low`, by the block maxima, in index order; return how many.
 
-    At most n: each element is looked at once.
+    At most n: each element is looked at once. -1 if so far there are more than `most`.
     """
     cdef real *value = <real *>work.value
     cdef const real *part
@@ -75,6 +75,8 @@ cdef inline Py_ssize_t compact_at_least(
                 continue
             hits >>= LANES
             size = min(<Py_ssize_t>CHUNK, n - start)
+            if m > most:
+                return -1
             if m + size + 1 > work.room:
                 work.is_full = True
                 return 0

@@ -53,6 +53,8 @@ cdef enum:
     MANY_BLOCKS = 8  # the part of the blocks that make a list of what reaches min_p too long
     SMALL_ROW = 32  # elements of a row that are all looked at rather than selected from by blocks
     LONG_ROW = 1 << 20  # elements from which on all of them get room only if that is needed
+    HEAVY_BLOCKS = 32  # the part of the blocks that are looked through before a row is sampled,
+    MAX_HEAVY = 2048  # and how many elements of these
     NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
 
 
@@ -154,6 +156,38 @@ cdef inline Py_ssize_t select_from_small_row(
     )
 
 
+cdef inline Py_ssize_t count_at_least(
+    const real *maxima, Py_ssize_t blocks, real least
+) noexcept nogil:
+    """Return how many block maxima are at least `least`."""
+    if real is float:
+        return count_reaching(maxima, <Descending>0, blocks, least, <uint32_t>0)
+    else:
+        return count_reaching(maxima, <Descending>0, blocks, least, <uint64_t>0)
+
+
+cdef inline double mass_above(
+    const real *x, Py_ssize_t n, double highest, double inverse, const WeightScale *scale,
+    double bound, const real *maxima, Workspace *work,
+) noexcept nogil:
+    """Return about what mass of a row lies above `bound`, by the block maxima.
+
+    `work.weight` has their weights. They serve by themselves unless it is few blocks that reach it:
+    these may have more than one such element each, as in sorted rows.
+    """
+    cdef real *weight = <real *>work.weight
+    cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
+    cdef Py_ssize_t count = blocks, listed = -1
+    if count_at_least(maxima, blocks, <real>bound) <= blocks // HEAVY_BLOCKS:
+        listed = compact_at_least(x, n, <real>bound, maxima, MAX_HEAVY, work)
+    if listed >= 0:
+        count = listed
+        maxima = <const real *>work.value
+        estimate_weights(maxima, weight, count, highest, inverse, scale)
+    keep_weights_above(maxima, weight, count, <real>bound)
+    return sum_estimates(<const real *>weight, count)
+
+
 cdef inline Py_ssize_t truncate_long_row(
     const real *x, Py_ssize_t n, double highest, double inverse, double share,
     Py_ssize_t min_keep, Workspace *work, Nucleus *left,
@@ -170,7 +204,7 @@ cdef inline Py_ssize_t truncate_long_row(
     cdef Target target
     cdef Peak peak
     if is_listed(work.packed):
-        count = compact_at_least(x, n, -largest_finite(<real>0), maxima, work)
+        count = compact_at_least(x, n, -largest_finite(<real>0), maxima, n, work)
         softmax_weights(value, work.weight, count, highest, inverse)
         target.total = sum_lanes(<const double *>work.weight, count)
         target.error = 0
@@ -201,8 +235,7 @@ cdef inline Py_ssize_t truncate_long_row(
     span = max_logit_span(n, inverse, share, mass)
     if mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
-        keep_weights_above(maxima, <real *>work.weight, blocks, <real>bound)
-        above = sum_estimates(<const real *>work.weight, blocks)
+        above = mass_above(x, n, highest, inverse, &scale, bound, maxima, work)
     r = sample_row(
         x, n, highest, inverse, &scale, share, span, bound, above, work, &total
     )
@@ -231,18 +264,13 @@ cdef inline Py_ssize_t truncate_by_min_p(
     cdef real least = min_p_threshold(highest, inverse, log_min_p, <real>0)
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
     cdef Py_ssize_t count, likely
-    if is_listed(work.packed):
-        likely = 0  # it is few
-    elif real is float:
-        likely = count_reaching(maxima, <Descending>0, blocks, least, <uint32_t>0)
-    else:
-        likely = count_reaching(maxima, <Descending>0, blocks, least, <uint64_t>0)
+    likely = 0 if is_listed(work.packed) else count_at_least(maxima, blocks, least)  # that is few
     if left != NULL and likely > blocks // MANY_BLOCKS and likely >= min_keep:
         left.prefix.threshold = next_below(least)
         left.prefix.ties = 0
         left.has_sums = False
         return -1
-    count = compact_at_least(x, n, least, maxima, work)
+    count = compact_at_least(x, n, least, maxima, n, work)
     if count < min_keep and not work.is_full:
         count = select_k(x, n, min_keep, <real *>work.maxima, True, work)
     return count
