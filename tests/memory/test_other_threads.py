@@ -109,6 +109,7 @@ def child(*args):
     return python(f"{code}test_other_threads.main(*{args!r})", impl="reference")
 
 
+@pytest.mark.best_alone
 @pytest.mark.parametrize("times", [20, pytest.param(2000, marks=pytest.mark.weekly)])
 def test_nothing_beside_an_array_is_touched(compiled, times):
     result = child(compiled.NAME, times)

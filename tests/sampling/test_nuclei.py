@@ -65,6 +65,7 @@ def rows():
     }
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", rows())

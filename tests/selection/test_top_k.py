@@ -36,6 +36,7 @@ def test_lengths_1_to_70(impl, dtype, kind):
                 assert_top_k(impl.top_k, x, k, mode, order)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["random", "ties", "special"])

@@ -94,6 +94,7 @@ def test_float32(impl, kind, temperature):
         check(impl, x, temperature)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["one large", *SLOW_KINDS])
 def test_float32_rows_of_a_million(impl, kind):

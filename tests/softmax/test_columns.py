@@ -17,6 +17,7 @@ def array(shape, dtype, seed=0):
     return columns.reshape(shape).astype(dtype)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 31, 32, 33, 40, 63, 65, 200, *LONG])

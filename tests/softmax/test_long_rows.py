@@ -81,6 +81,7 @@ def exact_logs(impl, x):
     return impl.log_softmax(across, axis=0)[:, ::times].T, impl.logsumexp(across, axis=0)[::times]
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("leap", LEAPS)
 def test_a_guess_by_the_first_block_leaves_no_trace(compiled, dtype, leap):
@@ -108,6 +109,7 @@ def test_a_guess_by_the_first_block_leaves_no_trace(compiled, dtype, leap):
     np.testing.assert_array_equal(x, want)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 17, 32, 100, 1000])
 @pytest.mark.parametrize("leap", LEAPS)

@@ -62,6 +62,7 @@ def test_forms(compiled, op, form, temperature):
         assert_same(function(x, temperature=temperature, out=x), want)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("form", ["float16", "strided"])

@@ -14,6 +14,7 @@ def logits(rows, n, dtype):
     return (8 * np.random.default_rng(n).standard_normal((rows, n))).astype(dtype)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", LENGTHS)

@@ -54,6 +54,7 @@ def assert_bits(a, b):
 # ---- the same bits -------------------------------------------------------------------------------
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])

@@ -37,6 +37,7 @@ def off(case, **arguments):
     return abs(found - wanted).max()
 
 
+@pytest.mark.best_alone
 @pytest.mark.parametrize("method", ["chain", "block"])
 @filters_of
 def test_the_emitted_sequence_has_the_target_s_distribution(compiled, method, filters):
@@ -60,6 +61,7 @@ def test_longer_drafts(compiled, method):
         assert off(case(compiled.verify, method, 3, filters, n=3)) < EXACT
 
 
+@pytest.mark.best_alone
 @pytest.mark.parametrize("method", ["chain", "block"])
 @filters_of
 def test_a_draft_that_is_certain(compiled, method, filters):
