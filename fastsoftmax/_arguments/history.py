@@ -45,4 +45,4 @@ def _int64(array: np.ndarray, name: str, low: int, allowed: str) -> np.ndarray:
     bad = (array < low) | (array > np.iinfo(np.int64).max)
     if bad.any():
         raise ValueError(f"{name} has {shown(array[bad][0])}; allowed are {allowed}")
-    return np.ascontiguousarray(array, dtype=np.int64)
+    return np.require(array, np.int64, ["C", "A"])

@@ -174,7 +174,7 @@ def token_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:
     bad = (array < 0) | (array >= n)
     if bad.any():
         raise IndexError(f"ids has {shown(array[bad][0])}; allowed is 0 to {n - 1}")
-    return np.ascontiguousarray(array, dtype=np.int64).reshape(array.shape)
+    return np.require(array, np.int64, ["C", "A"])
 
 
 def id_array(ids: Any, name: str) -> np.ndarray:
@@ -383,7 +383,7 @@ def for_rows(
     try:
         if array.shape != shape:  # a broadcast is slow
             array = np.broadcast_to(array, shape)
-        return np.ascontiguousarray(array).reshape(-1)
+        return np.require(array, requirements=["C", "A"]).reshape(-1)
     except ValueError:
         raise ValueError(
             f"{name} has shape {array.shape}, which does not broadcast to the rows' shape {shape}"

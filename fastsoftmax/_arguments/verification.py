@@ -53,7 +53,7 @@ def drafted_ids(ids: Any, shape: tuple[int, ...], n: int) -> np.ndarray:
             f"draft_ids has {shown(array[bad][0])}; allowed is 0 to {n - 1}, and -1 behind the "
             "last draft"
         )
-    return np.ascontiguousarray(array, dtype=np.int64).reshape(shape)
+    return np.require(array, np.int64, ["C", "A"])
 
 
 def finish_verify(
@@ -113,7 +113,7 @@ def beam_scores(scores: Any, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape != shape:
         raise ValueError(f"scores has shape {array.shape}; allowed is {shape}, one for each beam")
     require(array < np.inf, array, "scores", "a number or -inf")
-    return np.ascontiguousarray(array)
+    return np.require(array, requirements=["C", "A"])
 
 
 def length_factors(length: Any, penalty: Any, shape: tuple[int, ...]) -> np.ndarray | None:

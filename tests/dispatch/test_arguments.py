@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fastsoftmax import _docs
-from tests.arrays import bfloat16
+from fastsoftmax._arguments import history, values, verification
+from tests.arrays import bfloat16, misaligned
 
 FLOATS = np.array([[0.5, 2.0, 1.0], [1.0, -1.0, 0.0]], dtype=np.float32)
 INF, NAN = np.inf, np.nan
@@ -170,6 +171,19 @@ def test_one_bool_is_no_token_id(impl):
     for function in (impl.rank, impl.token_logprobs):
         for ids in (True, np.True_):
             assert message(TypeError, function, FLOATS[0], ids).startswith("ids has dtype bool")
+
+
+def test_what_kernels_read_is_aligned():
+    ids, numbers = misaligned(np.array([1, 0])), misaligned(np.array([1.0, 0.5]))
+    for array in (
+        values.token_ids(ids, (2,), 3),
+        values.for_rows(numbers, "temperature", (2,)),
+        verification.drafted_ids(ids, (2,), 3),
+        verification.beam_scores(numbers, (2,)),
+        history.appended(ids, 2),
+    ):
+        assert array.flags.aligned
+        assert array.reshape(-1).tolist() in ([1, 0], [1.0, 0.5])
 
 
 def test_huge_token_ids(impl):
