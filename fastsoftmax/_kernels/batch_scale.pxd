@@ -16,6 +16,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     CENTERED_POW2,
     CLAMPED,
     CLAMPED_POW2,
+    RAISED,
     Centered,
     CenteredPow2,
     ExpScale,
@@ -26,6 +27,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     needs_no_shift,
     pivot_exponent,
     pivot_in_range,
+    power_of_two,
     raised,
     scaled_exp,
     set_exponent_range,
@@ -196,7 +198,6 @@ cdef inline bint reciprocals_in_range(const real *rate, Py_ssize_t rows) noexcep
     cdef real lowest = raised(<real>0) / max_invertible_sum(<real>0)
     # The largest of BATCH_ELEMENTS entries is 2**target_exponent and more.
     if real is float:
-        # 2**(RAISED - 36)
-        return all_within(rate, rows, <real>0, lowest, <float>1.2379400392853803e27)
+        return all_within(rate, rows, <real>0, lowest, power_of_two(RAISED - 36, <float>0))
     else:
         return all_within(rate, rows, <real>0, lowest, <double>1.3234889800848443e-23)  # 2**-76

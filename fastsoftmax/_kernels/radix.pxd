@@ -195,7 +195,7 @@ cdef inline Py_ssize_t compact_prefix(
 ) noexcept nogil:
     """Keep of x[0:n] what is above `last`, and the first `ties` of what equals it, in index order.
 
-    The index of x[i] is place[i], or i if `place` is NULL; `value` and `index` may be these arrays.
+    The index of x[i] is place[i]; `value` and `index` may be these arrays.
     `weight` is compacted in place, if it is not NULL. NaN equals itself and is below all else.
     Return how many are kept: `room` at most, the elements that `value` and `index` have room for.
     """
@@ -208,7 +208,7 @@ cdef inline Py_ssize_t compact_prefix(
         equal = (x[i] == last) | (last_is_nan & is_nan(x[i]))
         above = (x[i] > last) | (last_is_nan & (not is_nan(x[i])))
         value[m] = x[i]
-        index[m] = place[i] if place != NULL else i
+        index[m] = place[i]
         if weight != NULL:
             weight[m] = weight[i]
         m += above | (equal & (ties > 0))

@@ -70,7 +70,6 @@ def seconds(monkeypatch):
 
 
 @pytest.mark.best_alone
-@pytest.mark.slow_reference
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("call", calls.CALLS.values(), ids=calls.CALLS)
 def test_a_call_keeps_no_reference(impl, call, seconds, form):
