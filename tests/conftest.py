@@ -104,6 +104,9 @@ def divided(monkeypatch):
 SLOW_FOLDERS = ("benchmarks", "examples")
 
 
+#: Parameters of tests that name an implementation.
+OF_IMPLEMENTATIONS = ("impl", "compiled", "fused", "isa")
+
 #: Modules of plain Python over the functions.
 OF_PYTHON = ("scipy.", "calibration.", "quantized.top_k")
 
@@ -122,7 +125,7 @@ def pytest_collection_modifyitems(items):
     """
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        name = parameters.get("impl", parameters.get("compiled"))
+        name = next((parameters[n] for n in OF_IMPLEMENTATIONS if n in parameters), None)
         reference = name == "reference"
         if name not in (None, DEFAULT[1]) and item.get_closest_marker("best_alone"):
             item.add_marker("weekly")

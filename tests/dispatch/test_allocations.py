@@ -38,10 +38,10 @@ FORMS = {
 
 
 AS_IT_STANDS = ("plain", "transposed", "float64")  # one row of these needs no packing
-SLOW = dict.fromkeys(
-    ("reversed", "misaligned", "int32", "float64", "byte-swapped"), pytest.mark.slow
+SLOW = dict.fromkeys(  # packed as the strided ones are, or not at all
+    ("reversed", "misaligned", "int32", "int64", "float64", "byte-swapped"), pytest.mark.slow
 )
-MANY = {"int64": pytest.mark.slow}  # of many rows: packed as the strided ones
+MANY = {"transposed": pytest.mark.slow}  # of many rows: by panels, in twice the time
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc/self/clear_refs")
 
 

@@ -21,8 +21,9 @@ SIZE = 96 * 1024  # bytes; a thread of musl has 128 KiB, the least of glibc on a
 
 
 def along_axes(f, x):
-    """Call what takes any axis on rows, columns and strided views of x."""
-    views = ((x, -1), (x, 0), (x[:, ::2], -1), (x[::-1], 0), (np.asfortranarray(x), 0))
+    """Call what takes any axis on rows, columns (fewer than 10,000) and strided views of x."""
+    few = x[:, :10_000]
+    views = ((x, -1), (few, 0), (x[:, ::2], -1), (few[::-1], 0), (np.asfortranarray(few), 0))
     for a, axis in views:
         for function in (f.softmax, f.log_softmax):
             function(a, axis)

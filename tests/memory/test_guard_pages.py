@@ -43,7 +43,7 @@ def test_a_sample_of_lengths():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "lengths", [guard_pages.SOME, pytest.param(guard_pages.ALL, marks=pytest.mark.best_alone)]
+    "lengths", [guard_pages.SOME, pytest.param(guard_pages.ALL, marks=pytest.mark.weekly)]
 )
 def test_every_implementation(compiled, lengths):
     survive(compiled.NAME, list(guard_pages.CALLS), lengths)

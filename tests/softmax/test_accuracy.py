@@ -102,6 +102,7 @@ def test_float32_rows_of_a_million(impl, kind):
     check(impl, x, 1.0)
 
 
+@pytest.mark.best_alone
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [0.8, 0.3, 2.7, 1.001, 1e-20, 1e20, 1e-30, 1e30])
 @pytest.mark.parametrize("n", [3, 40, *LONG])

@@ -44,6 +44,7 @@ RANGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", COMPILED)
 @pytest.mark.parametrize(("temperature", "first", "last"), RANGES)
@@ -153,6 +154,7 @@ def test_exp_rises_at_any_temperature(isa, dtype):
         check_order(exp, t, dtype, 12, isa in FUSED)
 
 
+@pytest.mark.best_alone
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", FUSED)
 def test_exp_rises_over_every_float32_at_another_temperature(isa):
