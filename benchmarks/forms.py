@@ -195,6 +195,7 @@ def _sampling():
         distinct = {"rng": rng, "size": 4, "replace": False}
         yield Form(function, "replace=False", (row,), distinct, most + 1)
         yield Form(function, "rng=1", (row,), {"rng": 1})  # a Generator is made: some 10 us
+        yield Form(function, "rng=None", (row,), {}, most + 1.5)  # the system makes a number
         yield Form(function, "seed=, position=", (row,), {"seed": 3, "position": 4}, most + 0.5)
         each = {"seed": np.arange(8), "position": np.arange(8)}
         yield Form(function, "(8,10) seed, position a row", (x,), each, most + 2.5)

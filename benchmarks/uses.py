@@ -66,6 +66,14 @@ def _top_k(shape, k, torch, dtype="float32", **parameters):
     )  # fmt: skip
 
 
+def _largest(shape):
+    return _use(
+        f"top_k k=1 float32 {shape_text(shape)}", "top_k", shape, "top_k",
+        Run("np.argmax", "numpy", "greedy", floor=1), torch=3, parameters={"k": 1},
+        passes=limits.FOUND,
+    )  # fmt: skip
+
+
 def _smallest(shape, k):
     return _use(
         f"top_k k={k} float32 {shape_text(shape)} mode=smallest", "itself", shape, "top_k",
@@ -167,7 +175,8 @@ USES = (
     _top_k(_ROW, 50, 8, "float16"),
     _top_k(_ROW, 50, 12, "bfloat16"),
     _top_k((100000, 10), 3, 2.5),
-    _top_k((10000, 100), 1, 3),
+    _largest((10000, 100)),
+    _largest((1000, 1000)),
     _top_k((10000, 100), 3, 4),
     _top_k((64, 1000), 5, 4, "int8"),
     _top_k((1000, 512), 10, 2.5, axis=0),

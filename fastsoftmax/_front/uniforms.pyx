@@ -1,7 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The uniforms of a call: from a generator, or of each row's seed and position alone."""
 
+import os
+
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 from cpython.pycapsule cimport PyCapsule_GetPointer
@@ -20,6 +23,9 @@ cdef extern from "numpy/random/bitgen.h":
     ctypedef struct bitgen_t:
         void *state
         double (*next_double)(void *state) noexcept nogil
+
+cdef enum:
+    MAX_FRESH = 256  # numbers: from there on a new generator takes less time, 20 us at first
 
 #: numpy.random's, once there is one: importing numpy.random takes as long as importing all of us.
 cdef object Generator = None
@@ -76,6 +82,19 @@ def philox_apart(seed, position, m):
     return philox_array(seed, position, m, True)
 
 
+cdef int fresh_uniforms(Py_ssize_t n, double *u) except -1:
+    """Write n uniforms, each of 64 bits of the system's entropy, as a generator makes them."""
+    cdef uint64_t word
+    cdef Py_ssize_t i
+    cdef const char *source
+    cdef bytes entropy = os.urandom(n * sizeof(uint64_t))
+    source = entropy
+    for i in range(n):
+        memcpy(&word, source + i * sizeof(uint64_t), sizeof(uint64_t))
+        u[i] = <double>(word >> 11) * 2.0**-53
+    return 0
+
+
 cdef object uniforms_for(const Plan *p, Py_ssize_t m, rng, seed, position, double *one):
     """Return m uniforms for each row, in an array or, if it is a single one, in `one`."""
     return uniforms_of(p, m, rng, seed, position, one, False)
@@ -108,6 +127,14 @@ cdef object uniforms_of(
             bits = <bitgen_t *>PyCapsule_GetPointer(source.capsule, "BitGenerator")
             one[0] = bits.next_double(bits.state)
         return None
+    if rng is None and seed is None and position is None and 0 < p.rows * m <= MAX_FRESH:
+        if p.rows * m == 1:
+            fresh_uniforms(1, one)
+            return None
+        size = p.rows * m
+        u = cnp.PyArray_EMPTY(1, &size, cnp.NPY_FLOAT64, 0)
+        fresh_uniforms(size, <double *>cnp.PyArray_DATA(u))
+        return u
     if (
         rng is None
         and parse_words(seed, p, &s, &seeds, &seed_stride)

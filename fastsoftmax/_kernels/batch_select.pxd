@@ -31,13 +31,19 @@ cdef enum:
     BATCH_ROWS = 16  # rows in step
     TILE = 16  # elements of them that are transposed together
     MAX_BATCH_K = 32  # elements that a list has room for
-    MAX_BATCH_WORK = 5632  # bytes of a row times k + 3: up to it, one row after the other is slower
+    # Up to so many bytes of a row times k + 3, one row after the other is slower;
+    MAX_BATCH_WORK = 5632
+    # of rows of which only the first is wanted, up to so many bytes, or fewer elements than these.
+    MAX_BATCH_ONE = 160
+    MIN_ROW_ONE = 32
 
 
 cdef inline bint selects_in_batch(
     Py_ssize_t rows, Py_ssize_t n, Py_ssize_t k, Py_ssize_t size
 ) noexcept nogil:
     """Return whether to select k of n elements of `size` bytes from `rows` by `batch_select`."""
+    if k == 1 and n >= MIN_ROW_ONE and n * size > MAX_BATCH_ONE:
+        return False
     return rows >= BATCH_ROWS and k <= MAX_BATCH_K and n * (k + 3) * size <= MAX_BATCH_WORK
 
 

@@ -3,6 +3,7 @@
 
 from libc.math cimport NAN
 
+from fastsoftmax._kernels.argmax cimport argmax_of_finite
 from fastsoftmax._kernels.block_maxima cimport (
     CHUNK,
     LANES,
@@ -100,7 +101,10 @@ cdef inline Py_ssize_t argmax(
     const real *x, Py_ssize_t n, real *maxima, PackedRow *packed
 ) noexcept nogil:
     """Return the first place of the largest element, -1 if there are no probabilities."""
-    cdef double highest = max_and_block_maxima(x, n, ARGMAX_CHUNK, maxima, packed)
+    cdef double highest
+    if packed == NULL:
+        return argmax_of_finite(x, n)
+    highest = max_and_block_maxima(x, n, ARGMAX_CHUNK, maxima, packed)
     if highest != highest:
         return -1
     return first_max(x, n, ARGMAX_CHUNK, <real>highest, maxima, packed)

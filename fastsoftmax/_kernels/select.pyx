@@ -7,7 +7,8 @@ Formula
     is how many come before it.
 
 Passes over memory
-    Many short rows: one (``batch_select.pxd``). Others: one read of the row for block maxima, then
+    Many short rows: one (``batch_select.pxd``). One entry: one, and of 2,048 elements another
+    (``argmax.pxd``). Others: one read of the row for block maxima, then
     the chunks that hold candidates (``block_select.pxd``); for k above n / 16 a dozen reads
     instead, in which what reaches a value is counted. The candidates, half as many again as k at
     most, are sorted by rank or by digits (``radix.pxd``).
@@ -34,6 +35,7 @@ from fastsoftmax._kernels.abi cimport (
     SelectionKernels,
     TopKCall,
 )
+from fastsoftmax._kernels.argmax cimport argmax_oriented
 from fastsoftmax._kernels.batch_select cimport batch_select, selects_in_batch
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
 from fastsoftmax._kernels.block_select cimport select_oriented_superset
@@ -73,21 +75,30 @@ cdef void top_k_row(
                 return
             for i in range(start, min(m, start + LOOK_INTERVAL)):
                 work.keys[i] = sortable_key((<value_t *>work.value)[i])
-        if k == 1:
-            for i in range(1, m):
-                if work.keys[i] > work.keys[0]:
-                    work.keys[0] = work.keys[i]
-                    work.index[0] = work.index[i]
-        else:
-            radix_sort_pairs(
-                work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
-            )
+        radix_sort_pairs(
+            work.keys, work.index, m, <uint64_t *>work.masses, <Py_ssize_t *>work.weight
+        )
     for start from 0 <= start < k by LOOK_INTERVAL:
         if stopped(k):
             return
         for i in range(start, min(k, start + LOOK_INTERVAL)):
             values[i] = x[work.index[i]]
             indices[i] = work.index[i]
+
+
+cdef void top_one(
+    const value_t *x, Py_ssize_t rows, Py_ssize_t n, bint largest, value_t *values,
+    int64_t *indices,
+) noexcept nogil:
+    """Write the `largest` (or smallest) element of each row, and its index."""
+    cdef Py_ssize_t i
+    for i in range(rows):
+        if largest:
+            indices[i] = argmax_oriented(x, <Descending>0, n)
+        else:
+            indices[i] = argmax_oriented(x, <Ascending>0, n)
+        values[i] = x[indices[i]]
+        x += n
 
 
 cdef bint top_k(
@@ -102,6 +113,9 @@ cdef bint top_k(
     cdef Py_ssize_t i
     if selects_in_batch(rows, n, k, sizeof(value_t)):
         batch_select(x, rows, n, k, largest, sort, values, indices)
+        return True
+    if k == 1:
+        top_one(x, rows, n, largest, values, indices)
         return True
     if not allocate_workspace(&work, n, k, NULL):
         return False

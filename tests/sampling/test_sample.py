@@ -274,6 +274,16 @@ def test_without_rng_every_call_differs(impl):
     assert len({*first}) > 5
 
 
+@pytest.mark.parametrize("shape", [(1000,), (200, 1000), (256, 1000), (257, 1000)])
+def test_without_rng_draws_are_uniform(impl, shape):
+    """They come from the system's entropy: each tenth of the row gets its share (7 deviations)."""
+    x = np.zeros(shape, np.float32)
+    calls = 600 if len(shape) == 1 else 3
+    ids = np.concatenate([np.ravel(impl.sample(x)) for _ in range(calls)])
+    share = np.bincount(ids // 100, minlength=10) / len(ids)
+    assert np.abs(share - 0.1).max() < 7 * np.sqrt(0.09 / len(ids))
+
+
 @pytest.mark.parametrize("parameters", [{}, {"top_k": 40, "top_p": 0.9}])
 def test_seed_and_position_are_a_philox_of_numpy(impl, parameters):
     rng = np.random.default_rng(0)

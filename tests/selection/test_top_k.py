@@ -106,6 +106,26 @@ def test_ties_at_the_end_of_the_range(impl, share, dtype, mode):
         assert_top_k(impl.top_k, x, k, mode, order)
 
 
+@pytest.mark.slow_reference
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+@pytest.mark.parametrize("n", [31, 32, 33, 63, 70, 100, 2047, 2048, 2060, 4130])
+def test_the_first_one_wherever_it_is(impl, n, dtype):
+    """Alone, or before others that are as large: in the same lane of a vector, in another."""
+    for place in sorted({*range(0, n, max(1, n // 9)), n - 33, n - 32, n - 2, n - 1}):
+        for other in (place, place + 1, place + 32, place + 2048, n - 1):
+            x = np.zeros(n, dtype)
+            x[[place % n, max(place, other) % n]] = 1
+            first = int(x.argmax())
+            for k, mode in ((x, "largest"), (-x, "smallest")):
+                values, indices = impl.top_k(k, 1, mode=mode)
+                assert (values[0], indices[0]) == (k[first], first)
+            if dtype != "int64":
+                assert impl.sample(x, temperature=0) == first
+                x[(place + 7) % n] = np.nan
+                assert impl.sample(x, temperature=0, on_invalid="flag") == -1
+                assert impl.top_k(x, 1).indices[0] == np.nanargmax(x)
+
+
 @pytest.mark.parametrize("place", [0, 255, 256, 1023, 9000, 19999])
 def test_larger_ones_after_many_ties(impl, place):
     """What exceeds the ties is found after as many of them as are wanted, too."""
