@@ -68,6 +68,7 @@ from fastsoftmax._kernels.race cimport all_ties_are_left, race_for_draws
 from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport argmax, first_max, max_and_block_maxima
+from fastsoftmax._kernels.short_draws cimport draw_short_rows, draws_in_batch
 from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.support cimport support_row
 from fastsoftmax._kernels.token_logprobs cimport (
@@ -205,6 +206,15 @@ cdef void draw_row(
         )
 
 
+cdef inline bint is_plain(const SampleCall *call, const Filters *f) noexcept nogil:
+    """Return whether one id of each row is all that is drawn, and the rows' parameters are `f`."""
+    return (
+        call.m == 1 and call.race == NULL and not call.has_output and call.packed == NULL
+        and call.filter_stride == 0 and not has_filters(f, call.n)
+        and 0 < f.temperature < infinity(<double>0)
+    )
+
+
 cdef bint draw(
     const SampleCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x
 ) noexcept nogil:
@@ -213,7 +223,13 @@ cdef bint draw(
     cdef Py_ssize_t i = 0, n = call.n
     cdef bint listed = call.m > 1 and call.race == NULL and not draws_few(call)
     cdef Py_ssize_t unfiltered = n if listed else 0
+    cdef double inverse
     cdef Workspace work
+    if draws_in_batch(rows, n) and is_plain(call, f):
+        inverse = inverse_temperature(f.temperature, <double>0)
+        if inverse > 0:
+            draw_short_rows(x, rows, n, inverse, call.uniforms + first, call.ids + first)
+            return True
     if not allocate_workspace(
         &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, unfiltered), call.packed
     ):

@@ -73,7 +73,7 @@ KERNELS = [
     "packed_parts", "limit_loss", "long_loss", "short_losses", "column_losses", "cross_entropy",
     "short_backward", "streams", "backward", "radix", "batch_select", "bit_masks", "packed_row",
     "block_maxima", "bisection", "argmax", "row_maximum", "workspace", "block_select", "weights",
-    "weights_f32", "block_sums", "row_sums", "weighted_sums", "best_list", "row_stats",
+    "short_draws", "weights_f32", "block_sums", "row_sums", "weighted_sums", "best_list", "row_stats",
     "stats_batch", "short_stats", "short_pairs", "exp_digits", "statistics",
     "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus", "coarse",
     "coarse_cap", "mass_prefix", "peaked_row", "truncation",
