@@ -69,7 +69,7 @@ def _top_k(shape, k, torch, dtype="float32", **parameters):
 def _largest(shape):
     return _use(
         f"top_k k=1 float32 {shape_text(shape)}", "top_k", shape, "top_k",
-        Run("np.argmax", "numpy", "greedy", floor=1), torch=3, parameters={"k": 1},
+        Run("np.argmax", "numpy", "greedy", floor=0.9), torch=3, parameters={"k": 1},
         passes=limits.FOUND,
     )  # fmt: skip
 
@@ -201,6 +201,14 @@ USES = (
         for deviation in (1, 1.5, 2, 3)
     ),
     _sample("top_p=0.9", _own("plain draw", "sample", 0.5, "zipf"), "zipf", top_p=0.9),
+    *(
+        _sample("top_p=0.9", _own("plain draw", "sample", floor), shape=shape, top_p=0.9)
+        for shape, floor in (((64, 1000), 0.3), ((8, 5000), 0.2))
+    ),
+    *(
+        _sample("of short rows", _own("softmax", "softmax", floor), shape=shape)
+        for shape, floor in (((10000, 3), 0.25), ((10000, 10), 0.3), ((10000, 50), 0.4))
+    ),
     *(
         _allowed(amount, floor, notes, temperature=0.8, **filters)
         for amount, floor in ((0.3, 0.8), (50, 4))

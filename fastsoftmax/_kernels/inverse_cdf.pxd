@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 from fastsoftmax._kernels.block_maxima cimport count_equal
 from fastsoftmax._kernels.packed_row cimport PackedRow, element_at, open_part, row_part
 from fastsoftmax._kernels.signals cimport LOOK_INTERVAL, stopped
-from fastsoftmax._kernels.sums cimport BLOCK
+from fastsoftmax._kernels.sums cimport BLOCK, STEP, round_to_step
 from fastsoftmax._kernels.types cimport real
 from fastsoftmax._kernels.weights cimport (
     Prefix,
@@ -24,42 +24,101 @@ from fastsoftmax._kernels.weights cimport (
 )
 from fastsoftmax._kernels.weights_f32 cimport (
     WeightScale,
+    block_weights_f32,
     fits_float32,
     set_weight_scale,
     share_error,
+    sum_lanes_f32,
     weights_f32_by_block,
+    whole_steps,
 )
 
 cdef enum:
+    FEW = 192  # elements of a row that are weighed in float64 as fast
+    GROUP = 256  # elements among which a step is looked for
     DRAWS = 1 << 17  # with replacement, between two looks for a signal
+
+
+cdef inline Py_ssize_t weigh_block(
+    const float *x, Py_ssize_t n, const WeightScale *scale, const Prefix *kept, Py_ssize_t ties,
+    float *e,
+) noexcept nogil:
+    """Write the weights of the block x[0:n], filled up to whole steps; return how many these are.
+
+    `kept` and `ties` as for `draw_from_block`.
+    """
+    cdef float padded[BLOCK]
+    cdef Py_ssize_t whole = round_to_step(n + STEP - 1)
+    block_weights_f32(whole_steps(x, n, padded), e, whole, scale)
+    if kept != NULL:
+        keep_prefix_weights(x, e, n, kept, ties)
+    return whole
+
+
+cdef inline Py_ssize_t draw_by_steps(
+    const float *x, const float *e, Py_ssize_t n, Py_ssize_t whole, double highest, double inverse,
+    const Prefix *kept, Py_ssize_t ties, double target, double margin,
+) noexcept nogil:
+    """Draw from the block x[0:n] by its float32 weights, and those of one step in float64.
+
+    `e` is what `weigh_block` wrote, of `whole` elements. Return -1 if it may matter that the sums
+    may be off by `margin` at the target.
+    """
+    cdef double weight[STEP]
+    cdef double before = 0, sum = 0, ratio
+    cdef Py_ssize_t start = 0, size = GROUP, m
+    while True:
+        while start < whole:
+            sum = sum_lanes_f32(e + start, min(size, whole - start))
+            if before + sum > target:
+                break
+            before += sum
+            start += size
+        if start >= whole:
+            return -1
+        if size == STEP:
+            break
+        size = STEP
+    m = min(<Py_ssize_t>STEP, n - start)
+    softmax_weights(x + start, weight, m, highest, inverse)
+    if kept != NULL:
+        if ties > 0:
+            ties -= count_equal(x, start, <float>kept.threshold)
+        keep_prefix_weights(x + start, weight, m, kept, ties)
+    ratio = sum_lanes(<const double *>weight, m) / sum
+    m = cdf_search_certain(weight, m, (target - before) * ratio, margin * ratio)
+    return start + m if m >= 0 else -1
 
 
 cdef inline Py_ssize_t draw_from_block(
     const real *x, Py_ssize_t n, double highest, double inverse, const Prefix *kept,
     Py_ssize_t ties, const double *sums, Py_ssize_t block, double target, double margin,
-    PackedRow *packed,
+    const WeightScale *scale, PackedRow *packed,
 ) noexcept nogil:
     """Draw from the block of a row of n elements in which `target` falls, by the blocks' sums.
 
     `kept` is NULL if all of the row is, else `ties` of its ties are still to come in the block.
-    Where the sums may be off by `margin` at the target, return -1 if that may matter; what the
-    block's own weights are is then known to a scale.
+    Where the sums are of float32 weights, made by `scale`, and may be off by `margin` at the
+    target, return -1 if that may matter; for sums of others `margin` is 0.
     """
     cdef double weight[BLOCK]
+    cdef float e[BLOCK]
     cdef double before = sum_in_order(sums, block)
-    cdef double ratio
     cdef Py_ssize_t start = block * BLOCK
     cdef Py_ssize_t size = min(<Py_ssize_t>BLOCK, n - start)
     cdef Py_ssize_t place, m
     cdef const real *part = open_part(x, start, size, packed, &m)
+    if real is float:
+        if margin > 0:
+            place = draw_by_steps(
+                part, e, m, weigh_block(part, m, scale, kept, ties, e), highest, inverse, kept,
+                ties, target - before, margin,
+            )
+            return element_at(packed, start, size, place) if place >= 0 else -1
     softmax_weights(part, weight, m, highest, inverse)
     if kept != NULL:
         keep_prefix_weights(part, weight, m, kept, ties)
-    if margin > 0:
-        ratio = sum_lanes(<const double *>weight, m) / sums[block]
-        place = cdf_search_certain(weight, m, (target - before) * ratio, margin * ratio)
-    else:
-        place = cdf_search(weight, m, before, target)
+    place = cdf_search(weight, m, before, target)
     return element_at(packed, start, size, place) if place >= 0 else -1
 
 
@@ -70,12 +129,25 @@ cdef inline Py_ssize_t draw_from_row(
     """Draw from a row, or what is `kept` of it: find the block by the blocks' sums, then the place.
     """
     cdef WeightScale scale
+    cdef float e[BLOCK]
     cdef double weight[BLOCK]
     cdef double total, margin
     cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
     cdef Py_ssize_t block, i, start, ties = 0
     if blocks == 1:
         x = row_part(x, 0, n, packed)
+        if real is float:
+            if n > FEW and fits_float32(inverse):
+                set_weight_scale(highest, inverse, &scale)
+                ties = kept.ties if kept != NULL else 0
+                i = weigh_block(x, n, &scale, kept, ties, e)
+                total = sum_lanes_f32(e, i)
+                margin = share_error(&scale, n, total, total, u)
+                i = draw_by_steps(
+                    x, e, n, i, highest, inverse, kept, ties, u * total, margin
+                )
+                if i >= 0:
+                    return i
         softmax_weights(x, weight, n, highest, inverse)
         if kept != NULL:
             keep_prefix_weights(x, weight, n, kept, kept.ties)
@@ -87,7 +159,7 @@ cdef inline Py_ssize_t draw_from_row(
             margin = share_error(&scale, n, total, total, u)
             block = cdf_search(sums, blocks, 0, u * total)
             i = draw_from_block(
-                x, n, highest, inverse, kept, 0, sums, block, u * total, margin, packed
+                x, n, highest, inverse, kept, 0, sums, block, u * total, margin, &scale, packed
             )
             if i >= 0:
                 return i
@@ -98,7 +170,24 @@ cdef inline Py_ssize_t draw_from_row(
         for start from 0 <= start < block * BLOCK by BLOCK:
             ties -= count_equal(row_part(x, start, BLOCK, packed), BLOCK, <real>kept.threshold)
     return draw_from_block(
-        x, n, highest, inverse, kept, ties, sums, block, u * total, 0, packed
+        x, n, highest, inverse, kept, ties, sums, block, u * total, 0, NULL, packed
+    )
+
+
+cdef inline Py_ssize_t draw_from_weights(
+    const real *x, Py_ssize_t n, double u, const Prefix *kept, double *weight, double *sums
+) noexcept nogil:
+    """Do what `draw_from_row` does by the row's weights; what is not `kept` loses its own."""
+    cdef Py_ssize_t blocks = (n + BLOCK - 1) // BLOCK
+    cdef Py_ssize_t block, start
+    cdef double target
+    keep_prefix_weights(x, weight, n, kept, kept.ties)
+    sum_blocks(weight, n, sums)
+    target = u * sum_in_order(sums, blocks)
+    block = cdf_search(sums, blocks, 0, target)
+    start = block * BLOCK
+    return start + cdf_search(
+        weight + start, min(<Py_ssize_t>BLOCK, n - start), sum_in_order(sums, block), target
     )
 
 

@@ -125,7 +125,7 @@ cdef inline void sum_kept(
             kept.total /= left.scale.max_weight
         return
     if real is float:
-        if fits_float32(kept.inverse):
+        if fits_float32(kept.inverse) and (kept.form != NUCLEUS or left.prefix.ties == 0):
             set_weight_scale(kept.highest, kept.inverse, &scale)
             kept.total = weights_f32_by_block(
                 x, n, &scale, &left.prefix if kept.form == NUCLEUS else NULL, sums, work.packed
@@ -162,6 +162,7 @@ cdef inline bint read_row(
     if kept.form == LISTED:
         describe_list(x, kept, work)
     else:
+        kept.nucleus.has_weights = False  # the workspace is for several rows
         kept.threshold = kept.nucleus.prefix.threshold
         kept.ties_end = end_of_ties(
             x, n, <real>kept.threshold, kept.nucleus.prefix.ties, work.packed

@@ -1,5 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Of candidates that are listed with their weights the shortest prefix that has a mass."""
+"""Of candidates that are listed with their weights the shortest prefix that has a mass.
+
+Of many candidates a bound below and one above the last of the prefix come nearer to each other by
+the mass of what exceeds a number between them, which vectors add up, until few are left; those are
+selected by digits. Whether the order of the sums might matter is known then: if so, all are.
+"""
 
 from libc.stdint cimport uint64_t
 
@@ -11,7 +16,12 @@ from fastsoftmax._kernels.radix cimport (
 )
 from fastsoftmax._kernels.sums cimport STEP, round_to_step
 from fastsoftmax._kernels.types cimport infinity, real
-from fastsoftmax._kernels.weights cimport softmax_weights_by_block
+from fastsoftmax._kernels.weights cimport (
+    Prefix,
+    softmax_weights,
+    softmax_weights_by_block,
+    sum_lanes,
+)
 from fastsoftmax._kernels.weights_f32 cimport (
     WeightScale,
     fits_float32,
@@ -23,7 +33,9 @@ from fastsoftmax._kernels.workspace cimport Workspace
 
 cdef enum:
     NEAR = 48  # candidates near the end of the prefix, among which keys decide
-    ROUNDS = 24  # that are made to have no more of them
+    ROUNDS = 24  # that are made to have no more of them,
+    TIE_ROUNDS = 4  # and between two looks whether they are all equal
+    FEW = 200  # candidates whose keys take less time
 
 cdef struct Target:
     double total  # the mass of a row
@@ -75,6 +87,38 @@ cdef inline Py_ssize_t compact_between(
     return m
 
 
+cdef inline bint are_equal(
+    const double *weight, Py_ssize_t n, double low, double high
+) noexcept nogil:
+    """Return whether those of n weights, whole steps, above `low`, up to `high`, are all equal."""
+    cdef double least[STEP]
+    cdef double most[STEP]
+    cdef double w
+    cdef Py_ssize_t j, l
+    for l in range(STEP):
+        least[l] = infinity(<double>0)
+        most[l] = low
+    for j from 0 <= j < n by STEP:
+        for l in range(STEP):
+            w = weight[j + l]
+            least[l] = w if (w > low) & (w < least[l]) else least[l]
+            most[l] = w if (w <= high) & (w > most[l]) else most[l]
+    for l in range(1, STEP):
+        least[0] = min(least[0], least[l])
+        most[0] = max(most[0], most[l])
+    return least[0] == most[0]
+
+
+cdef inline Py_ssize_t count_ties(
+    double mass, double weight, double goal, Py_ssize_t most
+) noexcept nogil:
+    """Return how often, up to `most`, a weight has to be added to `mass` for it to reach `goal`."""
+    cdef Py_ssize_t ties = min(most, max(<Py_ssize_t>1, <Py_ssize_t>((goal - mass) / weight) - 1))
+    while ties < most and mass + ties * weight < goal:
+        ties += 1
+    return ties
+
+
 cdef inline bint select_near(
     const real *value, Py_ssize_t n, double goal, const Target *target, Workspace *work,
     uint64_t *last, Py_ssize_t *ties, bint *is_certain,
@@ -117,9 +161,25 @@ cdef inline bint select_near(
             count = compact_between(weight, places, count, low, high, work.masses, work.keys)
             weight, places = work.masses, work.keys
             outer, outside = mass, beyond
+        elif round % TIE_ROUNDS == 0 and are_equal(
+            weight, round_to_step(count + STEP - 1), low, high
+        ):
+            break
     count = compact_between(weight, places, count, low, high, work.masses, work.keys)
     if count > NEAR:
-        return False  # another thread writes into the row
+        w = work.masses[0]
+        for i in range(1, count):
+            if work.masses[i] != w or value[work.keys[i]] != value[work.keys[0]]:
+                return False
+        if not w > 0:
+            return False
+        last[0] = sortable_key(value[work.keys[0]])
+        ties[0] = count_ties(mass, w, goal, count)
+        mass += ties[0] * w
+        is_certain[0] = (
+            mass - w < goal * (1 - target.error) and mass >= goal * (1 + target.error)
+        )
+        return True
     for i in range(count):
         place[i] = work.keys[i]
         near[i] = work.masses[i]
@@ -167,6 +227,23 @@ cdef inline bint select_by_mass(
             lightest = work.weight[i]
     mass += ties[0] * lightest
     return mass - lightest < goal * (1 - target.error) and mass >= goal * (1 + target.error)
+
+
+cdef inline void select_by_weights(
+    const real *value, Py_ssize_t n, double share, Workspace *work, uint64_t *last,
+    Py_ssize_t *ties,
+) noexcept nogil:
+    """Do what `select_by_mass` does for a share of the mass of all n candidates.
+
+    Sums in other orders differ by so little that they mostly find the same.
+    """
+    cdef Target target
+    target.total = sum_lanes(<const double *>work.weight, n)
+    target.error = n * 2.0**-52 if n > FEW else 0
+    target.last = 2 * (1 - share) * target.total / n  # a guess
+    if not select_by_mass(value, n, share, &target, work, last, ties):  # error is not 0
+        target.error = 0
+        select_by_mass(value, n, share, &target, work, last, ties)
 
 
 cdef inline Py_ssize_t compact_to_prefix(
@@ -225,3 +302,27 @@ cdef inline Py_ssize_t truncate_to_mass(
     while not select_by_mass(<const real *>value, count, share, &target, work, &last, &ties):
         make_more_exact(x, n, highest, inverse, work, &target)
     return compact_to_prefix(value, work, count, last, ties, min_keep)
+
+
+cdef inline Py_ssize_t truncate_listed(
+    double share, Py_ssize_t count, Py_ssize_t min_keep, Workspace *work, real like
+) noexcept nogil:
+    """Keep of `count` candidates, of the type of `like`, the shortest prefix with a share of mass.
+    """
+    cdef real *value = <real *>work.value
+    cdef uint64_t last
+    cdef Py_ssize_t ties
+    select_by_weights(<const real *>value, count, share, work, &last, &ties)
+    return compact_to_prefix(value, work, count, last, ties, min_keep)
+
+
+cdef inline void find_prefix(
+    const real *x, Py_ssize_t n, double highest, double inverse, double share, Workspace *work,
+    Prefix *prefix,
+) noexcept nogil:
+    """Write the shortest prefix that has a share of the mass of a row of n, which stays as it is.
+    """
+    cdef uint64_t last
+    softmax_weights(x, work.weight, n, highest, inverse)
+    select_by_weights(x, n, share, work, &last, &prefix.ties)
+    prefix.threshold = from_sortable_key(last, <real>0)

@@ -27,7 +27,7 @@ from fastsoftmax._kernels.histogram cimport (
     min_max,
     min_max_within,
 )
-from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row
+from fastsoftmax._kernels.inverse_cdf cimport draw_from_block, draw_from_row, draw_from_weights
 from fastsoftmax._kernels.packed_row cimport is_moved, is_shut_piece, row_element, row_part
 from fastsoftmax._kernels.partition cimport Nucleus, partition_pass
 from fastsoftmax._kernels.radix cimport from_sortable_key, radix_select_by_mass, sortable_key
@@ -292,6 +292,7 @@ cdef inline void find_nucleus(
     It has logits within `span` from the largest; r is what `sample_row` says.
     """
     found.has_sums = True
+    found.has_weights = False
     found.is_float32 = False
     if real is float:
         found.is_float32 = True
@@ -365,6 +366,8 @@ cdef inline Py_ssize_t draw_from_nucleus(
     cdef const Py_ssize_t *ends = <const Py_ssize_t *>work.maxima + blocks
     cdef double target, kept, margin = 0
     cdef Py_ssize_t block, i, m, ties = left.prefix.ties
+    if left.has_weights:
+        return draw_from_weights(x, n, u, &left.prefix, work.weight, sums)
     if not left.has_sums:
         return draw_from_row(x, n, u, highest, inverse, &left.prefix, sums, work.packed)
     kept = sum_nucleus(n, left, work)
@@ -380,7 +383,8 @@ cdef inline Py_ssize_t draw_from_nucleus(
     if left.is_float32:
         margin = share_error(&left.scale, n, left.total, kept, u)
     i = draw_from_block(
-        x, n, highest, inverse, &left.prefix, ties, sums, block, target, margin, work.packed
+        x, n, highest, inverse, &left.prefix, ties, sums, block, target, margin, &left.scale,
+        work.packed,
     )
     if i < 0:
         i = draw_from_row(x, n, u, highest, inverse, &left.prefix, sums, work.packed)

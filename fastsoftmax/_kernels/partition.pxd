@@ -27,6 +27,7 @@ cdef struct Nucleus:
     Prefix prefix
     double threshold_weight  # weight of what equals the threshold
     bint has_sums  # whether the sums and the list of `partition_pass` are in the workspace
+    bint has_weights  # whether those of all of the row are, in float64
     bint is_listed  # whether what is near the threshold is in it; else all that is near equals it
     bint is_float32  # whether the weights are,
     WeightScale scale  # made with this,

@@ -206,15 +206,6 @@ cdef void draw_row(
         )
 
 
-cdef inline bint is_plain(const SampleCall *call, const Filters *f) noexcept nogil:
-    """Return whether one id of each row is all that is drawn, and the rows' parameters are `f`."""
-    return (
-        call.m == 1 and call.race == NULL and not call.has_output and call.packed == NULL
-        and call.filter_stride == 0 and not has_filters(f, call.n)
-        and 0 < f.temperature < infinity(<double>0)
-    )
-
-
 cdef bint draw(
     const SampleCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x
 ) noexcept nogil:
@@ -223,13 +214,10 @@ cdef bint draw(
     cdef Py_ssize_t i = 0, n = call.n
     cdef bint listed = call.m > 1 and call.race == NULL and not draws_few(call)
     cdef Py_ssize_t unfiltered = n if listed else 0
-    cdef double inverse
     cdef Workspace work
-    if draws_in_batch(rows, n) and is_plain(call, f):
-        inverse = inverse_temperature(f.temperature, <double>0)
-        if inverse > 0:
-            draw_short_rows(x, rows, n, inverse, call.uniforms + first, call.ids + first)
-            return True
+    if draws_in_batch(call, rows, f):
+        draw_short_rows(x, rows, n, f.temperature, call.uniforms + first, call.ids + first)
+        return True
     if not allocate_workspace(
         &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, unfiltered), call.packed
     ):

@@ -7,8 +7,11 @@ along them are those of ``weights.pxd``, so that a row has the same draw in any 
 
 from libc.stdint cimport int32_t, int64_t
 
+from fastsoftmax._kernels.abi cimport Filters, SampleCall
 from fastsoftmax._kernels.batch_select cimport BATCH_ROWS, transpose_tile
 from fastsoftmax._kernels.exp cimport exp_nonpositive, exp_underflow_bound
+from fastsoftmax._kernels.exp_scale cimport inverse_temperature
+from fastsoftmax._kernels.truncation cimport has_filters
 from fastsoftmax._kernels.types cimport infinity, loop_void, out_ptr64, real
 from fastsoftmax._kernels.weights cimport cdf_search
 
@@ -17,9 +20,16 @@ cdef enum:
     PLANES = 1024  # MAX_LENGTH of BATCH_ROWS
 
 
-cdef inline bint draws_in_batch(Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """Return whether to draw from `rows` rows of n entries by `draw_short_rows`."""
-    return rows >= BATCH_ROWS and n <= MAX_LENGTH
+cdef inline bint draws_in_batch(
+    const SampleCall *call, Py_ssize_t rows, const Filters *f
+) noexcept nogil:
+    """Return whether a call draws one id from each row as it is, of rows for `draw_short_rows`."""
+    return (
+        rows >= BATCH_ROWS and call.n <= MAX_LENGTH and call.packed == NULL
+        and call.m == 1 and call.race == NULL and not call.has_output
+        and call.filter_stride == 0 and not has_filters(f, call.n)
+        and f.temperature > 0 and inverse_temperature(f.temperature, <double>0) > 0
+    )
 
 
 cdef inline void read_planes(const real *x, Py_ssize_t n, double *plane) noexcept nogil:
@@ -114,7 +124,9 @@ cdef inline loop_void plane_places(
             place[r] += 0.0 if before[r] > target[r] else 1.0
 
 
-cdef inline Py_ssize_t place_of_last(const double *plane, Py_ssize_t n, double target) noexcept nogil:
+cdef inline Py_ssize_t place_of_last(
+    const double *plane, Py_ssize_t n, double target
+) noexcept nogil:
     """Return what `cdf_search` does for one row of planes."""
     cdef double weight[MAX_LENGTH]
     cdef Py_ssize_t j
@@ -124,16 +136,17 @@ cdef inline Py_ssize_t place_of_last(const double *plane, Py_ssize_t n, double t
 
 
 cdef inline void draw_short_rows(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, double inverse, const double *u, int64_t *ids
+    const real *x, Py_ssize_t rows, Py_ssize_t n, double temperature, const double *u, int64_t *ids
 ) noexcept nogil:
     """Write an id drawn from each of `rows` rows of n by its uniform; -1 if there are no weights.
 
-    The rows are BATCH_ROWS at least, `inverse` is 1/T > 0.
+    The rows are BATCH_ROWS at least; 1/T is above 0.
     """
     cdef double plane[PLANES]
     cdef double valid[BATCH_ROWS]
     cdef double target[BATCH_ROWS]
     cdef double place[BATCH_ROWS]
+    cdef double inverse = inverse_temperature(temperature, <double>0)
     cdef double low = exp_underflow_bound(<double>0)
     cdef Py_ssize_t start, i, r
     for start from 0 <= start < rows by BATCH_ROWS:

@@ -11,7 +11,14 @@ from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.coarse cimport fits_coarse
 from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.histogram cimport Range
-from fastsoftmax._kernels.mass_prefix cimport Target, compact_to_prefix, truncate_to_mass
+from fastsoftmax._kernels.mass_prefix cimport (
+    FEW,
+    Target,
+    compact_to_prefix,
+    find_prefix,
+    truncate_listed,
+    truncate_to_mass,
+)
 from fastsoftmax._kernels.nucleus cimport HEAVY_SHARE, find_nucleus, sample_row
 from fastsoftmax._kernels.packed_row cimport is_listed, part_length, row_part
 from fastsoftmax._kernels.partition cimport Nucleus
@@ -38,7 +45,6 @@ from fastsoftmax._kernels.weights cimport (
     Prefix,
     keep_weights_above,
     softmax_weights,
-    sum_lanes,
 )
 from fastsoftmax._kernels.weights_f32 cimport (
     WeightScale,
@@ -55,7 +61,9 @@ cdef enum:
     LONG_ROW = 1 << 20  # elements from which on all of them get room only if that is needed
     HEAVY_BLOCKS = 32  # the part of the blocks that are looked through before a row is sampled,
     MAX_HEAVY = 2048  # and how many elements of these
-    NUCLEUS_MIN_LENGTH = 4096  # elements of a row whose block maxima serve to find its nucleus
+    PEAK_MIN_LENGTH = 512  # elements of a row whose nucleus is looked for near its maximum first,
+    NUCLEUS_MIN_LENGTH = 5120  # and then by a sample: of a shorter one, by all weights
+    NOT_FOUND = -2
 
 
 cdef inline bint has_filters(const Filters *f, Py_ssize_t n) noexcept nogil:
@@ -192,7 +200,10 @@ cdef inline Py_ssize_t truncate_long_row(
     const real *x, Py_ssize_t n, double highest, double inverse, double share,
     Py_ssize_t min_keep, Workspace *work, Nucleus *left,
 ) noexcept nogil:
-    """Apply top_p alone to a long row; return what `filter_candidates` does."""
+    """Apply top_p alone to a row of PEAK_MIN_LENGTH or more; return what `filter_candidates` does.
+
+    NOT_FOUND for one that all weights serve better.
+    """
     cdef const real *value = <const real *>work.value
     cdef const real *maxima = <const real *>work.maxima
     cdef Py_ssize_t blocks = count_blocks(n, CHUNK)
@@ -206,9 +217,7 @@ cdef inline Py_ssize_t truncate_long_row(
     if is_listed(work.packed):
         count = compact_at_least(x, n, -largest_finite(<real>0), maxima, n, work)
         softmax_weights(value, work.weight, count, highest, inverse)
-        target.total = sum_lanes(<const double *>work.weight, count)
-        target.error = 0
-        count = truncate_to_mass(x, n, highest, inverse, target, share, count, 1, work)
+        count = truncate_listed(share, count, 1, work, <real>0)
         if count >= min_keep:
             return count
         block_maxima_of_row(
@@ -232,6 +241,8 @@ cdef inline Py_ssize_t truncate_long_row(
             if count >= min_keep:
                 return count
         estimate_weights(maxima, <real *>work.weight, blocks, highest, inverse, &scale)
+    if n < NUCLEUS_MIN_LENGTH:
+        return NOT_FOUND
     span = max_logit_span(n, inverse, share, mass)
     if mass < HEAVY_SHARE:
         bound = <real>(highest + log(mass / HEAVY_SHARE) / inverse)
@@ -269,6 +280,7 @@ cdef inline Py_ssize_t truncate_by_min_p(
         left.prefix.threshold = next_below(least)
         left.prefix.ties = 0
         left.has_sums = False
+        left.has_weights = False
         return -1
     count = compact_at_least(x, n, least, maxima, n, work)
     if count < min_keep and not work.is_full:
@@ -292,17 +304,19 @@ cdef inline Py_ssize_t filter_candidates(
     cdef bint by_mass = f.top_p < 1
     cdef bint min_p = f.log_min_p > -infinity(<double>0)
     cdef bint weighed = False
-    cdef Target target
     cdef Py_ssize_t min_keep = min(f.min_keep, n)
-    cdef Py_ssize_t count, likely, ties, i
+    cdef Py_ssize_t count = NOT_FOUND
+    cdef Prefix prefix
+    cdef Py_ssize_t likely, ties, i
     cdef uint64_t last
     cdef real least
     if (
-        by_mass and not limited and n >= NUCLEUS_MIN_LENGTH and inverse > 0
+        by_mass and not limited and n >= PEAK_MIN_LENGTH and inverse > 0
         and (real is double or fits_float32(inverse))
     ):
-        by_mass = False
         count = truncate_long_row(x, n, highest, inverse, share, min_keep, work, left)
+    if count != NOT_FOUND:
+        by_mass = False
         weighed = True
         if count < 0:
             if min_p:
@@ -311,6 +325,7 @@ cdef inline Py_ssize_t filter_candidates(
                     left.prefix.threshold = next_below(least)
                     left.prefix.ties = 0
                     left.has_sums = False
+                    left.has_weights = False
             return count
     elif limited and max(f.top_k, min_keep) < n:
         count = max(f.top_k, min_keep)
@@ -325,6 +340,17 @@ cdef inline Py_ssize_t filter_candidates(
         )
         if count < 0:
             return count
+    elif by_mass and inverse > 0 and work.packed == NULL and FEW < n <= work.most:
+        find_prefix(x, n, highest, inverse, share, work, &prefix)
+        if left != NULL and min_keep <= 1 and not min_p:
+            left.prefix = prefix
+            left.has_sums = False
+            left.has_weights = True
+            return -1
+        by_mass = False
+        count = list_prefix(x, n, &prefix, work)
+        if count < min_keep:
+            count = select_k(x, n, min_keep, <real *>work.maxima, True, work)
     else:
         count = list_row(x, n, work)
     if work.is_full:
@@ -335,9 +361,7 @@ cdef inline Py_ssize_t filter_candidates(
         for i in range(count):
             value[i] = <real>highest if value[i] > -infinity(<real>0) else value[i]
     if by_mass:
-        target.total = sum_lanes(<const double *>work.weight, count)
-        target.error = 0
-        count = truncate_to_mass(x, n, highest, inverse, target, share, count, min_keep, work)
+        count = truncate_listed(share, count, min_keep, work, <real>0)
     if min_p:
         likely = 0
         for i in range(count):

@@ -80,6 +80,17 @@ def test_rows_of_every_kind(impl, name, dtype):
 
 
 @pytest.mark.slow_reference
+@pytest.mark.slow_reference
+@pytest.mark.parametrize("n", [199, 201, 511, 700, 3000, 5119, 5121])
+@pytest.mark.parametrize("name", rows())
+def test_shorter_rows_of_every_kind(impl, name, n):
+    """As they are, far apart, and rounded: of few values, so that many equal the last one kept."""
+    row = rows()[name][::7][:n]
+    for x, dtype in ((row, "float32"), (row * 8, "float64"), (np.round(row * 2), "float32")):
+        for p in (0.01, 0.5, 0.9, 0.9999):
+            check(impl, x.astype(dtype), p)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [2, 10, 60, 250, 260, 1000, 3000, 10_000, 30_000, 49_000])
 def test_boundaries_of_every_size(impl, dtype, size):

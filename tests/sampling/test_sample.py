@@ -1,6 +1,6 @@
 """sample: which ids can be drawn, which one a given uniform draws, errors, randomness used."""
 
-from functools import cache
+from functools import cache, partial
 
 import ml_dtypes
 import numpy as np
@@ -272,6 +272,24 @@ def test_without_rng_every_call_differs(impl):
     first, second = impl.sample(x), impl.sample(x, rng=None)
     assert (first != second).any()
     assert len({*first}) > 5
+
+
+@pytest.mark.slow_reference
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 15, 16, 31, 33, 64, 65])
+def test_many_short_rows_are_drawn_from_as_each_alone(impl, n, dtype):
+    """Also without probabilities, without weights at the end, and where sums differ by rounding."""
+    rng = np.random.default_rng(n)
+    x = rng.normal(0, 3, (45, n)).astype(dtype)
+    x[rng.random(x.shape) < 0.1] = -INF
+    x[3:6, -1] = -INF, INF, np.nan
+    x[7] = -INF
+    x[9:21] = np.log(rng.random((12, n))).astype(dtype)
+    for temperature in (1, 0.05, 1e-30, 1e30, 1e-310, INF, 0):
+        for u in (rng.random(45), np.zeros(45), np.full(45, LAST)):
+            drawn = partial(impl.sample, temperature=temperature, on_invalid="flag")
+            want = [drawn(row, rng=Uniforms([v])) for row, v in zip(x, u, strict=True)]
+            np.testing.assert_array_equal(drawn(x, rng=Uniforms(u)), want)
 
 
 @pytest.mark.parametrize("shape", [(1000,), (200, 1000), (256, 1000), (257, 1000)])
