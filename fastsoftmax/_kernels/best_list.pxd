@@ -10,6 +10,7 @@ be foreseen, which are what a selection of few entries of a short row takes its 
 from libc.math cimport nextafter, nextafterf
 from libc.stdint cimport int64_t
 
+from fastsoftmax._kernels.bisection cimport FEW, kth_of_few
 from fastsoftmax._kernels.block_maxima cimport CHUNK, LANES, count_blocks
 from fastsoftmax._kernels.block_sums cimport max_of_maxima
 from fastsoftmax._kernels.row_sums cimport RowBlocks, block_of
@@ -19,7 +20,6 @@ from fastsoftmax._kernels.types cimport infinity, real
 
 cdef enum:
     ROOM = 512  # entries listed at once, more than CHUNK and MAX_BEST together
-    FEW = 32  # block maxima that a bound is chosen of, but where more are wanted
 
 cdef struct BestList:
     double value[512]
@@ -57,32 +57,6 @@ cdef inline void rank_list(BestList *best) noexcept nogil:
     for i in range(best.count):
         best.value[i] = value[i]
         best.index[i] = index[i]
-
-
-cdef inline real kth_of_few(const real *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
-    """Return the k-th largest of n >= k numbers, FEW at most; those above each are counted."""
-    cdef real padded[FEW]
-    cdef real above[FEW]  # as numbers, of which gcc makes vectors
-    cdef real v, most = k
-    cdef Py_ssize_t i, l
-    for l in range(FEW):
-        padded[l] = x[l] if l < n else -infinity(<real>0)
-        above[l] = 0
-    for i in range(n):
-        v = x[i]
-        for l in range(FEW):
-            above[l] += 1 if padded[l] < v else 0
-    for l in range(FEW):
-        padded[l] = padded[l] if above[l] < most else infinity(<real>0)
-    for l in range(16):  # in halves: no branch that cannot be foreseen
-        padded[l] = padded[16 + l] if padded[16 + l] < padded[l] else padded[l]
-    for l in range(8):
-        padded[l] = padded[8 + l] if padded[8 + l] < padded[l] else padded[l]
-    for l in range(4):
-        padded[l] = padded[4 + l] if padded[4 + l] < padded[l] else padded[l]
-    for l in range(2):
-        padded[l] = padded[2 + l] if padded[2 + l] < padded[l] else padded[l]
-    return padded[1] if padded[1] < padded[0] else padded[0]
 
 
 cdef inline real bound_of(const real *maxima, Py_ssize_t n, Py_ssize_t k) noexcept nogil:

@@ -17,10 +17,40 @@ from fastsoftmax._kernels.radix cimport (
     value_t,
 )
 from fastsoftmax._kernels.signals cimport stopped
+from fastsoftmax._kernels.types cimport infinity, real
+
+cdef enum:
+    FEW = 32  # numbers of which the k-th is found by counting
 
 ctypedef fused lane:
     uint32_t
     uint64_t
+
+
+cdef inline real kth_of_few(const real *x, Py_ssize_t n, Py_ssize_t k) noexcept nogil:
+    """Return the k-th largest of n >= k numbers, FEW at most; those above each are counted."""
+    cdef real padded[FEW]
+    cdef real above[FEW]  # as numbers, of which gcc makes vectors
+    cdef real v, most = k
+    cdef Py_ssize_t i, l
+    for l in range(FEW):
+        padded[l] = x[l] if l < n else -infinity(<real>0)
+        above[l] = 0
+    for i in range(n):
+        v = x[i]
+        for l in range(FEW):
+            above[l] += 1 if padded[l] < v else 0
+    for l in range(FEW):
+        padded[l] = padded[l] if above[l] < most else infinity(<real>0)
+    for l in range(16):  # in halves: no branch that cannot be foreseen
+        padded[l] = padded[16 + l] if padded[16 + l] < padded[l] else padded[l]
+    for l in range(8):
+        padded[l] = padded[8 + l] if padded[8 + l] < padded[l] else padded[l]
+    for l in range(4):
+        padded[l] = padded[4 + l] if padded[4 + l] < padded[l] else padded[l]
+    for l in range(2):
+        padded[l] = padded[2 + l] if padded[2 + l] < padded[l] else padded[l]
+    return padded[1] if padded[1] < padded[0] else padded[0]
 
 
 cdef inline Py_ssize_t count_reaching(

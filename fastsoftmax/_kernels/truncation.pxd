@@ -5,7 +5,7 @@ from libc.math cimport log
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.abi cimport Filters
-from fastsoftmax._kernels.bisection cimport count_reaching
+from fastsoftmax._kernels.bisection cimport count_reaching, kth_of_few
 from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima_of_row, count_blocks
 from fastsoftmax._kernels.block_select cimport select_k
 from fastsoftmax._kernels.coarse cimport fits_coarse
@@ -152,15 +152,14 @@ cdef inline Py_ssize_t select_from_small_row(
 ) noexcept nogil:
     """Leave the first k of n numbers in `work`, in index order; return how many these are."""
     cdef real *value = <real *>work.value
-    cdef uint64_t last
-    cdef Py_ssize_t i, ties
+    cdef real last
+    cdef Py_ssize_t i, ties = k
     list_row(x, n, work)  # what is read twice may differ the second time
+    last = kth_of_few(<const real *>value, n, k)
     for i in range(n):
-        work.keys[i] = sortable_key(value[i])
-    radix_select_by_mass(work.keys, NULL, n, <double>k, &last, &ties)
+        ties -= value[i] > last
     return compact_prefix(
-        <const real *>value, work.index, n, from_sortable_key(last, <real>0), ties, value,
-        work.index, NULL, work.room,
+        <const real *>value, work.index, n, last, ties, value, work.index, NULL, work.room,
     )
 
 
