@@ -18,12 +18,13 @@ DEFAULT = ("reference", show_config(mode="dicts")["implementation"])
 COMPILED = [isa.name for isa in ISAS]
 FUSED = [isa.name for isa in ISAS if platform.machine().lower() in isa.fused_multiply_add]
 
-for profile, examples in (("quick", 20), ("thorough", 200)):
+# What is tested of each change is the same each time; other examples are looked for by `random`.
+for profile, examples in (("quick", 20), ("thorough", 100), ("random", 200)):
     hypothesis.settings.register_profile(
         profile,
         max_examples=examples,
         deadline=None,
-        derandomize=profile == "quick",
+        derandomize=profile != "random",
         suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
     )
 hypothesis.settings.load_profile("quick")

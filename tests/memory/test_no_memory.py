@@ -269,7 +269,7 @@ def fail_in_turn(*args):
     [
         ("default", "1"),
         pytest.param("out", "2", marks=pytest.mark.slow),
-        pytest.param("result", "2", marks=pytest.mark.slow),
+        pytest.param("result", "1", marks=pytest.mark.slow),
         pytest.param("long", "1", marks=pytest.mark.slow),
     ],
 )

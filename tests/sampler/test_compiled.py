@@ -251,6 +251,7 @@ def test_many_chains_of_any_row(sampler, row, history):
 
 @pytest.mark.best_alone
 @given(CHAINS, rows(st.sampled_from([50_000, 60_001])), HISTORIES)
+@settings(max_examples=60)
 @pytest.mark.slow
 def test_any_chain_of_a_long_row(sampler, row, history):
     x = np.tile(row.astype(np.float32), (3, 1))

@@ -107,7 +107,7 @@ def test_float32_rows_of_a_million(impl, kind):
 @pytest.mark.parametrize("temperature", [0.8, 0.3, 2.7, 1.001, 1e-20, 1e20, 1e-30, 1e30])
 @pytest.mark.parametrize("n", [3, 40, *LONG])
 def test_a_temperature_is_not_rounded(fused, dtype, temperature, n):
-    for centre in (0, 30, -100, 3000):
+    for centre in (0, 30, -100, 3000) if n < 100 else (-100,):
         x = np.random.default_rng(n).normal(centre, 5, n) * temperature
         x = x.astype(dtype)
         with mpmath.workdps(40):
