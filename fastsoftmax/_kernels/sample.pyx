@@ -17,8 +17,10 @@ Passes over memory
     it a second one for the weights. min_p is a threshold in logit space: few elements that reach it
     are listed, many are drawn from in the one pass that weighs them. Where few elements have the
     mass of top_p, one pass adds coarse weights up, and they are listed (``peaked_row.pxd``); else
-    one finds the threshold (``nucleus.pxd``), the same for any size of the nucleus. Nothing is
-    sorted but what `support` returns. However many are drawn, the row is filtered and weighed once.
+    one finds the threshold (``nucleus.pxd``), the same for any size of the nucleus, but of rows
+    below 5,120 elements by all their weights (``mass_prefix.pxd``). Nothing is sorted but what
+    `support` returns. However many are drawn, the row is filtered and weighed once. One draw from
+    each of many short rows reads them once (``short_draws.pxd``).
     Log-probabilities: one read for the maxima, one for the weights; the next row's maximum is found
     while a row is weighed. `top_logprobs` selects by the block maxima of the first read.
 
