@@ -6,6 +6,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 # Appended, so that an installed fastsoftmax still comes before the one in the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
 
@@ -19,11 +21,13 @@ def test_the_ratio_of_calls_beside_one_another_and_of_calls_in_turns():
         with lock:
             time.sleep(2e-3)
 
-    one, two, beside = threads.measure([partial(time.sleep, 2e-3)] * 2, 5, 0.01)
-    assert 1.3 < two / one < 3
-    assert 1.3 < beside < 3
-    _, _, in_turns = threads.measure([sleep_in_turns] * 2, 5, 0.01)
-    assert in_turns < min(1.5, 0.8 * beside)  # 1, and half as much, on an idle machine
+    for _ in range(9):  # on a busy machine some are off
+        one, two, beside = threads.measure([partial(time.sleep, 2e-3)] * 2, 5, 0.01)
+        _, _, in_turns = threads.measure([sleep_in_turns] * 2, 5, 0.01)
+        # 2, 2 and 1 on an idle machine
+        if 1.5 < beside < 2.5 and 1.5 < two / one < 2.5 and 0.75 < in_turns < 1.25:
+            return
+    pytest.fail(f"{two / one}, {beside}, {in_turns}")
 
 
 def test_a_line_for_each_call(capsys, monkeypatch):
