@@ -19,12 +19,15 @@ def time_to_stop(call, after):
     def stop(*_):
         raise StopError
 
+    def call_with_timer():  # on a busy machine the signal may come before the call
+        signal.setitimer(signal.ITIMER_REAL, after)
+        call()
+
     before = signal.signal(signal.SIGALRM, stop)
     try:
         start = time.perf_counter()
-        with pytest.raises(StopError):  # on a busy machine the signal may come before the call
-            signal.setitimer(signal.ITIMER_REAL, after)
-            call()
+        with pytest.raises(StopError):
+            call_with_timer()
         return time.perf_counter() - start
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
