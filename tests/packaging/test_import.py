@@ -28,14 +28,18 @@ def test_what_few_need_is_imported_late():
     assert output(f"import fastsoftmax\n{draws}") == ["1"]
 
 
-def least_seconds(prelude, module):
-    """Return the CPU time that importing a module takes behind a line of code, the least of 8."""
+def seconds(prelude, module):
+    """Return the CPU time that importing a module takes behind a line of code."""
     code = f"{prelude}; t = time.process_time(); import {module}; print(time.process_time() - t)"
-    command = [sys.executable, "-c", f"import time; {code}"]
-    return min(float(subprocess.check_output(command)) for _ in range(8))
+    return float(subprocess.check_output([sys.executable, "-c", f"import time; {code}"]))
 
 
 @compiled
 @pytest.mark.slow
 def test_the_time_is_a_third_of_numpys_at_most():
-    assert least_seconds("import numpy", "fastsoftmax") < least_seconds("pass", "numpy") / 3
+    """In turns, as the machine may be slower at times."""
+    ours, numpys = zip(
+        *((seconds("import numpy", "fastsoftmax"), seconds("pass", "numpy")) for _ in range(12)),
+        strict=True,
+    )
+    assert min(ours) < min(numpys) / 3
