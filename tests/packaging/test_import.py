@@ -35,9 +35,9 @@ def seconds(prelude, module):
 
 
 @compiled
-@pytest.mark.slow
+@pytest.mark.weekly
 def test_the_time_is_a_third_of_numpys_at_most():
-    """In turns, as the machine may be slower at times."""
+    """In turns, as the machine may be slower at times; not beside tests that build packages."""
     ours, numpys = zip(
         *((seconds("import numpy", "fastsoftmax"), seconds("pass", "numpy")) for _ in range(12)),
         strict=True,
