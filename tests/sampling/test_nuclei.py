@@ -80,7 +80,6 @@ def test_rows_of_every_kind(impl, name, dtype):
 
 
 @pytest.mark.slow_reference
-@pytest.mark.slow_reference
 @pytest.mark.parametrize("n", [199, 201, 511, 700, 3000, 5119, 5121])
 @pytest.mark.parametrize("name", rows())
 def test_shorter_rows_of_every_kind(impl, name, n):
@@ -91,6 +90,7 @@ def test_shorter_rows_of_every_kind(impl, name, n):
             check(impl, x.astype(dtype), p)
 
 
+@pytest.mark.slow_reference
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [2, 10, 60, 250, 260, 1000, 3000, 10_000, 30_000, 49_000])
 def test_boundaries_of_every_size(impl, dtype, size):

@@ -116,9 +116,9 @@ def test_the_first_one_wherever_it_is(impl, n, dtype):
             x = np.zeros(n, dtype)
             x[[place % n, max(place, other) % n]] = 1
             first = int(x.argmax())
-            for k, mode in ((x, "largest"), (-x, "smallest")):
-                values, indices = impl.top_k(k, 1, mode=mode)
-                assert (values[0], indices[0]) == (k[first], first)
+            for logits, mode in ((x, "largest"), (-x, "smallest")):
+                values, indices = impl.top_k(logits, 1, mode=mode)
+                assert (values[0], indices[0]) == (logits[first], first)
             if dtype != "int64":
                 assert impl.sample(x, temperature=0) == first
                 x[(place + 7) % n] = np.nan
