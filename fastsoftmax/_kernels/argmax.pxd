@@ -6,10 +6,10 @@ the place, the one lane that has the maximum is read again in the first such blo
 there are several, as ties are, all of the block up to it.
 """
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
-from fastsoftmax._kernels.bisection cimport reaching_mask
+from fastsoftmax._kernels.bisection cimport step_mask
 from fastsoftmax._kernels.block_maxima cimport STEP
 from fastsoftmax._kernels.radix cimport (
     Descending,
@@ -64,14 +64,6 @@ cdef inline value_t max_of_block(
     for l in range(2):
         lane[l] = lane[2 + l] if lane[2 + l] > lane[l] else lane[l]
     return lane[1] if lane[1] > lane[0] else lane[0]
-
-
-cdef inline uint32_t step_mask(const value_t *x, order_t order, value_t t) noexcept nogil:
-    """Return `reaching_mask`, with the integers that are as wide as the elements."""
-    if value_t is float:
-        return reaching_mask(x, order, t, <uint32_t>0)
-    else:
-        return reaching_mask(x, order, t, <uint64_t>0)
 
 
 cdef inline Py_ssize_t place_in_block(

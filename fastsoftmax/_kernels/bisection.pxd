@@ -91,6 +91,14 @@ cdef inline uint32_t reaching_mask(
     return <uint32_t>mask
 
 
+cdef inline uint32_t step_mask(const value_t *x, order_t order, value_t t) noexcept nogil:
+    """Return `reaching_mask`, with the integers that are as wide as the elements."""
+    if value_t is float:
+        return reaching_mask(x, order, t, <uint32_t>0)
+    else:
+        return reaching_mask(x, order, t, <uint64_t>0)
+
+
 cdef inline value_t above_lowest(value_t like) noexcept nogil:
     """Return the second lowest value."""
     cdef uint64_t unit = <uint64_t>1 << 32 if value_t is float else 1

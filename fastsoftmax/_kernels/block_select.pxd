@@ -25,7 +25,7 @@ Source
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.bisection cimport above_lowest, kth_lower_bound, reaching_mask
+from fastsoftmax._kernels.bisection cimport above_lowest, kth_lower_bound, step_mask
 from fastsoftmax._kernels.bit_masks cimport word_at
 from fastsoftmax._kernels.block_maxima cimport (
     CHUNK,
@@ -88,10 +88,8 @@ cdef inline Py_ssize_t compact_reaching(
         if i < 0:
             for i in range(j, stop):
                 mask |= <uint32_t>(oriented(x[i], order) >= t) << (i - j)
-        elif value_t is float:
-            mask = reaching_mask(x + i, order, t, <uint32_t>0) >> (j - i)
         else:
-            mask = reaching_mask(x + i, order, t, <uint64_t>0) >> (j - i)
+            mask = step_mask(x + i, order, t) >> (j - i)
         if bits != NULL:
             mask &= word_at(bits, j)
         if mask == 0xFFFFFFFFu:  # sorted rows are full of it
@@ -196,10 +194,7 @@ cdef inline Py_ssize_t select_candidates(
         if j >= count:
             mask = 0
         elif blocks:
-            if value_t is float:
-                mask = reaching_mask(<const value_t *>maxima + j, <Descending>0, t, <uint32_t>0)
-            else:
-                mask = reaching_mask(<const value_t *>maxima + j, <Descending>0, t, <uint64_t>0)
+            mask = step_mask(<const value_t *>maxima + j, <Descending>0, t)
         for l from 0 <= l < STEP by LANES:
             if mask >> l & 255 and start < n:
                 stop = min(n, start + size)

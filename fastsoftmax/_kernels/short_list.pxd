@@ -4,7 +4,7 @@
 from libc.math cimport log
 from libc.stdint cimport uint32_t, uint64_t
 
-from fastsoftmax._kernels.bisection cimport reaching_mask
+from fastsoftmax._kernels.bisection cimport step_mask
 from fastsoftmax._kernels.bit_masks cimport word_at
 from fastsoftmax._kernels.block_maxima cimport CHUNK, count_blocks
 from fastsoftmax._kernels.packed_row cimport (
@@ -39,10 +39,7 @@ cdef inline uint32_t mask_at_least(const real *x, Py_ssize_t n, real low) noexce
         for l in range(n):
             mask |= <uint32_t>(x[l] >= low) << l
         return mask
-    if real is float:
-        return reaching_mask(x, <Descending>0, low, <uint32_t>0)
-    else:
-        return reaching_mask(x, <Descending>0, low, <uint64_t>0)
+    return step_mask(x, <Descending>0, low)
 
 
 cdef inline Py_ssize_t compact_at_least(
