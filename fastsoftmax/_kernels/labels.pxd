@@ -36,6 +36,7 @@ cdef struct Labels:
     double temperature
     double inverse  # 1 / temperature, held at the largest finite number
     double factor  # of the gradient with respect to the logits
+    bint plain  # there are targets alone: no weights, no smoothing
 
 
 cdef inline void set_labels(const CrossEntropyCall *call, Labels *labels) noexcept nogil:
@@ -48,6 +49,7 @@ cdef inline void set_labels(const CrossEntropyCall *call, Labels *labels) noexce
     labels.uniform = call.smoothing / call.n if call.n else 0.0
     labels.uniform_sum = labels.uniform * call.n
     labels.weight = call.weight
+    labels.plain = call.targets != NULL and call.weight == NULL and call.smoothing == 0
     if call.weight != NULL:
         for j in range(call.n if call.smoothing != 0 else 0):
             two_sum(&s, labels.uniform * call.weight[j])

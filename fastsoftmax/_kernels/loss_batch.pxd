@@ -23,7 +23,12 @@ from fastsoftmax._kernels.labels cimport (
     quotient,
     uniform_label,
 )
-from fastsoftmax._kernels.log1p cimport log1p_arguments, log1p_series
+from fastsoftmax._kernels.log1p cimport (
+    log1p_arguments,
+    log1p_ratio_arguments,
+    log1p_ratio_series,
+    log1p_series,
+)
 from fastsoftmax._kernels.maxima cimport row_maxima
 from fastsoftmax._kernels.normalize cimport any_infinite, propagate_nan
 from fastsoftmax._kernels.row_batch cimport exp_batch, scaled_rows
@@ -116,17 +121,29 @@ cdef inline void set_row_labels(
         t.others[r] = 0
 
 
-cdef inline void finish_losses(const Labels *labels, RowTerms *t, Py_ssize_t rows) noexcept nogil:
+cdef inline void finish_losses(
+    const Labels *labels, RowTerms *t, Py_ssize_t rows, real like
+) noexcept nogil:
     """Set `loss` from the other terms."""
     cdef double log_sum[BATCH_ROWS]
     cdef double f[BATCH_ROWS]
     cdef double k[BATCH_ROWS]
     cdef double low[BATCH_ROWS]
     cdef Py_ssize_t r
-    for r in range(rows):
-        log_sum[r] = log1p_arguments(t.rest[r] + t.rest_low[r], f + r, k + r, low + r)
-    for r in range(rows):
-        log_sum[r] = log1p_series(log_sum[r], f[r], k[r], low[r])
+    if real is float:
+        for r in range(rows):
+            log_sum[r] = log1p_ratio_arguments(t.rest[r] + t.rest_low[r], <float>1, k + r)
+        for r in range(rows):
+            log_sum[r] = log1p_ratio_series(log_sum[r], k[r])
+    else:
+        for r in range(rows):
+            log_sum[r] = log1p_arguments(t.rest[r] + t.rest_low[r], f + r, k + r, low + r)
+        for r in range(rows):
+            log_sum[r] = log1p_series(log_sum[r], f[r], k[r], low[r])
+    if labels.plain:  # as below, where own is 1, cross and others 0
+        for r in range(rows):
+            t.loss[r] = one_nan(t.gap[r] * labels.inverse + log_sum[r])
+        return
     for r in range(rows):
         t.loss[r] = t.own[r] * t.gap[r]
     for r in range(rows):
@@ -265,7 +282,7 @@ cdef inline noinline_void loss_of_rows(
                 labels, x + r * n, label + r * n if label != NULL else NULL, n, highest[r],
                 t.others + r,
             )
-    finish_losses(labels, t, rows)
+    finish_losses(labels, t, rows, <real>0)
     t.done = True
     if y == NULL:
         return

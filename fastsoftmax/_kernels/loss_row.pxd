@@ -11,7 +11,7 @@ from fastsoftmax._kernels.labels cimport (
     quotient,
     uniform_label,
 )
-from fastsoftmax._kernels.log1p cimport log1p_nonneg
+from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.loss_batch cimport exp_of_max, loss_scale, rate_of_sum
 from fastsoftmax._kernels.maxima cimport RowMax, row_max
 from fastsoftmax._kernels.normalize cimport propagate_nan
@@ -62,7 +62,7 @@ cdef inline double loss_of_sums(const Labels *labels, RowLoss *r, real like) noe
     r.rest.low /= exp_of_max(like)
     if not (-infinity(<real>0) < r.highest < infinity(<real>0)):
         r.rest.high = infinity(<double>0) - infinity(<double>0)
-    log_sum = log1p_nonneg(r.rest.high + r.rest.low)
+    log_sum = log1p_ratio(r.rest.high + r.rest.low, <real>1)
     return one_nan(r.linear * labels.inverse + (r.own + r.others) * log_sum)
 
 

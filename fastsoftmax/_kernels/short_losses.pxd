@@ -312,16 +312,18 @@ cdef inline noinline_void loss_of_planes(
             t.own[r] = t.uniform[r] = t.gap[r] = t.e[r] = 0
     else:
         set_row_labels(labels, t, filled, target)
-        for r in range(filled):
-            t.gap[r] = <double>highest[r] - <double>soa[target[r] * BATCH_ROWS + r]
-            t.e[r] = <double>e[target[r] * BATCH_ROWS + r] / exp_of_max(<real>0)
+        for r in range(filled):  # copied first: what follows is vector code then
+            high[r] = soa[target[r] * BATCH_ROWS + r]
+            low[r] = e[target[r] * BATCH_ROWS + r]
         for r in range(filled):  # the first largest entry is not in e any more
+            t.gap[r] = <double>highest[r] - <double>high[r]
+            t.e[r] = <double>low[r] / exp_of_max(<real>0)
             t.e[r] = t.e[r] if t.gap[r] != 0 else 1.0
     if has_labels or labels.uniform != 0:
         loss_soa_cross_term(
             labels, <const real *>soa, soa_labels, filled, n, highest, t.cross, t.others
         )
-    finish_losses(labels, t, filled)
+    finish_losses(labels, t, filled, <real>0)
     t.done = True
     if not with_grad:
         return
