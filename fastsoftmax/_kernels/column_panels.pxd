@@ -73,6 +73,7 @@ from fastsoftmax._kernels.types cimport (
 
 cdef enum:
     PANEL_BYTES = 1 << 18  # bytes of scratch, which leave room for lines that come and go in L2
+    TILES_BYTES = 1 << 15  # of scratch of several tiles, whose memory is one piece: the first cache
     MIN_SEGMENT_BYTES = 256  # bytes of a row below which memory is slow, whatever fits a cache
     SOLO_COLUMNS = 64  # columns of one `outer` from which on they make a panel alone
 
@@ -250,6 +251,17 @@ cdef inline Py_ssize_t max_panel_width(Py_ssize_t n, real like) noexcept nogil:
     ) // VECTOR * VECTOR
 
 
+cdef inline Py_ssize_t panel_width(
+    Py_ssize_t n, Py_ssize_t inner, Py_ssize_t columns, real like
+) noexcept nogil:
+    """Return how many of `columns` columns of n elements, `inner` apart, to take at once."""
+    cdef Py_ssize_t size = sizeof(real)
+    cdef Py_ssize_t width = min(max_panel_width(n, like), round_to_vector(columns))
+    if n > STEP and inner < SOLO_COLUMNS:
+        return min(width, max(TILES_BYTES // (n * size) // VECTOR * VECTOR, round_to_vector(inner)))
+    return width
+
+
 cdef inline Py_ssize_t even_panel_width(Py_ssize_t inner, Py_ssize_t at_most) noexcept nogil:
     """Return how many of `inner` columns to take at once so that none of the panels has few."""
     cdef Py_ssize_t parts = (inner + at_most - 1) // at_most
@@ -298,7 +310,7 @@ cdef inline int softmax_columns(
     cdef const double *temperature = call.temperature
     cdef Py_ssize_t temperature_stride = call.temperature_stride
     cdef Py_ssize_t size = sizeof(real)
-    cdef Py_ssize_t at_once = min(max_panel_width(n, <real>0), round_to_vector(stop - start))
+    cdef Py_ssize_t at_once = panel_width(n, inner, stop - start, <real>0)
     cdef Py_ssize_t part = even_panel_width(inner, at_once)
     cdef Py_ssize_t end = (stop + inner - 1) // inner * inner * n  # of what may be read
     cdef Py_ssize_t pitch = plane_pitch(n) if n <= STEP else at_once
