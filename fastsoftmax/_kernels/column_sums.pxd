@@ -60,6 +60,7 @@ from fastsoftmax._kernels.exp_scale cimport (
     raised,
     scale_from_pivot,
 )
+from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.maxima cimport row_max
 from fastsoftmax._kernels.normalize cimport all_within, pivot_kept_precision
 from fastsoftmax._kernels.sums cimport BLOCK, STEP
@@ -166,6 +167,7 @@ cdef inline bint sums_from_pivot(
     cdef bint is_log = state.op != SOFTMAX
     cdef bint few = is_log and p.n < MIN_PLACED_ROWS
     cdef bint summed = False
+    cdef unsigned int control
     zero_sums(p, s, inf)
     if few:
         summed = exp_few_rows(x, p, e, kept, v, s, <const real *>exp_scale)
@@ -176,10 +178,12 @@ cdef inline bint sums_from_pivot(
     for i from 0 <= i < (0 if few else p.n) by STEP:
         k = min(STEP, p.n - i)
         d = e + i % p.rows * p.pitch
+        control = flush_to_zero(k * p.width)
         exp_step(
             x, p, i, k, d, kept + i * p.pitch if is_log else kept, v, <const real *>exp_scale,
             state.op,
         )
+        keep_subnormal(control)
         if not is_log:
             add_rows(<const real *>d, p, i, k, v, s)
             check_signals(k * p.width, &state.since_check)
@@ -284,6 +288,7 @@ cdef inline ExpVariant sums_from_maxima(
     cdef Py_ssize_t i, j, c, m, k
     cdef ExpVariant variant
     cdef out_ptr d
+    cdef unsigned int control
     for c in range(p.width):
         highest[c] = -inf
     zero_sums(p, s, inf)
@@ -302,10 +307,12 @@ cdef inline ExpVariant sums_from_maxima(
         for j from 0 <= j < m by STEP:
             k = min(STEP, m - j)
             d = e + j * p.pitch if state.op == SOFTMAX else e
+            control = flush_to_zero(k * p.width if state.op == SOFTMAX else 0)
             exp_columns(
                 <const real *>kept + j * p.pitch, k, p.width, p.pitch, d, <const real *>exp_scale,
                 variant,
             )
+            keep_subnormal(control)
             if state.op != SOFTMAX:
                 exclude_max(<const real *>kept + j * p.pitch, p, k, d, v, i + j == 0)
             add_rows(<const real *>d, p, i + j, k, v, s)

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.histogram cimport Range
 from fastsoftmax._kernels.marks cimport append_marked, count_marked, mark_and_sum, mark_within
 from fastsoftmax._kernels.packed_row cimport is_shut, row_part
@@ -56,6 +57,7 @@ cdef inline Py_ssize_t partition_pass(
     cdef const real *block
     cdef double rest
     cdef Py_ssize_t start, b, size, whole, m = 0
+    cdef unsigned int control = flush_to_zero(n if weight_t is float else 0)
     found.total = above[0] = 0
     for start from 0 <= start < n by BLOCK:
         b = start // BLOCK
@@ -96,6 +98,7 @@ cdef inline Py_ssize_t partition_pass(
             m += count_marked(<const uint64_t *>marks, whole)
         above[0] += sums[b]
         ends[b] = m
+    keep_subnormal(control)
     size = m
     if m == 0 or low >= high:
         value[0] = low

@@ -43,6 +43,7 @@ from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, RATE_LOW, SCALE_
 from fastsoftmax._kernels.column_panels cimport softmax_columns, softmax_columns_bytes
 from fastsoftmax._kernels.exp_blocks cimport exp_block
 from fastsoftmax._kernels.exp_scale cimport ExpScale, inverse_temperature, scale_from_pivot
+from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
 from fastsoftmax._kernels.row_batch cimport BATCH_ELEMENTS
 from fastsoftmax._kernels.row_parts cimport long_row_phase
@@ -73,6 +74,7 @@ cdef noinline_void softmax_batches(
     cdef Py_ssize_t padded = STEP * ((n + STEP - 1) // STEP)
     cdef Py_ssize_t size = BATCH_ROWS
     cdef Py_ssize_t last = 0
+    cdef unsigned int control = 0
     if n >= MIN_BATCH_LENGTH:
         size = BATCH_ELEMENTS // padded
         # If vectors reach beyond the last row, it goes alone: nothing may be there to be read.
@@ -90,6 +92,8 @@ cdef noinline_void softmax_batches(
                 e[i * BATCH_ROWS + r] = 0
     for i in range(BATCH_ROWS):
         inverse[i] = 1
+    if real is float:
+        control = flush_to_zero(rows * n if op == SOFTMAX else 0)
     while start < rows:
         r = min(size, rows - last - start)
         if temperature_stride or start == 0:
@@ -118,11 +122,14 @@ cdef noinline_void softmax_batches(
             )
         else:
             r = max(r, 1)
+            keep_subnormal(control)
+            control = 0
             softmax_rows_one_by_one(
                 x + start * n, y + start * width, r, n, temperature + start * temperature_stride,
                 temperature_stride, op,
             )
         start += r
+    keep_subnormal(control)
 
 
 cdef void softmax_rows(

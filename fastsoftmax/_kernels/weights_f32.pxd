@@ -15,6 +15,7 @@ from libc.string cimport memcpy
 
 from fastsoftmax._kernels.exp_blocks cimport exp_block, exp_loop
 from fastsoftmax._kernels.exp_scale cimport ExpScale, Unclamped, max_term, scale_from_max
+from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.packed_row cimport PackedRow, open_elements
 from fastsoftmax._kernels.sums cimport (
     BLOCK,
@@ -180,6 +181,7 @@ cdef inline double weights_f32_by_block(
     cdef const float *block
     cdef double total = 0
     cdef Py_ssize_t start, m, w
+    cdef unsigned int control = flush_to_zero(n)
     for start from 0 <= start < n by BLOCK:
         m = min(<Py_ssize_t>BLOCK, n - start)
         block = open_elements(x, start, m, packed, &m)
@@ -191,6 +193,7 @@ cdef inline double weights_f32_by_block(
         else:
             sums[start // BLOCK] = sum_above_f32(block, e, w, <float>kept.threshold)
         total += sums[start // BLOCK]
+    keep_subnormal(control)
     return total
 
 

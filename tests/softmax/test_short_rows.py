@@ -16,6 +16,29 @@ def logits(rows, n, dtype):
 
 @pytest.mark.best_alone
 @pytest.mark.slow
+@pytest.mark.parametrize("deviation", [20, 60])
+@pytest.mark.parametrize("n", [2, 10, 33, 100, 1000])
+def test_wide_rows_have_the_same_bits_in_many(compiled, n, deviation):
+    """Exponentials below the smallest normal number are 0 in many elements, and not in few."""
+    x = (deviation * np.random.default_rng(n).standard_normal((9000 // n, n))).astype(np.float32)
+    for t in (1.0, 0.7):
+        expected = [compiled.softmax(row, temperature=t) for row in x]
+        np.testing.assert_array_equal(compiled.softmax(x, temperature=t), expected)
+        columns = compiled.softmax(np.ascontiguousarray(x.T), axis=0, temperature=t)
+        np.testing.assert_array_equal(columns.T, expected)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("n", [30, 3000])
+def test_a_sum_of_subnormal_exponentials_shows_in_logarithms(impl, n, axis):
+    x = np.full((700, n), -105.5, dtype=np.float32)
+    x[:, 1] = 0
+    y = impl.log_softmax(x if axis else np.ascontiguousarray(x.T), axis=axis)
+    expected = np.float32(-(n - 1) * np.exp(-105.5))
+    assert expected < 0
+    np.testing.assert_array_equal(np.moveaxis(y, axis, -1)[:, 1], expected)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("n", LENGTHS)
 def test_a_row_has_the_same_bits_in_any_group(compiled, dtype, n):
