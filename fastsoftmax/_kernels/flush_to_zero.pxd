@@ -4,7 +4,8 @@
 An x86-64 CPU takes some 150 cycles for each subnormal number that it makes, and again for each
 product with it. K (``exp_scale.pxd``) is such that what is below the smallest normal number is
 less than 2**-150 of a sum: no result has it, nor any sum in its bits. Other CPUs make subnormal
-numbers as fast as others, and do so. Gradients show them, and logarithms of sums without the
+numbers as fast as others, and do so. Without fma an exponential is a sum, and its last term is such
+a number before it is: not there. Gradients show subnormal ones, and logarithms of sums without the
 maximum's own term, but where a pivot serves: those are larger.
 
 Source: Intel 64 and IA-32 Architectures Optimization Reference Manual, section 3.8.3.
@@ -12,7 +13,7 @@ Source: Intel 64 and IA-32 Architectures Optimization Reference Manual, section 
 
 cdef extern from *:
     """
-    #if defined(__SSE2__)
+    #if defined(__SSE2__) && defined(__FMA__)
     #include <xmmintrin.h>
     static inline unsigned fs_flush_to_zero(Py_ssize_t elements) {
         unsigned control;
