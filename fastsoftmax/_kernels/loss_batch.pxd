@@ -37,6 +37,7 @@ from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
 from fastsoftmax._kernels.types cimport (
     HAS_FMA,
     fma,
+    inlined_void,
     noinline_void,
     one_nan,
     out_ptr,
@@ -111,8 +112,13 @@ cdef inline void rate_of_sum(
 cdef inline void set_row_labels(
     const Labels *labels, RowTerms *t, Py_ssize_t rows, const Py_ssize_t *target
 ) noexcept nogil:
-    """Set own, uniform, cross and others of rows that have a target, but for `cross_term`."""
+    """Set own, uniform, cross and others of rows that have a target, but for `cross_term`.
+
+    Nobody reads them of plain labels.
+    """
     cdef Py_ssize_t r
+    if labels.plain:
+        return
     for r in range(rows):
         t.own[r] = own_label(labels, target[r])
         t.uniform[r] = uniform_label(labels, target[r])
@@ -154,10 +160,10 @@ cdef inline void finish_losses(
         )
 
 
-cdef inline void finish_rates(
-    const Labels *labels, RowTerms *t, Py_ssize_t rows, real *high, real *low
+cdef inline inlined_void rates_of_labels(
+    const Labels *labels, RowTerms *t, Py_ssize_t rows, real *high, real *low, bint plain
 ) noexcept nogil:
-    """Set `rate` and `target_grad`; write `high` and `low` by `rate_of_sum`."""
+    """Call `finish_rates`; `plain` is a literal."""
     cdef double sum_e[BATCH_ROWS]
     cdef double inverse_sum[BATCH_ROWS]
     cdef DoubleDouble s
@@ -170,9 +176,10 @@ cdef inline void finish_rates(
         sum_e[r] = s.high + s.low
         inverse_sum[r] = 1 / sum_e[r]
         rate_of_sum(
-            labels.factor * (t.own[r] + t.others[r]), s, inverse_sum[r], high + r, low + r
+            labels.factor * (1.0 if plain else t.own[r] + t.others[r]), s, inverse_sum[r],
+            high + r, low + r,
         )
-    for r in range(rows):
+    for r in range(0 if plain else rows):
         t.rate[r] = quotient(
             labels.factor * (t.own[r] + t.others[r]), sum_e[r], inverse_sum[r], <real>0
         ) / exp_of_max(<real>0)
@@ -181,9 +188,19 @@ cdef inline void finish_rates(
         if t.gap[r] != 0:
             others_e = ((1.0 - t.e[r]) + t.rest[r]) + t.rest_low[r]
         t.target_grad[r] = labels.factor * at_target(
-            t.e[r], sum_e[r], inverse_sum[r], others_e, t.own[r], t.uniform[r], t.others[r],
-            <real>0,
+            t.e[r], sum_e[r], inverse_sum[r], others_e, 1.0 if plain else t.own[r],
+            0.0 if plain else t.uniform[r], 0.0 if plain else t.others[r], <real>0,
         )
+
+
+cdef inline void finish_rates(
+    const Labels *labels, RowTerms *t, Py_ssize_t rows, real *high, real *low
+) noexcept nogil:
+    """Set `rate`, but for plain labels, and `target_grad`; write `high`, `low` by `rate_of_sum`."""
+    if labels.plain:
+        rates_of_labels(labels, t, rows, high, low, True)
+    else:
+        rates_of_labels(labels, t, rows, high, low, False)
 
 
 # ---- rows of MIN_BATCH_LENGTH elements and more --------------------------------------------------
