@@ -186,6 +186,11 @@ USES = (
          parameters={"n": 20}, passes=limits.SUMMED),
     _use("token_logprobs float32 (512,32000)", "sample", (512, 32000), "token_logprobs", torch=3,
          passes=limits.SUMMED),
+    *(
+        _use(f"token_logprobs float32 ({rows},{n})", "sample", (rows, n), "token_logprobs",
+             torch=floor, passes=limits.SUMMED)
+        for rows, n, floor in ((10000, 3, 2.5), (4000, 30, 1.2), (4000, 100, 1.4))
+    ),
     _verify(20, certain=True),
     _verify(20, certain=False),
     _use("beam_step beams=8 float32 (8,4,128256)", "sample", (8, 4, 128256), "beam_step", torch=4,

@@ -43,7 +43,6 @@ from fastsoftmax._kernels.abi cimport (
     FLOAT32,
     FilterLogitsCall,
     Filters,
-    PackedRows,
     SampleCall,
     SamplingKernels,
     SupportCall,
@@ -71,6 +70,7 @@ from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport argmax, first_max, max_and_block_maxima
 from fastsoftmax._kernels.short_draws cimport draw_short_rows, draws_in_batch
+from fastsoftmax._kernels.short_logprobs cimport logprobs_in_batch, logprobs_of_short_rows
 from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.support cimport support_row
 from fastsoftmax._kernels.token_logprobs cimport (
@@ -237,45 +237,35 @@ cdef bint draw(
 
 
 cdef bint logprobs(
-    const real *x, Py_ssize_t rows, Py_ssize_t n, const double *temperature, Py_ssize_t stride,
-    const int64_t *ids, Py_ssize_t m, real *y, const PackedRows *packed, Py_ssize_t first,
+    TokenLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x
 ) noexcept nogil:
-    """Write the log-probabilities of m entries of each of a few rows; return if memory sufficed.
-
-    The rows of `packed`, unless that is NULL, begin at `first`.
-    """
+    """Write the log-probabilities of entries of rows; return False if there is no memory."""
+    cdef const double *temperature = call.temperature + first * call.temperature_stride
+    cdef const int64_t *ids = call.ids + first * call.m
+    cdef real *y = <real *>call.logprobs + first * call.m
+    cdef Py_ssize_t i, done = 0, n = call.n, m = call.m
     cdef Workspace work
     cdef RowMax top
-    cdef Py_ssize_t i
-    if not allocate_workspace(&work, n, 0, packed):
+    if real is float:
+        if call.packed == NULL and logprobs_in_batch(
+            rows, n, temperature[0], call.temperature_stride
+        ):
+            done = logprobs_of_short_rows(x, rows, n, temperature[0], ids, m, y)
+            if done == rows:
+                return True
+    if not allocate_workspace(&work, n, 0, call.packed):
         return False
     if real is float:
-        if packed == NULL:
-            top = row_max(x, n)
-    for i in range(rows):
+        if call.packed == NULL:
+            top = row_max(x + done * n, n)
+    for i in range(done, rows):
         begin_row(work.packed, first + i, n)
         logprobs_row(
-            x + i * n, n, temperature[i * stride], ids + i * m, m, &work, &top,
-            x + (i + 1) * n if i + 1 < rows and packed == NULL else NULL, y + i * m,
+            x + i * n, n, temperature[i * call.temperature_stride], ids + i * m, m, &work, &top,
+            x + (i + 1) * n if i + 1 < rows and call.packed == NULL else NULL, y + i * m,
         )
     free_workspace(&work)
     return True
-
-
-cdef bint logprobs_any(
-    const void *x, bint is_float64, Py_ssize_t rows, Py_ssize_t n,
-    const double *temperature, Py_ssize_t filter_stride, const int64_t *ids, Py_ssize_t m, void *y,
-    const PackedRows *packed, Py_ssize_t first,
-) noexcept nogil:
-    """`logprobs` for float64 if `is_float64`, else for float32."""
-    if is_float64:
-        return logprobs(
-            <const double *>x, rows, n, temperature, filter_stride, ids, m, <double *>y, packed,
-            first,
-        )
-    return logprobs(
-        <const float *>x, rows, n, temperature, filter_stride, ids, m, <float *>y, packed, first
-    )
 
 
 # ---- the table of this instruction set -----------------------------------------------------------
@@ -343,13 +333,9 @@ cdef int token_logprobs_entry(
 ) noexcept nogil:
     """Write log-probabilities of entries of rows; a `rows_fn`."""
     cdef TokenLogprobsCall *call = <TokenLogprobsCall *>_call
-    cdef Py_ssize_t size = 4 if call.dtype == FLOAT32 else 8
-    return 0 if logprobs_any(
-        x, call.dtype != FLOAT32, rows, call.n,
-        call.temperature + first * call.temperature_stride, call.temperature_stride,
-        call.ids + first * call.m, call.m, <char *>call.logprobs + first * call.m * size,
-        call.packed, first,
-    ) else -1
+    if call.dtype == FLOAT32:
+        return 0 if logprobs(call, first, rows, <const float *>x) else -1
+    return 0 if logprobs(call, first, rows, <const double *>x) else -1
 
 
 cdef bint top_logprobs_some(

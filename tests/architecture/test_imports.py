@@ -77,11 +77,11 @@ KERNELS = [
     "best_list", "row_stats", "stats_batch", "short_stats", "short_pairs", "exp_digits",
     "statistics", "inverse_cdf", "marks", "histogram", "short_list", "partition", "nucleus",
     "coarse", "coarse_cap", "mass_prefix", "peaked_row", "truncation", "short_draws",
-    "filter_logits", "token_logprobs", "race_blocks", "race", "race_row", "support", "select",
-    "chain_names", "chain_list", "chain_steps", "chain_resolve", "chain_state",
-    "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run", "chain_report", "chain",
-    "found_row", "kept", "residual", "verify", "beams", "sample", "half", "conversions",
-    "masks", "packing", "byte_weights", "quantized",
+    "filter_logits", "token_logprobs", "short_logprobs", "race_blocks", "race", "race_row",
+    "support", "select", "chain_names", "chain_list", "chain_steps", "chain_resolve",
+    "chain_state", "chain_row", "chain_whole", "chain_race", "chain_mass", "chain_run",
+    "chain_report", "chain", "found_row", "kept", "residual", "verify", "beams", "sample", "half",
+    "conversions", "masks", "packing", "byte_weights", "quantized",
 ]  # fmt: skip
 #: A kernel that nothing of `_front` calls: it enters the environment itself.
 WITHOUT_A_FRONT = {"quantized": {"_front.environment"}}

@@ -102,6 +102,22 @@ def test_rows_without_probabilities(impl, n, temperature, bad):
         np.testing.assert_array_equal(got[[0, 2]], good[[0, 2]])
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 15, 16, 31, 33, 100, 256, 257])
+def test_a_row_has_the_same_bits_among_many(compiled, n):
+    rng = np.random.default_rng(n)
+    for rows in (17, 70, 131):
+        x = (rng.standard_normal((rows, n)) * rng.choice([1, 60, 1e4], (rows, 1))).astype("f4")
+        x[rng.integers(rows), rng.integers(n)] = np.nan
+        x[rng.integers(rows)] = -np.inf
+        x[rng.integers(rows), n // 2] = np.inf
+        x[rng.integers(rows), n // 2 :] = 7
+        ids = rng.integers(0, n, (rows, 3))
+        for t in (1, 0.7, 1e-20):
+            want = [compiled.token_logprobs(x[i], ids[i], temperature=t) for i in range(rows)]
+            got = compiled.token_logprobs(x, ids, temperature=t)
+            np.testing.assert_array_equal(got, want)
+
+
 def test_one_temperature_a_row(impl):
     x = rows_of(33, "float32").reshape(2, 2, 33)
     t = [[0.5], [2.0]]

@@ -1,0 +1,189 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Log-probabilities of entries of many short rows, a batch of them at a time.
+
+``short_rows.pxd`` has the loops for the shortest ones, of which the lanes of a vector are rows, and
+``row_batch.pxd`` those for others, and why there are batches. A row has the bits that
+``token_logprobs.pxd`` gives it.
+"""
+
+from libc.math cimport NAN
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from fastsoftmax._kernels.abi cimport temperature_in_range
+from fastsoftmax._kernels.batch_scale cimport (
+    BATCH_ROWS,
+    RATE,
+    SCALE_FIELDS,
+    max_terms,
+    scales_from_maxima,
+    set_rate,
+)
+from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, inverse_temperature
+from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH, row_maxima
+from fastsoftmax._kernels.normalize cimport log1p_sums
+from fastsoftmax._kernels.packed_row cimport PackedRow
+from fastsoftmax._kernels.row_batch cimport BATCH_ELEMENTS, exp_batch
+from fastsoftmax._kernels.short_rows cimport (
+    soa_exclude_max,
+    soa_exp,
+    soa_log1p_sums,
+    soa_maxima,
+    soa_sums,
+)
+from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble
+from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
+from fastsoftmax._kernels.token_logprobs cimport write_logprobs
+from fastsoftmax._kernels.transpose cimport STRIP, transpose_in_apart, whole_strips
+from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, out_ptr32, out_ptr64
+
+
+cdef enum:
+    MAX_LENGTH = 256  # entries of a row
+
+
+cdef inline bint logprobs_in_batch(
+    Py_ssize_t rows, Py_ssize_t n, double temperature, Py_ssize_t temperature_stride
+) noexcept nogil:
+    """Return whether float32 rows as they are, all of one temperature, are for this file."""
+    return (
+        rows > STRIP and n <= MAX_LENGTH and temperature_stride == 0
+        and temperature_in_range(temperature) and (HAS_FMA or temperature == 1)
+    )
+
+
+# Built into one function, these loops keep vectors in memory.
+
+
+cdef inline noinline_void exp_of_planes(
+    const float *soa, float *e, Py_ssize_t rows, Py_ssize_t n, const float *highest,
+    const float *exp_scale,
+) noexcept nogil:
+    """e = the exponentials of planes, 0 for each row's first maximum"""
+    if exp_scale[RATE * BATCH_ROWS] != 0:
+        soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <CenteredPow2>0)
+    else:
+        soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <Centered>0)
+    soa_exclude_max(soa, <out_ptr32>e, rows, n, highest)
+
+
+cdef inline noinline_void logs_of_planes(
+    const float *e, Py_ssize_t rows, Py_ssize_t n, const float *max_e, double *logs
+) noexcept nogil:
+    """logs = log1p(sum / max_e) of each row"""
+    cdef double sums[BATCH_ROWS]
+    soa_sums(e, rows, n, <out_ptr64>sums, <out_ptr64>logs)
+    soa_log1p_sums(sums, sums, max_e, rows, <out_ptr64>logs)
+
+
+cdef inline noinline_void logs_of_short_batch(
+    const float *x, Py_ssize_t rows, Py_ssize_t n, const float *inverse, float *exp_scale,
+    float *e, float *highest, double *logs,
+) noexcept nogil:
+    """Do what `logs_of_batch` does for rows of n < MIN_BATCH_LENGTH, which fill whole strips."""
+    cdef float soa[MIN_BATCH_LENGTH * BATCH_ROWS]
+    cdef float max_e[BATCH_ROWS]
+    max_e[0] = 0  # rows > 0, which the compiler does not know
+    transpose_in_apart(x, rows, n, soa)
+    soa_maxima(<const float *>soa, rows, n, <out_ptr32>highest)
+    scales_from_maxima(<const float *>highest, inverse, rows, exp_scale, BATCH_ROWS)
+    exp_of_planes(<const float *>soa, e, rows, n, <const float *>highest, <const float *>exp_scale)
+    max_terms(
+        <const float *>highest, <const float *>exp_scale, rows, BATCH_ROWS, <out_ptr32>max_e
+    )
+    logs_of_planes(<const float *>e, rows, n, <const float *>max_e, logs)
+
+
+cdef inline noinline_void exp_of_rows(
+    const float *x, float *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const float *exp_scale,
+) noexcept nogil:
+    """e = the exponentials of rows, `width` apart"""
+    if exp_scale[RATE * BATCH_ROWS] != 0:
+        exp_batch(x, <out_ptr32>e, width, rows, n, exp_scale, <CenteredPow2>0, x, <float *>NULL)
+    else:
+        exp_batch(x, <out_ptr32>e, width, rows, n, exp_scale, <Centered>0, x, <float *>NULL)
+
+
+cdef inline noinline_void sums_of_rows(
+    const float *x, float *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const float *highest, const float *max_e, float *lane, double *d, DoubleDouble *s,
+) noexcept nogil:
+    """Call `batch_sums_excluding_max`."""
+    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, <const float *>lane, d, s)
+
+
+cdef inline noinline_void logs_of_batch(
+    const float *x, Py_ssize_t rows, Py_ssize_t n, const float *inverse, float *exp_scale,
+    float *e, float *highest, double *logs,
+) noexcept nogil:
+    """Write the maximum of each row, and the logarithm of the sum of its weights.
+
+    `e` is 0 between rows. Up to 7 elements behind the last row are read.
+    """
+    cdef float scratch[48 * BATCH_ROWS]
+    cdef double lanes[13 * BATCH_ROWS]
+    cdef float max_e[BATCH_ROWS]
+    cdef DoubleDouble s[BATCH_ROWS]
+    cdef Py_ssize_t width = (n + STEP - 1) // STEP * STEP
+    max_e[0] = 0  # rows > 0, which the compiler does not know
+    row_maxima(x, rows, n, highest, scratch)
+    scales_from_maxima(<const float *>highest, inverse, rows, exp_scale, BATCH_ROWS)
+    exp_of_rows(x, e, width, rows, n, <const float *>exp_scale)
+    max_terms(
+        <const float *>highest, <const float *>exp_scale, rows, BATCH_ROWS, <out_ptr32>max_e
+    )
+    sums_of_rows(
+        x, e, width, rows, n, <const float *>highest, <const float *>max_e, scratch, lanes, s
+    )
+    log1p_sums(s, <const float *>max_e, rows, logs)
+
+
+cdef inline Py_ssize_t logprobs_of_short_rows(
+    const float *x, Py_ssize_t rows, Py_ssize_t n, double temperature, const int64_t *ids,
+    Py_ssize_t m, float *y,
+) noexcept nogil:
+    """Write the log-probabilities of m entries of rows for which `logprobs_in_batch` is true.
+
+    Return how many rows are done: all, or all but the last, behind which nothing may be read.
+    """
+    cdef float e[BATCH_ELEMENTS]
+    cdef float exp_scale[SCALE_FIELDS * BATCH_ROWS]
+    cdef float inverse[BATCH_ROWS]
+    cdef float highest[BATCH_ROWS]
+    cdef double logs[BATCH_ROWS]
+    cdef double inverse64 = inverse_temperature(temperature, <double>0)
+    cdef double log_sum
+    cdef Py_ssize_t first = 0
+    cdef Py_ssize_t size = BATCH_ROWS
+    cdef Py_ssize_t r, k
+    cdef bint in_planes = n < MIN_BATCH_LENGTH
+    if not in_planes:
+        size = min(size, BATCH_ELEMENTS // ((n + STEP - 1) // STEP * STEP))
+        rows -= n % LANES != 0
+    memset(e, 0, sizeof(e))
+    for r in range(BATCH_ROWS):
+        inverse[r] = inverse_temperature(temperature, <float>0)
+        set_rate(temperature, exp_scale + r, BATCH_ROWS)
+    while first < rows:
+        if in_planes:
+            first = min(first, rows - STRIP)  # the last strip may begin among rows that are done
+            k = min(size, whole_strips(rows - first))
+            logs_of_short_batch(
+                x + first * n, k, n, <const float *>inverse, exp_scale, e, highest, logs
+            )
+        else:
+            k = min(size, rows - first)
+            logs_of_batch(
+                x + first * n, k, n, <const float *>inverse, exp_scale, e, highest, logs
+            )
+        for r in range(k):
+            log_sum = logs[r]
+            if not -infinity(<float>0) < highest[r] < infinity(<float>0):
+                log_sum = NAN
+            write_logprobs(
+                x + (first + r) * n, n, ids + (first + r) * m, m, highest[r], inverse64, log_sum,
+                y + (first + r) * m, <PackedRow *>NULL,
+            )
+        first += k
+    return rows
