@@ -294,6 +294,16 @@ cdef inline Py_ssize_t count_equal(const value_t *x, Py_ssize_t n, value_t v) no
     return m
 
 
+cdef inline Py_ssize_t count_before(
+    value_t v, Py_ssize_t index, const value_t *x, Py_ssize_t n
+) noexcept nogil:
+    """Return how many of n elements come before the number v at `index`, which may lie outside."""
+    cdef Py_ssize_t rank = count_above(x, n, v)
+    if index > 0:
+        rank += count_equal(x, min(n, index), v)
+    return rank
+
+
 cdef inline Py_ssize_t rank_in_block(
     value_t v, Py_ssize_t index, const value_t *x, Py_ssize_t n, const value_t *maxima
 ) noexcept nogil:
@@ -305,8 +315,6 @@ cdef inline Py_ssize_t rank_in_block(
     for start from 0 <= start < n by CHUNK:
         if any_reaching(maxima, LANES, v, start < index):
             size = min(<Py_ssize_t>CHUNK, n - start)
-            rank += count_above(x + start, size, v)
-            if start < index:
-                rank += count_equal(x + start, min(size, index - start), v)
+            rank += count_before(v, index - start, x + start, size)
         maxima += LANES
     return rank

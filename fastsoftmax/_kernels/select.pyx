@@ -37,7 +37,7 @@ from fastsoftmax._kernels.abi cimport (
 )
 from fastsoftmax._kernels.argmax cimport argmax_oriented
 from fastsoftmax._kernels.batch_select cimport batch_select, selects_in_batch
-from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, rank_in_block
+from fastsoftmax._kernels.block_maxima cimport CHUNK, block_maxima, count_before, rank_in_block
 from fastsoftmax._kernels.block_select cimport select_oriented_superset
 from fastsoftmax._kernels.packed_row cimport PART, PackedRow, part_length, row_element, row_part
 from fastsoftmax._kernels.radix cimport (
@@ -152,6 +152,7 @@ cdef void rank_row(
     cdef const value_t *part
     cdef Py_ssize_t block = part_length(BLOCK, packed)
     cdef Py_ssize_t start, size, count, i
+    cdef bint is_short
     while m > 0:
         count = min(<Py_ssize_t>IDS, m)
         for i in range(count):
@@ -162,12 +163,16 @@ cdef void rank_row(
         for start from 0 <= start < n by block:
             size = min(block, n - start)
             part = row_part(x, start, size, packed)
-            block_maxima(part, size, CHUNK, maxima, <value_t *>NULL)
+            is_short = size <= CHUNK and count == 1  # block maxima are not worth it
+            if not is_short:
+                block_maxima(part, size, CHUNK, maxima, <value_t *>NULL)
             for i in range(count):
                 if not 0 <= chosen[i] < n:
                     continue
                 if is_nan(values[i]):
                     ranks[i] += count_before_nan(part, size, chosen[i] - start)
+                elif is_short:
+                    ranks[i] += count_before(values[i], chosen[i] - start, part, size)
                 else:
                     ranks[i] += rank_in_block(values[i], chosen[i] - start, part, size, maxima)
         ids += count
