@@ -70,7 +70,12 @@ from fastsoftmax._kernels.race_blocks cimport RACE_BLOCK, max_for_race
 from fastsoftmax._kernels.radix cimport Descending
 from fastsoftmax._kernels.row_maximum cimport argmax, first_max, max_and_block_maxima
 from fastsoftmax._kernels.short_draws cimport draw_short_rows, draws_in_batch
-from fastsoftmax._kernels.short_logprobs cimport logprobs_in_batch, logprobs_of_short_rows
+from fastsoftmax._kernels.short_logprobs cimport (
+    logprobs_in_batch,
+    logprobs_of_short_rows,
+    report_short_rows,
+    reports_in_batch,
+)
 from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.support cimport support_row
 from fastsoftmax._kernels.token_logprobs cimport (
@@ -217,9 +222,14 @@ cdef bint draw(
     cdef bint listed = call.m > 1 and call.race == NULL and not draws_few(call)
     cdef Py_ssize_t unfiltered = n if listed else 0
     cdef Workspace work
-    if draws_in_batch(call, rows, f):
+    if draws_in_batch(call, rows, f) and reports_in_batch(call, rows, f.temperature):
         draw_short_rows(x, rows, n, f.temperature, call.uniforms + first, call.ids + first)
-        return True
+        i = rows
+        if real is float:
+            if call.has_output:
+                i = report_short_rows(call, first, rows, x, f.temperature)
+        if i == rows:
+            return True
     if not allocate_workspace(
         &work, n, max_selected_of(n, f, rows if call.filter_stride else 1, unfiltered), call.packed
     ):

@@ -26,7 +26,7 @@ cdef inline bint draws_in_batch(
     """Return whether a call draws one id from each row as it is, of rows for `draw_short_rows`."""
     return (
         rows >= BATCH_ROWS and call.n <= MAX_LENGTH and call.packed == NULL
-        and call.m == 1 and call.race == NULL and not call.has_output
+        and call.m == 1 and call.race == NULL
         and call.filter_stride == 0 and not has_filters(f, call.n)
         and f.temperature > 0 and inverse_temperature(f.temperature, <double>0) > 0
     )

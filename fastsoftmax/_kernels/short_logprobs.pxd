@@ -8,9 +8,9 @@
 
 from libc.math cimport NAN
 from libc.stdint cimport int64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from fastsoftmax._kernels.abi cimport temperature_in_range
+from fastsoftmax._kernels.abi cimport FLOAT32, SampleCall, temperature_in_range
 from fastsoftmax._kernels.batch_scale cimport (
     BATCH_ROWS,
     RATE,
@@ -19,6 +19,7 @@ from fastsoftmax._kernels.batch_scale cimport (
     scales_from_maxima,
     set_rate,
 )
+from fastsoftmax._kernels.block_maxima cimport count_before
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, inverse_temperature
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH, row_maxima
 from fastsoftmax._kernels.normalize cimport log1p_sums
@@ -187,3 +188,34 @@ cdef inline Py_ssize_t logprobs_of_short_rows(
             )
         first += k
     return rows
+
+
+cdef inline bint reports_in_batch(
+    const SampleCall *call, Py_ssize_t rows, double temperature
+) noexcept nogil:
+    """Return whether what is asked for of one draw from each whole row is for this file, if at all.
+    """
+    return not call.has_output or (
+        call.dtype == FLOAT32 and logprobs_in_batch(rows, call.n, temperature, 0)
+    )
+
+
+cdef inline Py_ssize_t report_short_rows(
+    const SampleCall *call, Py_ssize_t first, Py_ssize_t rows, const float *x, double temperature
+) noexcept nogil:
+    """Write log-probabilities and ranks of the ids drawn; return how many rows are done.
+
+    Where nothing is filtered, both log-probabilities are the same.
+    """
+    cdef Py_ssize_t n = call.n
+    cdef const int64_t *ids = call.ids + first
+    cdef float *logprobs = <float *>call.output.logprobs + first
+    cdef int64_t *ranks = call.output.ranks + first
+    cdef Py_ssize_t done = logprobs_of_short_rows(x, rows, n, temperature, ids, 1, logprobs)
+    cdef Py_ssize_t r
+    memcpy(<float *>call.output.filtered + first, logprobs, done * sizeof(float))
+    for r in range(done):
+        ranks[r] = -1
+        if ids[r] >= 0:
+            ranks[r] = count_before(x[r * n + ids[r]], ids[r], x + r * n, n)
+    return done

@@ -35,6 +35,23 @@ def test_ids_logprobs_and_ranks_are_those_of_the_other_functions(impl, parameter
         assert (drawn.ranks[missing] == -1).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 15, 16, 33, 64])
+def test_a_row_among_many_is_reported_as_alone(compiled, n):
+    rng = np.random.default_rng(n)
+    for rows in (17, 70):
+        x = np.round(4 * rng.standard_normal((rows, n)), 1).astype("f4")
+        x[rng.integers(rows), rng.integers(n)] = np.nan
+        x[rng.integers(rows)] = -INF
+        x[rng.integers(rows), n // 2] = INF
+        at = {"seed": 3, "on_invalid": "flag"}
+        for t in (1, 0.7, 1e-20):
+            got = compiled.sample_with_logprobs(x, position=np.arange(rows), temperature=t, **at)
+            for i in range(rows):
+                alone = compiled.sample_with_logprobs(x[i], position=i, temperature=t, **at)
+                for field, want in zip(got, alone, strict=True):
+                    np.testing.assert_array_equal(field[i], want)
+
+
 @pytest.mark.slow_reference
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
