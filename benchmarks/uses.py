@@ -184,6 +184,11 @@ USES = (
     _smallest((64, 1000), 5),
     _use("top_logprobs n=20 float32 (32,128256)", "sample", (32, 128256), "top_logprobs", torch=4,
          parameters={"n": 20}, passes=limits.SUMMED),
+    *(
+        _use(f"top_logprobs n={n} float32 ({rows},{length})", "sample", (rows, length),
+             "top_logprobs", torch=floor, parameters={"n": n}, passes=limits.SUMMED)
+        for n, rows, length, floor in ((3, 10000, 3, 2.5), (5, 10000, 30, 2.5))
+    ),
     _use("token_logprobs float32 (512,32000)", "sample", (512, 32000), "token_logprobs", torch=3,
          passes=limits.SUMMED),
     *(

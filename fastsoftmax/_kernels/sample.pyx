@@ -75,6 +75,7 @@ from fastsoftmax._kernels.short_logprobs cimport (
     logprobs_of_short_rows,
     report_short_rows,
     reports_in_batch,
+    top_logprobs_of_short_rows,
 )
 from fastsoftmax._kernels.signals cimport look
 from fastsoftmax._kernels.support cimport support_row
@@ -352,13 +353,17 @@ cdef bint top_logprobs_some(
     TopLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const real *x,
 ) noexcept nogil:
     """Write the k most likely entries of rows; return False if there is no memory."""
-    cdef Py_ssize_t i, n = call.n, k = call.k
+    cdef Py_ssize_t i, done = 0, n = call.n, k = call.k
     cdef Workspace work
     if k == 0:
         return True
+    if real is float:
+        done = top_logprobs_of_short_rows(call, first, rows, x)
+        if done == rows:
+            return True
     if not allocate_workspace(&work, n, k, call.packed):
         return False
-    for i in range(rows):
+    for i in range(done, rows):
         begin_row(work.packed, first + i, n)
         top_logprobs_row(
             x + i * n, n, k, call.temperature[(first + i) * call.temperature_stride], &work,

@@ -10,7 +10,12 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-from fastsoftmax._kernels.abi cimport FLOAT32, SampleCall, temperature_in_range
+from fastsoftmax._kernels.abi cimport (
+    FLOAT32,
+    SampleCall,
+    TopLogprobsCall,
+    temperature_in_range,
+)
 from fastsoftmax._kernels.batch_scale cimport (
     BATCH_ROWS,
     RATE,
@@ -19,6 +24,7 @@ from fastsoftmax._kernels.batch_scale cimport (
     scales_from_maxima,
     set_rate,
 )
+from fastsoftmax._kernels.batch_select cimport MAX_BATCH_K, batch_select, selects_in_batch
 from fastsoftmax._kernels.block_maxima cimport count_before
 from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, inverse_temperature
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH, row_maxima
@@ -219,3 +225,30 @@ cdef inline Py_ssize_t report_short_rows(
         if ids[r] >= 0:
             ranks[r] = count_before(x[r * n + ids[r]], ids[r], x + r * n, n)
     return done
+
+
+cdef inline Py_ssize_t top_logprobs_of_short_rows(
+    const TopLogprobsCall *call, Py_ssize_t first, Py_ssize_t rows, const float *x
+) noexcept nogil:
+    """Write the most likely entries of rows and their log-probabilities; return how many are done.
+
+    0 where the rows are not for this file.
+    """
+    cdef float values[MAX_BATCH_K * BATCH_ROWS]
+    cdef Py_ssize_t n = call.n, k = call.k
+    cdef double temperature = call.temperature[first * call.temperature_stride]
+    cdef int64_t *indices = call.indices + first * k
+    cdef Py_ssize_t start = 0, count
+    if (
+        call.packed != NULL or not selects_in_batch(rows, n, k, sizeof(float))
+        or not logprobs_in_batch(rows, n, temperature, call.temperature_stride)
+    ):
+        return 0
+    while start < rows:
+        start = min(start, rows - STRIP)  # some rows twice, in the end
+        count = min(<Py_ssize_t>BATCH_ROWS, rows - start)
+        batch_select(x + start * n, count, n, k, True, True, values, indices + start * k)
+        start += count
+    return logprobs_of_short_rows(
+        x, rows, n, temperature, indices, k, <float *>call.logprobs + first * k
+    )

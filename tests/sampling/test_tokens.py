@@ -118,6 +118,24 @@ def test_a_row_has_the_same_bits_among_many(compiled, n):
             np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize(
+    ("n", "k"), [(1, 1), (2, 2), (10, 3), (15, 15), (16, 5), (31, 30), (100, 5)]
+)
+def test_the_best_of_a_row_are_the_same_among_many(compiled, n, k):
+    rng = np.random.default_rng(n)
+    for rows in (17, 70, 131):
+        x = np.round(4 * rng.standard_normal((rows, n)), 1).astype("f4")
+        x[rng.integers(rows), rng.integers(n)] = np.nan
+        x[rng.integers(rows)] = -np.inf
+        x[rng.integers(rows), n // 2] = np.inf
+        for t in (1, 0.7, 1e-20):
+            best = compiled.top_logprobs(x, k, temperature=t)
+            for i in range(rows):
+                alone = compiled.top_logprobs(x[i], k, temperature=t)
+                np.testing.assert_array_equal(best.indices[i], alone.indices)
+                np.testing.assert_array_equal(best.logprobs[i], alone.logprobs)
+
+
 def test_one_temperature_a_row(impl):
     x = rows_of(33, "float32").reshape(2, 2, 33)
     t = [[0.5], [2.0]]
