@@ -73,7 +73,7 @@ from fastsoftmax._kernels.types cimport (
 
 cdef enum:
     PANEL_BYTES = 1 << 18  # bytes of scratch, which leave room for lines that come and go in L2
-    TILES_BYTES = 1 << 15  # of scratch of several tiles, whose memory is one piece: the first cache
+    TILES_BYTES = 1 << 15  # of them for short tiles, each one piece of memory: the first cache's
     MIN_SEGMENT_BYTES = 256  # bytes of a row below which memory is slow, whatever fits a cache
     SOLO_COLUMNS = 64  # columns of one `outer` from which on they make a panel alone
 
@@ -254,7 +254,7 @@ cdef inline Py_ssize_t max_panel_width(Py_ssize_t n, real like) noexcept nogil:
 cdef inline Py_ssize_t panel_width(
     Py_ssize_t n, Py_ssize_t inner, Py_ssize_t columns, real like
 ) noexcept nogil:
-    """Return how many of `columns` columns of n elements, `inner` apart, to take at once."""
+    """Return how many of `columns` columns of n elements, `inner` apart, a panel may have."""
     cdef Py_ssize_t size = sizeof(real)
     cdef Py_ssize_t width = min(max_panel_width(n, like), round_to_vector(columns))
     if n > STEP and inner < SOLO_COLUMNS:
