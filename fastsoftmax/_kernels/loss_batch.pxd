@@ -5,11 +5,9 @@
 ``short_losses.pxd`` has them for short rows. A row has the same bits in any batch, and alone.
 """
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT, store_scale
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SHIFT, store_scale
 from fastsoftmax._kernels.exp_scale cimport (
     LOSS_RAISED,
-    Centered,
-    CenteredPow2,
     ExpScale,
     make_scale,
     power_of_two,
@@ -31,7 +29,7 @@ from fastsoftmax._kernels.log1p cimport (
 )
 from fastsoftmax._kernels.maxima cimport row_maxima
 from fastsoftmax._kernels.normalize cimport any_infinite, propagate_nan
-from fastsoftmax._kernels.row_batch cimport exp_batch, scaled_rows
+from fastsoftmax._kernels.row_batch cimport exp_batch_centered, scaled_rows
 from fastsoftmax._kernels.sums cimport STEP, DoubleDouble, two_sum
 from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
 from fastsoftmax._kernels.types cimport (
@@ -40,7 +38,6 @@ from fastsoftmax._kernels.types cimport (
     inlined_void,
     noinline_void,
     one_nan,
-    out_ptr,
     out_ptr32,
     out_ptr64,
     real,
@@ -208,36 +205,6 @@ cdef inline void finish_rates(
 # Built into one function with the others, these loops keep vectors in memory.
 
 
-cdef inline noinline_void loss_exp_batch(
-    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *exp_scale, const real *out,
-) noexcept nogil:
-    """Write the exponentials of rows into e, `width` apart, and fetch the lines of `out`."""
-    if real is float:
-        exp_batch_variants(x, <out_ptr32>e, width, rows, n, exp_scale, out)
-    else:
-        exp_batch_variants(x, <out_ptr64>e, width, rows, n, exp_scale, out)
-
-
-cdef inline void exp_batch_variants(
-    const real *x, out_ptr e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *exp_scale, const real *out,
-) noexcept nogil:
-    """e = exponentials, by the temperature of `exp_scale`"""
-    if exp_scale[RATE * BATCH_ROWS] != 0:
-        exp_batch(x, e, width, rows, n, exp_scale, <CenteredPow2>0, out, <real *>NULL)
-    else:
-        exp_batch(x, e, width, rows, n, exp_scale, <Centered>0, out, <real *>NULL)
-
-
-cdef inline noinline_void loss_sums(
-    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *highest, const real *max_e, real *lane, double *d, DoubleDouble *s,
-) noexcept nogil:
-    """Call `batch_sums_excluding_max` in a function of its own: a larger one would stay scalar."""
-    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, <const real *>lane, d, s)
-
-
 cdef inline void gradient_rows(
     const real *e, Py_ssize_t width, real *y, Py_ssize_t rows, Py_ssize_t n, const real *high,
     const real *low,
@@ -275,11 +242,12 @@ cdef inline noinline_void loss_of_rows(
     if y != NULL:
         out = y
     row_maxima(x, rows, n, highest, scratch)
-    loss_exp_batch(x, e, width, rows, n, <const real *>exp_scale, out)
+    exp_batch_centered(x, e, width, rows, n, <const real *>exp_scale, out)
     for r in range(BATCH_ROWS):
         max_e[r] = exp_of_max(<real>0)
-    loss_sums(
-        x, e, width, rows, n, <const real *>highest, <const real *>max_e, scratch, d, s
+    batch_sums_excluding_max(
+        x, e, width, rows, n, <const real *>highest, <const real *>max_e, scratch, d,
+        s,
     )
     for r in range(rows):
         t.rest[r] = s[r].high / exp_of_max(<real>0)

@@ -14,6 +14,7 @@ from fastsoftmax._kernels.exp_blocks cimport (
     exp_step,
 )
 from fastsoftmax._kernels.exp_scale cimport ExpScale, lowered
+from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.maxima cimport (
     RowMax,
     find_first,
@@ -187,6 +188,7 @@ cdef inline void exp_of_row(
     `top` is NULL it is the row's maximum, whose term is not in the sum if not `with_max`, and
     becomes that of `next_row`; else n elements from `next_row` on are brought to L1.
     """
+    cdef unsigned int control = flush_to_zero(n if with_max else 0)  # not for a gradient
     cdef real highest = <real>top.value if top != NULL else <real>0
     cdef Py_ssize_t block = -1 if with_max else top.block
     cdef Py_ssize_t start, m, w, ahead, w_ahead, place, end = round_to_step(n)
@@ -240,6 +242,7 @@ cdef inline void exp_of_row(
             fold_lanes(s, lanes, <real>0)
         if top != NULL and next_row != NULL:
             update_max(top, next_row, start, n)
+    keep_subnormal(control)
 
 
 cdef inline void scale_row(

@@ -13,7 +13,14 @@ exponentials a mask makes +0: the caller sees to it that they can be read.
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
-from fastsoftmax._kernels.exp_scale cimport Unclamped, exp_variant, lowered, scaled_exp
+from fastsoftmax._kernels.exp_scale cimport (
+    Centered,
+    CenteredPow2,
+    Unclamped,
+    exp_variant,
+    lowered,
+    scaled_exp,
+)
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.sums cimport (
     LANES,
@@ -32,7 +39,10 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     loop_void,
+    noinline_void,
     out_ptr,
+    out_ptr32,
+    out_ptr64,
     prefetch,
     real,
 )
@@ -164,6 +174,29 @@ cdef inline loop_void exp_tails(
                     scaled_exp(p[j + l], shift, rate, rate_low, low, high, magic, variant),
                     m32 + (j + l), m64 + (j + l),
                 )
+
+
+cdef inline void exp_batch_centered_to(
+    const real *x, out_ptr e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const real *exp_scale, const real *out,
+) noexcept nogil:
+    """Do what `exp_batch_centered` does."""
+    if exp_scale[RATE * BATCH_ROWS] != 0:
+        exp_batch(x, e, width, rows, n, exp_scale, <CenteredPow2>0, out, <real *>NULL)
+    else:
+        exp_batch(x, e, width, rows, n, exp_scale, <Centered>0, out, <real *>NULL)
+
+
+# Built into one function with others, it keeps vectors in memory.
+cdef inline noinline_void exp_batch_centered(
+    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
+    const real *exp_scale, const real *out,
+) noexcept nogil:
+    """Call `exp_batch` for rows with a shift each, by the temperature of `exp_scale`."""
+    if real is float:
+        exp_batch_centered_to(x, <out_ptr32>e, width, rows, n, exp_scale, out)
+    else:
+        exp_batch_centered_to(x, <out_ptr64>e, width, rows, n, exp_scale, out)
 
 
 # ---- sums ----------------------------------------------------------------------------------------

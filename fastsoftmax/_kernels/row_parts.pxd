@@ -26,7 +26,6 @@ from fastsoftmax._kernels.exp_scale cimport (
     scale_from_pivot,
     target_exponent,
 )
-from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.maxima cimport RowMax, init_max, update_max
 from fastsoftmax._kernels.normalize cimport log1p_sums, logsumexp_of
 from fastsoftmax._kernels.row cimport exp_of_row, lanes_excluding_max
@@ -83,14 +82,11 @@ cdef inline void add_blocks(
     cdef ExpScale exp_scale = scale_of(row, <real>0)
     cdef const real *next_row
     cdef Py_ssize_t start
-    cdef unsigned int control
     if row.op == SOFTMAX:
         next_row = <const real *>row.next_part
         if next_row == NULL:
             next_row = x + PREFETCH_BYTES // sizeof(real)
-        control = flush_to_zero(n)
         exp_of_row(x, y, n, &exp_scale, True, lanes, NULL, NULL, next_row)
-        keep_subnormal(control)
         return
     for start from 0 <= start < n by BLOCK:
         lanes_excluding_max(

@@ -18,7 +18,6 @@ from fastsoftmax._kernels.abi cimport (
 )
 from fastsoftmax._kernels.batch_scale cimport (
     BATCH_ROWS,
-    RATE,
     SCALE_FIELDS,
     max_terms,
     scales_from_maxima,
@@ -26,23 +25,21 @@ from fastsoftmax._kernels.batch_scale cimport (
 )
 from fastsoftmax._kernels.batch_select cimport MAX_BATCH_K, batch_select, selects_in_batch
 from fastsoftmax._kernels.block_maxima cimport count_before
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2, inverse_temperature
+from fastsoftmax._kernels.exp_scale cimport inverse_temperature
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH, row_maxima
 from fastsoftmax._kernels.normalize cimport log1p_sums
 from fastsoftmax._kernels.packed_row cimport PackedRow
-from fastsoftmax._kernels.row_batch cimport BATCH_ELEMENTS, exp_batch
+from fastsoftmax._kernels.row_batch cimport BATCH_ELEMENTS, exp_batch_centered
 from fastsoftmax._kernels.short_rows cimport (
-    soa_exclude_max,
-    soa_exp,
-    soa_log1p_sums,
+    soa_exp_centered,
+    soa_log1p_excluding_max,
     soa_maxima,
-    soa_sums,
 )
 from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble
 from fastsoftmax._kernels.sums_excluding_max cimport batch_sums_excluding_max
 from fastsoftmax._kernels.token_logprobs cimport write_logprobs
 from fastsoftmax._kernels.transpose cimport STRIP, transpose_in_apart, whole_strips
-from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, out_ptr32, out_ptr64
+from fastsoftmax._kernels.types cimport HAS_FMA, infinity, noinline_void, out_ptr32
 
 
 cdef enum:
@@ -59,30 +56,6 @@ cdef inline bint logprobs_in_batch(
     )
 
 
-# Built into one function, these loops keep vectors in memory.
-
-
-cdef inline noinline_void exp_of_planes(
-    const float *soa, float *e, Py_ssize_t rows, Py_ssize_t n, const float *highest,
-    const float *exp_scale,
-) noexcept nogil:
-    """e = the exponentials of planes, 0 for each row's first maximum"""
-    if exp_scale[RATE * BATCH_ROWS] != 0:
-        soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <CenteredPow2>0)
-    else:
-        soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <Centered>0)
-    soa_exclude_max(soa, <out_ptr32>e, rows, n, highest)
-
-
-cdef inline noinline_void logs_of_planes(
-    const float *e, Py_ssize_t rows, Py_ssize_t n, const float *max_e, double *logs
-) noexcept nogil:
-    """logs = log1p(sum / max_e) of each row"""
-    cdef double sums[BATCH_ROWS]
-    soa_sums(e, rows, n, <out_ptr64>sums, <out_ptr64>logs)
-    soa_log1p_sums(sums, sums, max_e, rows, <out_ptr64>logs)
-
-
 cdef inline noinline_void logs_of_short_batch(
     const float *x, Py_ssize_t rows, Py_ssize_t n, const float *inverse, float *exp_scale,
     float *e, float *highest, double *logs,
@@ -90,34 +63,18 @@ cdef inline noinline_void logs_of_short_batch(
     """Do what `logs_of_batch` does for rows of n < MIN_BATCH_LENGTH, which fill whole strips."""
     cdef float soa[MIN_BATCH_LENGTH * BATCH_ROWS]
     cdef float max_e[BATCH_ROWS]
+    cdef double sums[BATCH_ROWS]
     max_e[0] = 0  # rows > 0, which the compiler does not know
     transpose_in_apart(x, rows, n, soa)
     soa_maxima(<const float *>soa, rows, n, <out_ptr32>highest)
     scales_from_maxima(<const float *>highest, inverse, rows, exp_scale, BATCH_ROWS)
-    exp_of_planes(<const float *>soa, e, rows, n, <const float *>highest, <const float *>exp_scale)
+    soa_exp_centered(<const float *>soa, e, rows, n, <const float *>exp_scale)
     max_terms(
         <const float *>highest, <const float *>exp_scale, rows, BATCH_ROWS, <out_ptr32>max_e
     )
-    logs_of_planes(<const float *>e, rows, n, <const float *>max_e, logs)
-
-
-cdef inline noinline_void exp_of_rows(
-    const float *x, float *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const float *exp_scale,
-) noexcept nogil:
-    """e = the exponentials of rows, `width` apart"""
-    if exp_scale[RATE * BATCH_ROWS] != 0:
-        exp_batch(x, <out_ptr32>e, width, rows, n, exp_scale, <CenteredPow2>0, x, <float *>NULL)
-    else:
-        exp_batch(x, <out_ptr32>e, width, rows, n, exp_scale, <Centered>0, x, <float *>NULL)
-
-
-cdef inline noinline_void sums_of_rows(
-    const float *x, float *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const float *highest, const float *max_e, float *lane, double *d, DoubleDouble *s,
-) noexcept nogil:
-    """Call `batch_sums_excluding_max`."""
-    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, <const float *>lane, d, s)
+    soa_log1p_excluding_max(
+        <const float *>soa, e, rows, n, <const float *>highest, <const float *>max_e, sums, logs
+    )
 
 
 cdef inline noinline_void logs_of_batch(
@@ -136,12 +93,13 @@ cdef inline noinline_void logs_of_batch(
     max_e[0] = 0  # rows > 0, which the compiler does not know
     row_maxima(x, rows, n, highest, scratch)
     scales_from_maxima(<const float *>highest, inverse, rows, exp_scale, BATCH_ROWS)
-    exp_of_rows(x, e, width, rows, n, <const float *>exp_scale)
+    exp_batch_centered(x, e, width, rows, n, <const float *>exp_scale, x)
     max_terms(
         <const float *>highest, <const float *>exp_scale, rows, BATCH_ROWS, <out_ptr32>max_e
     )
-    sums_of_rows(
-        x, e, width, rows, n, <const float *>highest, <const float *>max_e, scratch, lanes, s
+    batch_sums_excluding_max(
+        x, e, width, rows, n, <const float *>highest, <const float *>max_e, scratch,
+        lanes, s,
     )
     log1p_sums(s, <const float *>max_e, rows, logs)
 

@@ -7,9 +7,9 @@ says how). The order of sums is that of ``sums.pxd``.
 
 from libc.string cimport memcpy, memset
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SHIFT
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SHIFT
 from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
-from fastsoftmax._kernels.exp_scale cimport LOSS_RAISED, Centered, CenteredPow2, lowered
+from fastsoftmax._kernels.exp_scale cimport LOSS_RAISED, lowered
 from fastsoftmax._kernels.labels cimport Labels
 from fastsoftmax._kernels.loss_batch cimport (
     BATCH_DOUBLES,
@@ -21,7 +21,7 @@ from fastsoftmax._kernels.loss_batch cimport (
 )
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
 from fastsoftmax._kernels.normalize cimport any_infinite, propagate_nan
-from fastsoftmax._kernels.short_rows cimport soa_exclude_max, soa_exp, soa_maxima, soa_sums
+from fastsoftmax._kernels.short_rows cimport soa_exclude_max, soa_exp_centered, soa_maxima, soa_sums
 from fastsoftmax._kernels.sums cimport LANES, STEP, DoubleDouble, sum_of, to_double, two_sum
 from fastsoftmax._kernels.transpose cimport (
     STRIP,
@@ -74,27 +74,17 @@ cdef inline Py_ssize_t max_short_length(real like) noexcept nogil:
 # Built into one function, these loops keep vectors in memory.
 
 
-cdef inline void soa_exp_variants(
-    const real *soa, out_ptr e, Py_ssize_t rows, Py_ssize_t n, const real *exp_scale
-) noexcept nogil:
-    """e = the exponentials of soa, by the temperature of `exp_scale`"""
-    if exp_scale[RATE * BATCH_ROWS] != 0:
-        soa_exp(soa, e, rows, n, exp_scale, <CenteredPow2>0)
-    else:
-        soa_exp(soa, e, rows, n, exp_scale, <Centered>0)
-
-
 cdef inline noinline_void loss_soa_exp(
     const real *soa, real *e, Py_ssize_t rows, Py_ssize_t n, real *highest, real *exp_scale
 ) noexcept nogil:
     """Write the largest element of each row, and e = the exponentials without its own."""
     if real is float:
         soa_maxima(soa, rows, n, <out_ptr32>highest)
-        soa_exp_variants(soa, <out_ptr32>e, rows, n, <const real *>exp_scale)
+        soa_exp_centered(soa, e, rows, n, <const real *>exp_scale)
         soa_exclude_max(soa, <out_ptr32>e, rows, n, <const real *>highest)
     else:
         soa_maxima(soa, rows, n, <out_ptr64>highest)
-        soa_exp_variants(soa, <out_ptr64>e, rows, n, <const real *>exp_scale)
+        soa_exp_centered(soa, e, rows, n, <const real *>exp_scale)
         soa_exclude_max(soa, <out_ptr64>e, rows, n, <const real *>highest)
 
 
@@ -296,6 +286,8 @@ cdef inline noinline_void loss_of_planes(
     Labels, if there are any, lie LABEL_ROWS behind the rows. Gradients, if they are wanted, take
     the place of rows. `e` is scratch, 0 from plane n on. All else is as in `loss_of_rows`.
     """
+    cdef real target_x[BATCH_ROWS]
+    cdef real target_e[BATCH_ROWS]
     cdef real high[BATCH_ROWS]
     cdef real low[BATCH_ROWS]
     cdef real *highest = exp_scale + SHIFT * BATCH_ROWS
@@ -313,11 +305,11 @@ cdef inline noinline_void loss_of_planes(
     else:
         set_row_labels(labels, t, filled, target)
         for r in range(filled):  # copied first: what follows is vector code then
-            high[r] = soa[target[r] * BATCH_ROWS + r]
-            low[r] = e[target[r] * BATCH_ROWS + r]
+            target_x[r] = soa[target[r] * BATCH_ROWS + r]
+            target_e[r] = e[target[r] * BATCH_ROWS + r]
         for r in range(filled):  # the first largest entry is not in e any more
-            t.gap[r] = <double>highest[r] - <double>high[r]
-            t.e[r] = <double>low[r] / exp_of_max(<real>0)
+            t.gap[r] = <double>highest[r] - <double>target_x[r]
+            t.e[r] = <double>target_e[r] / exp_of_max(<real>0)
             t.e[r] = t.e[r] if t.gap[r] != 0 else 1.0
     if has_labels or labels.uniform != 0:
         loss_soa_cross_term(

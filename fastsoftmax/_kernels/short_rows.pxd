@@ -7,10 +7,16 @@ reason for batches. The order of sums is that of ``sums.pxd``.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
 
 from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, HIGH, LOW, MAGIC, RATE, RATE_LOW, SHIFT
-from fastsoftmax._kernels.exp_scale cimport RAISED, exp_variant, lowered, scaled_exp
+from fastsoftmax._kernels.exp_scale cimport (
+    RAISED,
+    Centered,
+    CenteredPow2,
+    exp_variant,
+    lowered,
+    scaled_exp,
+)
 from fastsoftmax._kernels.log1p cimport log1p_ratio
 from fastsoftmax._kernels.maxima cimport larger
 from fastsoftmax._kernels.normalize cimport reciprocal
@@ -26,7 +32,9 @@ from fastsoftmax._kernels.types cimport (
     inlined_double,
     inlined_void,
     loop_void,
+    noinline_void,
     out_ptr,
+    out_ptr32,
     out_ptr64,
     real,
 )
@@ -194,3 +202,39 @@ cdef inline void soa_log_softmax(
             soa[j * BATCH_ROWS + r] = (
                 (soa[j * BATCH_ROWS + r] - highest[r]) * inverse[r] - log_sum[r]
             )
+
+
+# ---- built into one function with the loops between them, these keep vectors in memory -----------
+
+
+cdef inline noinline_void soa_exp_centered(
+    const real *soa, real *e, Py_ssize_t rows, Py_ssize_t n, const real *exp_scale
+) noexcept nogil:
+    """Call `soa_exp` for rows with a shift each, by the temperatures of `exp_scale`."""
+    if real is float:
+        if exp_scale[RATE * BATCH_ROWS] != 0:
+            soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <CenteredPow2>0)
+        else:
+            soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <Centered>0)
+    elif exp_scale[RATE * BATCH_ROWS] != 0:
+        soa_exp(soa, <out_ptr64>e, rows, n, exp_scale, <CenteredPow2>0)
+    else:
+        soa_exp(soa, <out_ptr64>e, rows, n, exp_scale, <Centered>0)
+
+
+cdef inline noinline_void soa_log1p_excluding_max(
+    const real *soa, real *e, Py_ssize_t rows, Py_ssize_t n, const real *highest,
+    const real *max_e, double *total, double *logs,
+) noexcept nogil:
+    """Write the sum of each row's exponentials but its maximum's, and log1p of it by that."""
+    cdef double low[BATCH_ROWS]
+    cdef Py_ssize_t r
+    if real is float:
+        soa_exclude_max(soa, <out_ptr32>e, rows, n, highest)
+    else:
+        soa_exclude_max(soa, <out_ptr64>e, rows, n, highest)
+    soa_sums(<const real *>e, rows, n, <out_ptr64>total, <out_ptr64>low)
+    soa_log1p_sums(total, low, max_e, rows, <out_ptr64>logs)
+    if real is double:
+        for r in range(whole_strips(rows)):
+            total[r] += low[r]

@@ -7,17 +7,14 @@
 from libc.math cimport NAN
 from libc.stdint cimport int64_t
 
-from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, RATE, SCALE_FIELDS
+from fastsoftmax._kernels.batch_scale cimport BATCH_ROWS, SCALE_FIELDS
 from fastsoftmax._kernels.block_sums cimport max_distance
 from fastsoftmax._kernels.exp_blocks cimport prefetch_lines
-from fastsoftmax._kernels.exp_scale cimport Centered, CenteredPow2
 from fastsoftmax._kernels.maxima cimport MIN_BATCH_LENGTH
 from fastsoftmax._kernels.short_rows cimport (
-    soa_exclude_max,
-    soa_exp,
-    soa_log1p_sums,
+    soa_exp_centered,
+    soa_log1p_excluding_max,
     soa_maxima,
-    soa_sums,
     soa_tree,
 )
 from fastsoftmax._kernels.statistics_abi cimport RowStatsCall
@@ -154,39 +151,6 @@ cdef inline noinline_void stats_places(
         soa_places(soa, <out_ptr64>places, rows, n)
 
 
-cdef inline noinline_void stats_soa_exp(
-    const real *soa, real *e, Py_ssize_t rows, Py_ssize_t n, const real *exp_scale
-) noexcept nogil:
-    """e = exponentials, by the temperatures of `exp_scale`"""
-    if real is float:
-        if exp_scale[RATE * BATCH_ROWS] != 0:
-            soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <CenteredPow2>0)
-        else:
-            soa_exp(soa, <out_ptr32>e, rows, n, exp_scale, <Centered>0)
-    elif exp_scale[RATE * BATCH_ROWS] != 0:
-        soa_exp(soa, <out_ptr64>e, rows, n, exp_scale, <CenteredPow2>0)
-    else:
-        soa_exp(soa, <out_ptr64>e, rows, n, exp_scale, <Centered>0)
-
-
-cdef inline noinline_void stats_soa_sums(
-    const real *soa, real *e, Py_ssize_t rows, Py_ssize_t n, const real *highest,
-    const real *max_e, double *total, double *logs,
-) noexcept nogil:
-    """Write the sum of each row's exponentials but its maximum's, and log1p of it by that."""
-    cdef double low[BATCH_ROWS]
-    cdef Py_ssize_t r
-    if real is float:
-        soa_exclude_max(soa, <out_ptr32>e, rows, n, highest)
-    else:
-        soa_exclude_max(soa, <out_ptr64>e, rows, n, highest)
-    soa_sums(<const real *>e, rows, n, <out_ptr64>total, <out_ptr64>low)
-    soa_log1p_sums(total, low, max_e, rows, <out_ptr64>logs)
-    if real is double:
-        for r in range(whole_strips(rows)):
-            total[r] += low[r]
-
-
 cdef inline noinline_void stats_soa_distances(
     const real *soa, const real *e, double *far, Py_ssize_t rows, Py_ssize_t n,
     const real *highest, const real *farthest,
@@ -235,8 +199,10 @@ cdef inline void short_sums(
     cdef Py_ssize_t n = call.rows.n
     cdef Py_ssize_t r
     set_scales(t, highest, rows, scales, max_e)
-    stats_soa_exp(soa, e, rows, n, <const real *>scales)
-    stats_soa_sums(soa, e, rows, n, highest, <const real *>max_e, t.total, t.log_sum)
+    soa_exp_centered(soa, e, rows, n, <const real *>scales)
+    soa_log1p_excluding_max(
+        soa, e, rows, n, highest, <const real *>max_e, t.total, t.log_sum
+    )
     for r in range(rows):
         t.total[r] += max_e[r]
     if call.entropies != NULL:

@@ -106,14 +106,6 @@ cdef inline noinline_void soa_sums_noinline(
     soa_sums(e, rows, n, <out_ptr64>total, <out_ptr64>rest)
 
 
-cdef inline noinline_void sums_excluding_max_noinline(
-    const real *x, real *e, Py_ssize_t width, Py_ssize_t rows, Py_ssize_t n,
-    const real *highest, const real *max_e, real *lane, double *d, DoubleDouble *s,
-) noexcept nogil:
-    """Call `batch_sums_excluding_max`."""
-    batch_sums_excluding_max(x, e, width, rows, n, highest, max_e, <const real *>lane, d, s)
-
-
 cdef inline bint batch_rows(
     const real *x,
     real *y,
@@ -174,7 +166,7 @@ cdef inline bint batch_rows(
         propagate_nan(<const real *>high, y, rows, n, n, 1)
         return True
     max_terms(<const real *>highest, <const real *>exp_scale, rows, BATCH_ROWS, <out_ptr>low)
-    sums_excluding_max_noinline(
+    batch_sums_excluding_max(
         x, <real *>e, width, rows, n, <const real *>highest, <const real *>low,
         scratch, lanes, s,
     )

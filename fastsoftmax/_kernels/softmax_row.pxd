@@ -17,7 +17,6 @@ from fastsoftmax._kernels.exp_scale cimport (
     scale_from_pivot,
     target_exponent,
 )
-from fastsoftmax._kernels.flush_to_zero cimport flush_to_zero, keep_subnormal
 from fastsoftmax._kernels.maxima cimport RowMax, init_max, max_of, row_max
 from fastsoftmax._kernels.normalize cimport (
     log1p_sums,
@@ -141,15 +140,12 @@ cdef inline noinline_void softmax_row(
     cdef DoubleDouble s
     cdef LaneSums lanes
     cdef ExpScale exp_scale
-    cdef unsigned int control
     if temperature != 1 and rewrite_extreme_temperature(x, y, n, temperature, top):
         x = y
         temperature = 1
     exp_scale = scale_from_max(<real>top.value, temperature)
     s.high = s.low = 0
-    control = flush_to_zero(n)
     exp_of_row(x, y, n, &exp_scale, True, &lanes, &s, top, next_row)
-    keep_subnormal(control)
     normalize_row(x, y, n, &s)
 
 
@@ -243,16 +239,13 @@ cdef inline bint softmax_row_from_pivot(
     cdef LaneSums lanes
     cdef ExpScale exp_scale
     cdef real pivot = pivot_of_row(x, n, temperature)
-    cdef unsigned int control
     if pivot != pivot:
         return False
     exp_scale = scale_from_pivot(pivot, temperature, target_exponent(pivot), False)
     s.high = s.low = 0
-    control = flush_to_zero(n)
     exp_of_row(
         x, y, n, &exp_scale, True, &lanes, &s, NULL, x + PREFETCH_BYTES // sizeof(real)
     )
-    keep_subnormal(control)
     if not s.high <= max_invertible_sum(<real>0):
         return False
     normalize_row(x, y, n, &s)

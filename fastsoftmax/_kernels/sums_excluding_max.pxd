@@ -29,6 +29,7 @@ from fastsoftmax._kernels.types cimport (
     from_bits32,
     from_bits64,
     infinity,
+    noinline_void,
     out_ptr,
     out_ptr32,
     out_ptr64,
@@ -94,7 +95,8 @@ cdef inline Py_ssize_t sums_of_others(
     return count
 
 
-cdef inline void batch_sums_excluding_max(
+# In a larger function its loops would stay scalar.
+cdef inline noinline_void batch_sums_excluding_max(
     const real *x,
     real *e,
     Py_ssize_t width,
@@ -102,7 +104,7 @@ cdef inline void batch_sums_excluding_max(
     Py_ssize_t n,
     const real *highest,
     const real *max_e,
-    const real *lane,
+    real *lane,  # read alone: of a const one that only some rows fill gcc would warn
     double *d,
     DoubleDouble *s,
 ) noexcept nogil:
@@ -120,7 +122,7 @@ cdef inline void batch_sums_excluding_max(
         place[r] = n
         if -infinity(<real>0) < highest[r] < infinity(<real>0):
             if n > STEP:
-                place[r] = place_of_max(x + r * n, n, highest[r], lane + r * STEP)
+                place[r] = place_of_max(x + r * n, n, highest[r], <const real *>lane + r * STEP)
             else:
                 place[r] = find_first(x + r * n, n, highest[r])
         if place[r] < n:  # n also if another thread has written x
